@@ -1,0 +1,36 @@
+"""Grad-CAM, Grad-CAM+ and Grad-CAM++: what they compute, and whether the difference matters.
+
+The executable companion to Lerma & Lucas (2022), "Grad-CAM++ is Equivalent to Grad-CAM With Positive
+Gradients" (arXiv 2205.10838).
+"""
+
+from gradcampp.cam import activation_sums, alphas, alphas_unreduced, heatmap, weights
+from gradcampp.config import METHODS, SCORES, Method, Preprocessing, Scores
+from gradcampp.errors import InputError
+from gradcampp.explain import explanation_maps, min_max, upsample
+from gradcampp.network import Capture, Network, capture, default_layer
+from gradcampp.statistics import log_relative_performance, relative_performance, summarise
+
+__all__ = [
+    "METHODS",
+    "SCORES",
+    "Capture",
+    "InputError",
+    "Method",
+    "Network",
+    "Preprocessing",
+    "Scores",
+    "activation_sums",
+    "alphas",
+    "alphas_unreduced",
+    "capture",
+    "default_layer",
+    "explanation_maps",
+    "heatmap",
+    "log_relative_performance",
+    "min_max",
+    "relative_performance",
+    "summarise",
+    "upsample",
+    "weights",
+]

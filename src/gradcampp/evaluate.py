@@ -1,0 +1,345 @@
+"""The whole chain: photographs to maps, maps to explanation maps, their scores to records."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import math
+import platform
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from gradcampp import cam, data, records
+from gradcampp.accumulate import Accumulator
+from gradcampp.config import COLUMNS, MAPS, SCORES, Execution, Experiment, Method, Scores
+from gradcampp.data import Batch, Photograph
+from gradcampp.errors import InputError, listed
+from gradcampp.explain import explanation_maps, min_max, upsample
+from gradcampp.memory import BatchLimit, in_batches, reuse_large_blocks
+from gradcampp.network import Capture, Network, capture, forward, normalise, probabilities
+
+
+def capture_photographs(network: Network, pixels: Tensor, labels: Tensor) -> Capture:
+    """Feature maps, gradients and logits of photographs.
+
+    Args:
+        network: a module on the device of the pixels.
+        pixels: in [0, 1], (B, 3, crop, crop).
+        labels: class to explain for each photograph, (B,) int64.
+    """
+    return capture(network.module, network.layer, _inputs(network, pixels), labels)
+
+
+def heatmaps(captured: Capture) -> Tensor:
+    """All six maps of each photograph, min-max normalised on the coarse grid.
+
+    Returns:
+        (B, 6, H, W), in the order of ``config.MAPS``.
+    """
+    maps = [
+        cam.heatmap(cam.weights(method, captured.activations, captured.gradients[scores]), captured.activations)
+        for scores, method in MAPS
+    ]
+    return min_max(torch.stack(maps, 1))
+
+
+def score_explanation_maps(
+    network: Network, maps: Tensor, pixels: Tensor, labels: Tensor, limit: BatchLimit
+) -> tuple[Tensor, Tensor]:
+    """What the network thinks of each photograph seen through each of its maps.
+
+    Args:
+        network: a module on the device of the maps.
+        maps: min-max normalised coarse maps, (B, M, H, W).
+        pixels: in [0, 1], (B, 3, crop, crop).
+        labels: class whose softmax score is wanted, (B,) int64.
+        limit: how many explanation maps go through the network together.
+
+    Returns:
+        Softmax scores and mean heat of the upsampled maps, both (B, M) float64. Both are NaN for a map
+        that is not finite.
+
+    Source: Lerma & Lucas (2022), eq. 15 and section 4.
+    """
+    count = maps.shape[1]
+    coarse = maps.flatten(0, 1)  # (B M, H, W)
+    owners = torch.arange(len(coarse), device=maps.device) // count  # the photograph that each map belongs to
+
+    def score(part: slice) -> list[Tensor]:
+        heat = upsample(coarse[part], (pixels.shape[2], pixels.shape[3]))  # (n, crop, crop)
+        explanations = explanation_maps(heat, pixels[owners[part]])
+        logits = forward(network.module, _inputs(network, explanations))
+        wanted = labels[owners[part], None]
+        return [probabilities(logits).gather(1, wanted)[:, 0], heat.mean((1, 2)).double()]
+
+    scores, mean_heat = in_batches(score, len(coarse), limit)
+    return scores.unflatten(0, (-1, count)), mean_heat.unflatten(0, (-1, count))
+
+
+def _inputs(network: Network, pixels: Tensor) -> Tensor:
+    inputs = normalise(pixels, network.preprocessing.mean, network.preprocessing.std)
+    return inputs.contiguous(memory_format=torch.channels_last)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The rows of a batch, and the non-zero alphas of its photographs as vectors."""
+
+    rows: list[records.Row]
+    alphas: Mapping[Scores, list[Tensor]]
+
+
+def measure(network: Network, batch: Batch, threshold: float, device: str, limit: BatchLimit) -> Measured:
+    """Everything that a run records about a batch of photographs.
+
+    Raises:
+        InputError: if the network's logits are not finite; the line names the photograph.
+    """
+    pixels = batch.pixels.to(device, non_blocking=True).float().div_(255)
+    labels = torch.tensor([photograph.label for photograph in batch.photographs], device=device)
+
+    def photographs(part: slice) -> list[Tensor]:
+        captured = capture_photographs(network, pixels[part], labels[part])
+        return [captured.activations, *captured.gradients.values(), captured.logits]
+
+    activations, pre, post, logits = in_batches(photographs, len(pixels), limit)
+    captured = Capture(activations, {"pre": pre, "post": post}, logits)
+    for photograph, finite in zip(batch.photographs, logits.isfinite().all(1).tolist(), strict=True):
+        if not finite:
+            raise InputError(
+                f"the network's logits for {photograph.image} are not finite (NaN, infinity); check the weights, --mean, --std"
+            )
+    own = logits.gather(1, labels[:, None])
+    scores = probabilities(logits).gather(1, labels[:, None])[:, 0]
+    over = (scores > threshold).nonzero()[:, 0]
+    alphas = {kind: _nonzero_alphas(activations, captured.gradients[kind]) for kind in SCORES}
+    columns: dict[str, list[Any]] = {
+        "image": [photograph.image for photograph in batch.photographs],
+        "label": labels.tolist(),
+        "score": scores.tolist(),
+        "prediction": logits.argmax(1).tolist(),
+        "label_rank": (1 + (logits > own).sum(1)).tolist(),
+        "sha256": batch.hashes,
+        **{f"{kind}_alpha_count": [values.numel() for values in alphas[kind]] for kind in SCORES},
+        **{f"{kind}_alpha_min": [float(values.min()) if values.numel() else None for values in alphas[kind]] for kind in SCORES},
+        **{f"{kind}_alpha_max": [float(values.max()) if values.numel() else None for values in alphas[kind]] for kind in SCORES},
+    }
+    rows: list[records.Row] = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    if len(over):
+        maps = heatmaps(_select(captured, over))
+        explained, mean_heat = score_explanation_maps(network, maps, pixels[over], labels[over], limit)
+        for index, row_scores, row_heat in zip(over.tolist(), explained.tolist(), mean_heat.tolist(), strict=True):
+            for name, score, heat in zip(COLUMNS, row_scores, row_heat, strict=True):
+                rows[index] |= {} if math.isnan(score) else {name: score, f"{name}_mean_heat": heat}
+    return Measured(rows, alphas)
+
+
+def _nonzero_alphas(activations: Tensor, gradients: Tensor) -> list[Tensor]:
+    """Of each photograph, the alphas of the units that have a gradient, (n,)."""
+    every, exists = cam.alphas(activations, gradients), gradients != 0
+    return [values[mask] for values, mask in zip(every, exists, strict=True)]
+
+
+def _select(captured: Capture, indices: Tensor) -> Capture:
+    gradients = {scores: values[indices] for scores, values in captured.gradients.items()}
+    return Capture(captured.activations[indices], gradients, captured.logits[indices])
+
+
+class _Checkpoint:
+    """Finished batches that are not on disk yet."""
+
+    def __init__(self, run: Path, shortest: float) -> None:
+        self.run, self.shortest = run, shortest
+        self.started = self.written = time.monotonic()
+        self._start()
+
+    def _start(self) -> None:
+        self.rows: list[records.Row] = []
+        self.alphas = {scores: Accumulator() for scores in SCORES}
+        self.whole = True
+
+    def add(self, measured: Measured) -> None:
+        """Take a batch; where an interrupt cuts this short, what is held is not written."""
+        self.whole = False
+        self.rows += measured.rows
+        for scores, vectors in measured.alphas.items():
+            for vector in vectors:
+                self.alphas[scores].add(vector)
+        self.whole = True
+        now = time.monotonic()
+        if now - self.written >= max(self.shortest, (now - self.started) / 100):
+            self.write()
+
+    def write(self) -> None:
+        """Put what is held on disk."""
+        if self.rows and self.whole:
+            records.write_part(self.run, self.rows, {scores: held.stream() for scores, held in self.alphas.items()})
+        self._start()
+        self.written = time.monotonic()
+
+
+def evaluate(
+    network: Network, photographs: list[Photograph], folder: Path, run: Path, experiment: Experiment, execution: Execution
+) -> dict[str, Any]:
+    """Evaluate a network on photographs, or finish what an interrupted run has left undone.
+
+    Args:
+        network: a module on any device; moved to the one asked for.
+        photographs: what to evaluate, sorted by path.
+        folder: the data folder that their paths are relative to.
+        run: the run folder; made where it does not exist.
+        experiment: what the numbers depend on.
+        execution: how to carry it out.
+
+    Returns:
+        The manifest of the finished run.
+
+    Raises:
+        InputError: for an unusable run folder, an unreadable photograph (unless skipped) or logits that
+            are not finite. Whatever was finished before is kept.
+    """
+    records.open_run(run, experiment)
+    todo = _batches(photographs, records.finished_images(run), run, execution.batch_size)
+    manifest = records.read_manifest(run)
+    if manifest["finished"]:
+        added = [photograph.image for batch in todo for photograph in batch if photograph.image not in manifest["skipped"]]
+        if added:
+            raise InputError(f"{run} is finished and has no results for {listed(added)}; choose another --out")
+        records.clear(run)
+        return manifest
+    if execution.device == "cpu":
+        reuse_large_blocks()
+    network.module.to(execution.device, memory_format=torch.channels_last)
+    skipped: dict[str, str] = {}
+    left = sum(map(len, todo))
+    loader = data.load(folder, todo, network.preprocessing, execution.workers, pinned=execution.device == "cuda")
+    limit = BatchLimit(execution.batch_size)
+    checkpoint = _Checkpoint(run, execution.checkpoint_seconds)
+    with (
+        tqdm(total=len(photographs), initial=len(photographs) - left, unit="image", disable=None) as progress,
+        torch.backends.cudnn.flags(allow_tf32=False),  # float32 means float32
+    ):
+        try:
+            for batch in loader:
+                if batch.photographs:
+                    checkpoint.add(measure(network, batch, experiment.threshold, execution.device, limit))
+                for image, reason in batch.bad.items():
+                    if not execution.skip_bad_images:
+                        raise InputError(f"{reason} (--skip-bad-images leaves it out)")
+                    progress.write(f"skipped: {reason}", file=sys.stderr)
+                    skipped[image] = reason
+                progress.update(len(batch.photographs) + len(batch.bad))
+        finally:
+            checkpoint.write()
+    if not records.finished_images(run):
+        raise InputError(f"data {folder}: none of the {len(photographs)} photographs can be read")
+    records.finish(run, lambda rows: _details(rows, experiment, execution, folder, skipped))
+    return records.read_manifest(run)
+
+
+def _batches(photographs: list[Photograph], done: Sequence[str], run: Path, batch_size: int) -> list[list[Photograph]]:
+    """What is left to do, in batches whose limits do not depend on what is done already.
+
+    So an interrupted run computes the same batches, hence the same bits, as an uninterrupted one.
+    """
+    known = {photograph.image for photograph in photographs}
+    for image in done:
+        if image not in known:
+            raise InputError(f"{run} holds results for {image}, which is not among the photographs now; choose another --out")
+    finished = set(done)
+    batches = [photographs[start : start + batch_size] for start in range(0, len(photographs), batch_size)]
+    left = [[photograph for photograph in batch if photograph.image not in finished] for batch in batches]
+    return [batch for batch in left if batch]
+
+
+def _details(
+    rows: pd.DataFrame, experiment: Experiment, execution: Execution, folder: Path, skipped: Mapping[str, str]
+) -> dict[str, Any]:
+    """What a manifest says of a finished run."""
+    listing = "".join(f"{digest}  {image}\n" for digest, image in zip(rows["sha256"], rows["image"], strict=True))
+    return {
+        "images": len(rows),
+        "over_threshold": int((rows["score"] > experiment.threshold).sum()),
+        "top1": float((rows["label_rank"] <= 1).mean()),
+        "top5": float((rows["label_rank"] <= 5).mean()),
+        "skipped": dict(skipped),
+        "constant_maps": {name: int((rows[f"{name}_mean_heat"] == 0).sum()) for name in COLUMNS},
+        "undefined_maps": {name: int(((rows["score"] > experiment.threshold) & rows[name].isna()).sum()) for name in COLUMNS},
+        "data": {"folder": folder.name, "sha256": hashlib.sha256(listing.encode()).hexdigest()},
+        "device": torch.cuda.get_device_name() if execution.device == "cuda" else platform.machine(),
+        "batch_size": execution.batch_size,
+        "versions": {
+            "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in ("gradcampp", "torch", "torchvision", "numpy", "pillow")},
+        },
+    }
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A photograph explained for one class.
+
+    Attributes:
+        pixels: as the network sees it, in [0, 1], (3, crop, crop).
+        label: the class.
+        probabilities: softmax scores of all classes, (C,).
+        maps: upsampled min-max maps by method, (crop, crop) each.
+        alphas, products: the non-zero alphas and the terms s * g at the same units, (n,) each.
+    """
+
+    pixels: Tensor
+    label: int
+    probabilities: Tensor
+    maps: dict[Method, Tensor]
+    alphas: Tensor
+    products: Tensor
+
+
+def explain(network: Network, photograph: Tensor, labels: Sequence[int], scores: Scores) -> list[Explanation]:
+    """Explain one photograph for some classes.
+
+    Args:
+        network: a module on any device.
+        photograph: uint8, (3, crop, crop).
+        labels: the classes; none means the one with the highest score.
+        scores: explain the pre- or the post-softmax score.
+
+    Returns:
+        One explanation a class, in the order given.
+
+    Raises:
+        InputError: if the network's logits are not finite.
+    """
+    device = next((parameter.device for parameter in network.module.parameters()), torch.device("cpu"))
+    pixels = photograph.to(device)[None].float() / 255
+    logits = forward(network.module, _inputs(network, pixels))
+    if not logits.isfinite().all():
+        raise InputError("the network's logits are not finite (NaN, infinity); check the weights, --mean, --std")
+    chosen = torch.tensor(list(labels) or [int(logits.argmax())], device=device)
+    captured = capture_photographs(network, pixels.expand(len(chosen), -1, -1, -1), chosen)
+    kept = [index for index, (kind, _) in enumerate(MAPS) if kind == scores]
+    maps = heatmaps(captured)[:, kept]  # (n, 3, H, W)
+    large = upsample(maps.flatten(0, 1), (pixels.shape[2], pixels.shape[3])).unflatten(0, (-1, len(kept)))
+    gradients = captured.gradients[scores]
+    products = cam.activation_sums(captured.activations) * gradients
+    alphas = cam.alphas(captured.activations, gradients)
+    return [
+        Explanation(
+            pixels=pixels[0].cpu(),
+            label=int(label),
+            probabilities=probabilities(logits)[0].cpu(),
+            maps={MAPS[index][1]: heat.cpu() for index, heat in zip(kept, large[row], strict=True)},
+            alphas=alphas[row][gradients[row] != 0].cpu(),
+            products=products[row][gradients[row] != 0].cpu(),
+        )
+        for row, label in enumerate(chosen)
+    ]

@@ -1,0 +1,198 @@
+"""Figures 2-6 of the paper. A function takes what it draws and returns a figure; nothing is shown or saved."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gradcampp import paper
+from gradcampp.accumulate import Stream, box, tanh_histogram
+from gradcampp.config import METHODS, SCORES, Scores, column
+from gradcampp.evaluate import Explanation
+from gradcampp.files import written
+from gradcampp.statistics import log_relative_performance
+
+_PALETTE = sns.color_palette("colorblind")
+_COLOURS: dict[Scores, tuple[float, float, float]] = {"pre": _PALETTE[0], "post": _PALETTE[1]}
+_LONG: dict[Scores, str] = {"pre": "pre-softmax", "post": "post-softmax"}
+_STYLE = {"font.size": 10, "axes.titlesize": 11, "axes.spines.top": False, "axes.spines.right": False}
+
+
+def overlay(pixels: Tensor, heat: Tensor) -> NDArray[np.float64]:
+    """A photograph in grey under its heatmap, brighter and warmer where the map is high.
+
+    Args:
+        pixels: in [0, 1], (3, h, w).
+        heat: in [0, 1], (h, w).
+
+    Returns:
+        RGB in [0, 1], (h, w, 3).
+    """
+    grey = pixels.double().mean(0).numpy()[..., None]  # (h, w, 1)
+    colours = np.asarray(colormaps["inferno"](heat.double().numpy()))[..., :3]  # (h, w, 3)
+    return 0.4 * grey + 0.6 * colours
+
+
+def explanations(rows: Sequence[Explanation], names: Sequence[str], scores: Scores) -> Figure:
+    """Each row a photograph and a class, each column a method.
+
+    Args:
+        rows: what to draw.
+        names: class names in the order of the logits.
+        scores: the score that the maps explain, for the caption.
+
+    Source: Lerma & Lucas (2022), Figure 5; with several rows of one photograph, Figure 2.
+    """
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(9, 2.05 * len(rows) + 0.45), layout="constrained")
+        axes = figure.subplots(len(rows), 1 + len(METHODS), squeeze=False)
+        for place, row in enumerate(rows):
+            pictures = [row.pixels.permute(1, 2, 0).numpy(), *(overlay(row.pixels, row.maps[method]) for method in METHODS)]
+            for axis, picture in zip(axes[place], pictures, strict=True):
+                axis.imshow(picture)
+                axis.set(xticks=[], yticks=[])
+                sns.despine(ax=axis, left=True, bottom=True)
+            axes[place, 0].set_ylabel(f"{_wrapped(names[row.label])}\nscore {float(row.probabilities[row.label]):.3g}")
+        for axis, title in zip(axes[0], ["photograph", *(paper.NAMES[method] for method in METHODS)], strict=True):
+            axis.set_title(title)
+        scale = mpl.cm.ScalarMappable(mpl.colors.Normalize(0, 1), "inferno")
+        figure.colorbar(scale, ax=axes[:, -1], ticks=[0, 0.5, 1], label=f"heatmap, {_LONG[scores]}", shrink=0.8)
+        return figure
+
+
+def single_alphas(row: Explanation) -> Figure:
+    """Boxplots of the non-zero alphas of one photograph, and of the term that moves them away from 1/2.
+
+    Source: Lerma & Lucas (2022), Figure 3.
+    """
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(7, 3.6), layout="constrained")
+        alphas, products = figure.subplots(1, 2)
+        for axis, values, title, reference in (
+            (alphas, row.alphas, r"$\alpha^k_{ij}$", 0.5),
+            (products, row.products, r"$\sum_{ab} A^k_{ab}\,(\partial S/\partial A^k_{ij})$", 0.0),
+        ):
+            axis.axhline(reference, color="0.6", linewidth=1, linestyle="--", zorder=0)
+            sns.boxplot(y=values.double().numpy(), ax=axis, color=_PALETTE[0], width=0.4, showfliers=False)
+            axis.set(title=title, ylabel="")
+            axis.set_xlabel(
+                f"{values.numel():,} units with a gradient\nfrom {_compact(values.min())} to {_compact(values.max())}"
+            )
+        return figure
+
+
+def alpha_distribution(stream: Stream, scores: Scores) -> Figure:
+    """Boxplot of the non-zero alphas of a data set, and histogram of their tanh-squeezed distance from 1/2.
+
+    Source: Lerma & Lucas (2022), Figure 4.
+    """
+    quartiles = box(stream)
+    counts, edges = tanh_histogram(stream)
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(9, 3.8), layout="constrained")
+        left, right = figure.subplots(1, 2, width_ratios=[1, 1.8])
+        left.axhline(0.5, color="0.6", linewidth=1, linestyle="--", zorder=0)
+        left.bxp(
+            [
+                {
+                    "whislo": quartiles.low_whisker,
+                    "q1": quartiles.first_quartile,
+                    "med": quartiles.median,
+                    "q3": quartiles.third_quartile,
+                    "whishi": quartiles.high_whisker,
+                    "label": "",
+                }
+            ],
+            showfliers=False,
+            widths=0.4,
+            patch_artist=True,
+            boxprops={"facecolor": _COLOURS[scores]},
+            medianprops={"color": "black"},
+        )
+        left.set(title=rf"non-zero $\alpha^k_{{ij}}$, {_LONG[scores]}", xticks=[])
+        left.set_xlabel(f"{stream.count:,} values\nfrom {_compact(stream.minimum)} to {_compact(stream.maximum)}")
+        right.stairs(counts, edges, fill=True, color=_COLOURS[scores])
+        right.set(yscale="log", xlim=(-1, 1), ylim=(0.5, None), title="all of them, squeezed", ylabel="count")
+        right.set_xlabel(r"$\tanh(\alpha^k_{ij} - 1/2)$")
+        return figure
+
+
+def relative_performances(records: pd.DataFrame) -> Figure:
+    """Boxplots of the relative performance per image, for each pair of methods, pre and post.
+
+    Source: Lerma & Lucas (2022), Figure 6.
+    """
+    frames = []
+    for scores in SCORES:
+        for pair in paper.PAIRS:
+            first, second = (column(scores, method) for method in pair)
+            both = records[[first, second]].dropna()
+            ratios = np.exp(log_relative_performance(both[first], both[second]))
+            frames.append(
+                pd.DataFrame({"ratio": ratios, "pair": paper.pair_name(pair).replace(" vs ", "\nvs "), "map": _LONG[scores]})
+            )
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(8, 4.4), layout="constrained")
+        axis = figure.subplots()
+        axis.axhline(1, color="0.6", linewidth=1, linestyle="--", zorder=0)
+        sns.boxplot(
+            pd.concat(frames), x="pair", y="ratio", hue="map", ax=axis, log_scale=True, showfliers=False, width=0.6,
+            palette=[_COLOURS[scores] for scores in SCORES],
+        )  # fmt: skip
+        _plain_log_ticks(axis)
+        axis.set(xlabel="", ylabel="relative performance per image")
+        axis.legend(title="explanation maps", frameon=False, loc="best")
+        return figure
+
+
+def save(figure: Figure, stem: Path, formats: Sequence[str]) -> list[Path]:
+    """Write a figure in some formats, byte for byte the same for the same figure.
+
+    Args:
+        figure: what to write.
+        stem: the path without its ending.
+        formats: endings such as ``png`` and ``svg``.
+
+    Returns:
+        The paths, in the order of the formats.
+    """
+    paths = [stem.with_name(f"{stem.name}.{ending}") for ending in formats]
+    for path, ending in zip(paths, formats, strict=True):
+        undated = {"Date": None} if ending == "svg" else {"CreationDate": None} if ending == "pdf" else None
+        with mpl.rc_context({"svg.hashsalt": "gradcampp"}), written(path) as temporary:
+            figure.savefig(temporary, format=ending, dpi=200, metadata=undated)
+    return paths
+
+
+def _plain_log_ticks(axis: Axes) -> None:
+    """A logarithmic axis of ratios marked 0.5, 1, 2, not 10^0."""
+    low, high = axis.get_ylim()
+    decades = [mantissa * 10.0**power for power in range(-12, 13) for mantissa in (1, 2, 5)]
+    inside = [tick for tick in decades if low <= tick <= high]
+    axis.yaxis.set_major_locator(FixedLocator(inside[:: max(1, len(inside) // 8)] if len(inside) > 8 else inside))
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.yaxis.set_minor_locator(NullLocator())
+
+
+def _compact(value: Tensor | float) -> str:
+    return f"{float(value):,.4g}"
+
+
+def _wrapped(name: str) -> str:
+    """A long class name on two lines."""
+    if len(name) <= 16 or " " not in name:
+        return name
+    spaces = [place for place, letter in enumerate(name) if letter == " "]
+    middle = min(spaces, key=lambda place: abs(place - len(name) / 2))
+    return f"{name[:middle]}\n{name[middle + 1 :]}"

@@ -1,0 +1,173 @@
+"""Networks by name: built, filled with weights from disk, and never downloaded."""
+
+from __future__ import annotations
+
+import importlib
+import pickle
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torchvision import models as torchvision_models
+from torchvision.models import WeightsEnum
+
+from gradcampp.config import Preprocessing
+from gradcampp.errors import InputError, listed
+from gradcampp.files import file_hash
+
+RANDOM = "random"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network in evaluation mode with everything needed to feed it.
+
+    Attributes:
+        name: as the user gave it.
+        module: takes (B, 3, crop, crop), ends in class logits (B, C).
+        weights: SHA-256 of the weight file, ``random (seed N)``, or ``from the factory``.
+        preprocessing: how a photograph becomes its input.
+    """
+
+    name: str
+    module: nn.Module
+    weights: str
+    preprocessing: Preprocessing
+
+
+def build(name: str, weights: str | None = None, seed: int = 0) -> Model:
+    """Build a network and load its weights from disk.
+
+    Args:
+        name: a name that ``torchvision.models.get_model`` knows, or ``module:factory`` for a callable
+            that returns a network, importable from the working directory or ``PYTHONPATH``.
+        weights: a ``.safetensors`` file or a checkpoint that loads with ``weights_only=True``, or
+            ``random``. None means what the factory returns, and for a torchvision name the published
+            weights where torchvision's own cache already holds them.
+        seed: of the random weights.
+
+    Returns:
+        The network on the CPU, in evaluation mode.
+
+    Raises:
+        InputError: if the name, the factory or the weights are not usable.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module, published = (_from_factory(name), None) if ":" in name else _from_torchvision(name)
+    file = _weight_file(name, weights, published)
+    if file is not None:
+        _fill(name, module, file)
+        identity = file_hash(file)
+    else:
+        identity = f"random (seed {seed})" if weights == RANDOM else "from the factory"
+    return Model(
+        name=name,
+        module=module.eval(),
+        weights=identity,
+        preprocessing=_preprocessing(published),
+    )
+
+
+def _from_torchvision(name: str) -> tuple[nn.Module, WeightsEnum | None]:
+    known = torchvision_models.list_models()
+    if name.lower() not in known:
+        near = listed(get_close_matches(name.lower(), known, n=5, cutoff=0.4), 5) or "none"
+        raise InputError(
+            f"unknown model '{name}': expected a torchvision name (nearest: {near}) or module:factory for your own network"
+        )
+    members = list(torchvision_models.get_model_weights(name))
+    # The first set of published weights: the recipe of the literature, and what the usual files hold.
+    return torchvision_models.get_model(name, weights=None), members[0] if members else None
+
+
+def _from_factory(name: str) -> nn.Module:
+    module_name, _, attribute = name.partition(":")
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))  # a console script does not search the working directory
+    try:
+        made = getattr(importlib.import_module(module_name), attribute)
+        made = made if isinstance(made, nn.Module) else made()
+    except Exception as error:  # the factory is the user's code: whatever it raises is news for the user
+        raise InputError(f"cannot build the network '{name}': {type(error).__name__}: {error}") from error
+    if not isinstance(made, nn.Module):
+        raise InputError(f"'{name}' returned {type(made).__name__}; expected a torch.nn.Module")
+    return made
+
+
+def _weight_file(name: str, weights: str | None, published: WeightsEnum | None) -> Path | None:
+    """Where the weights come from; None for those that the network was built with."""
+    if weights == RANDOM or (weights is None and ":" in name):
+        return None
+    return Path(weights) if weights is not None else _cached(name, published)
+
+
+def _fill(name: str, module: nn.Module, path: Path) -> None:
+    """Load the weights of a file into the network, all of them and nothing else."""
+    expected, given = module.state_dict(), _read_weights(path)
+    missing = [key for key in expected if key not in given and not key.endswith("num_batches_tracked")]
+    unexpected = [key for key in given if key not in expected]
+    misshapen = [
+        f"{key} {tuple(given[key].shape)} instead of {tuple(expected[key].shape)}"
+        for key in expected
+        if key in given and given[key].shape != expected[key].shape
+    ]
+    for wrong, items in (("lacks", missing), ("has unknown", unexpected), ("has", misshapen)):
+        if items:
+            raise InputError(f"weights {path} do not fit {name}: the file {wrong} {listed(items)}")
+    module.load_state_dict(given, strict=False)  # keys are checked above; only batch counters may be absent
+    if getattr(module, "transform_input", None) is False and ":" not in name:
+        module.transform_input = True  # torchvision's Inception weights expect the input that this flag makes
+
+
+def _cached(name: str, published: WeightsEnum | None) -> Path:
+    """The published weights in torchvision's own cache, verified by the hash in their name."""
+    if published is None:
+        raise InputError(f"no weights for {name}: pass --weights FILE, or --weights {RANDOM}")
+    file_name = published.url.rsplit("/", 1)[-1]
+    path = Path(torch.hub.get_dir()) / "checkpoints" / file_name
+    if not path.is_file():
+        raise InputError(
+            f"no weights for {name}: pass --weights FILE (.safetensors or .pth), or put {file_name} into {path.parent}; "
+            f"--weights {RANDOM} takes random ones"
+        )
+    prefix = path.stem.rsplit("-", 1)[-1]
+    if not file_hash(path).startswith(prefix):
+        raise InputError(f"weights {path} are damaged: expected a SHA-256 that starts with {prefix}, got {file_hash(path)}")
+    return path
+
+
+def _read_weights(path: Path) -> Mapping[str, Tensor]:
+    """The tensors of a weight file by key, without the wrappers that training scripts add."""
+    if not path.is_file():
+        raise InputError(f"weights {path}: no such file")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(
+            f"cannot read weights {path}: {reason}; expected a .safetensors file or a checkpoint of tensors only"
+        ) from None
+    for wrapper in ("state_dict", "model"):
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise InputError(f"weights {path}: expected a state dictionary of tensors, got {type(content).__name__}")
+    return {str(key).removeprefix("module."): value for key, value in content.items()}
+
+
+def _preprocessing(published: WeightsEnum | None) -> Preprocessing:
+    """What torchvision publishes beside its weights; its ImageNet values for one's own network."""
+    preset = published.transforms() if published is not None else None
+    if not all(hasattr(preset, field) for field in ("resize_size", "crop_size", "mean", "std")):
+        return Preprocessing()
+    return Preprocessing(preset.resize_size[0], preset.crop_size[0], tuple(preset.mean), tuple(preset.std))

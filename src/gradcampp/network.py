@@ -1,0 +1,204 @@
+"""A network split at one layer: one forward pass, then the gradients at that layer only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+import torch
+from torch import Tensor, nn
+
+from gradcampp.config import SCORES, Preprocessing, Scores, Triple
+from gradcampp.errors import InputError, listed
+
+_POOLING = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveMaxPool2d, nn.AdaptiveAvgPool2d, nn.LPPool2d, nn.FractionalMaxPool2d)
+_TRANSPARENT = (nn.Identity, nn.Dropout, nn.Dropout2d, nn.AlphaDropout, nn.FeatureAlphaDropout)
+
+
+@dataclass(frozen=True)
+class Capture:
+    """What Grad-CAM needs to know about a batch.
+
+    Attributes:
+        activations: output of the layer, (B, K, H, W).
+        gradients: derivative of the score of each image's class with respect to the activations, same
+            shape; the score is the logit (``pre``) or the softmax probability (``post``).
+        logits: (B, C).
+    """
+
+    activations: Tensor
+    gradients: dict[Scores, Tensor]
+    logits: Tensor
+
+
+@dataclass(frozen=True)
+class Network:
+    """A module that ends in class logits, the layer to explain it at, and how it is fed."""
+
+    module: nn.Module
+    layer: str
+    preprocessing: Preprocessing
+
+
+def normalise(pixels: Tensor, mean: Triple, std: Triple) -> Tensor:
+    """Pixels in [0, 1] to the input of a network, (B, 3, h, w) in both cases."""
+    shift, scale = pixels.new_tensor(mean), pixels.new_tensor(std)
+    return (pixels - shift[:, None, None]) / scale[:, None, None]
+
+
+def probabilities(logits: Tensor) -> Tensor:
+    """Softmax in float64, where neither a tiny score nor the last bit below 1 is lost; (B, C)."""
+    return logits.double().softmax(1)
+
+
+def forward(module: nn.Module, inputs: Tensor) -> Tensor:
+    """The logits of a batch, (B, C), in evaluation mode and without a graph.
+
+    Raises:
+        InputError: if the network does not return class logits.
+    """
+    with evaluation_mode(module), torch.no_grad():
+        return _checked_logits(module(inputs))
+
+
+def capture(module: nn.Module, layer: str, inputs: Tensor, labels: Tensor) -> Capture:
+    """Feature maps, logits and both gradients of a batch, for hardly more than one forward pass.
+
+    The network up to the layer runs without a graph; only what follows is differentiated. Of a module
+    that is called several times in one pass, the last call counts. Training mode, gradient flags and
+    hooks are as before when the function returns or raises.
+
+    Args:
+        module: any network that ends in class logits.
+        layer: name of one of its modules, as ``named_modules`` gives it.
+        inputs: normalised images, (B, 3, h, w).
+        labels: class of each image, (B,) int64.
+
+    Raises:
+        InputError: if the layer does not exist, does not return (B, K, H, W) or does not reach the
+            logits, or if the network does not return class logits.
+
+    Source: Lerma & Lucas (2022), section 2.1.1; the footnote there for pre and post.
+    """
+    leaf: Tensor | None = None
+
+    def cut(_module: nn.Module, _inputs: object, output: object) -> Tensor:
+        nonlocal leaf
+        if not isinstance(output, Tensor) or output.ndim != 4:
+            shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+            raise InputError(f"layer '{layer}': expected an output (B, K, H, W), got {shape}; choose another --layer")
+        leaf = output.detach().requires_grad_()
+        torch.set_grad_enabled(True)  # until the surrounding no_grad ends: the head alone has a graph
+        return leaf.clone()  # so that an in-place operation behind the layer may write into it
+
+    with torch.inference_mode(False), evaluation_mode(module):
+        handle = find_layer(module, layer).register_forward_hook(cut)
+        try:
+            with torch.no_grad():
+                logits = _checked_logits(module(inputs))
+        finally:
+            handle.remove()
+        if leaf is None:
+            raise InputError(f"layer '{layer}' is not used when the network runs; choose another --layer")
+        with torch.enable_grad():
+            single = torch.promote_types(logits.dtype, torch.float32)
+            targets: dict[Scores, Tensor] = {"pre": logits, "post": logits.softmax(1, dtype=single)}
+            gradients = {scores: _gradient(targets[scores], labels, leaf, layer) for scores in SCORES}
+    return Capture(leaf.detach(), gradients, logits.detach())
+
+
+def _gradient(targets: Tensor, labels: Tensor, leaf: Tensor, layer: str) -> Tensor:
+    """Derivative of each image's own score; images do not mix, so their sum has it."""
+    score = targets.gather(1, labels[:, None]).sum()
+    gradient = torch.autograd.grad(score, leaf, retain_graph=True, allow_unused=True)[0] if score.requires_grad else None
+    if gradient is None:
+        raise InputError(f"the class scores do not depend on layer '{layer}'; choose another --layer")
+    return gradient
+
+
+def find_layer(module: nn.Module, layer: str) -> nn.Module:
+    """A module of the network by its name.
+
+    Raises:
+        InputError: if there is none; the line lists the nearest names.
+    """
+    names = {name: child for name, child in module.named_modules() if name}
+    if layer not in names:
+        near = get_close_matches(layer, names, n=5, cutoff=0.3) or list(names)[-5:]
+        raise InputError(f"unknown layer '{layer}'; the nearest: {listed(near, 5)}")
+    return names[layer]
+
+
+def default_layer(module: nn.Module, inputs: Tensor) -> str:
+    """The last feature maps before the classifier, found by watching one forward pass.
+
+    That is the last output (B, K, H, W) with more than one unit a map that comes from neither a pooling
+    nor a dropout layer nor a plain container, and that is finished before the layer that makes the
+    scores begins. For VGG16 it is the paper's layer, ``features.29``.
+
+    Args:
+        module: any network that ends in class logits.
+        inputs: a batch of the size that the network expects, (B, 3, h, w).
+
+    Raises:
+        InputError: if the network has no such layer, or does not return class logits.
+    """
+    names = {child: name for name, child in module.named_modules()}
+    candidates: list[tuple[str, int]] = []  # names and addresses of outputs, in the order in which they are finished
+    pooled: set[int] = set()
+    before_scores: list[list[tuple[str, int]]] = []  # the candidates at the start of each layer with weights
+    scored: list[tuple[int, int]] = []  # for each finished layer with weights: its place above, its channels
+    starts: dict[nn.Module, int] = {}
+    kept: list[Tensor] = []  # keeps addresses unique
+
+    def started(child: nn.Module, _inputs: object) -> None:
+        if next(child.parameters(recurse=False), None) is not None:
+            starts[child] = len(before_scores)
+            before_scores.append(list(candidates))
+
+    def finished(child: nn.Module, _inputs: object, output: object) -> None:
+        if not isinstance(output, Tensor):
+            return
+        if child in starts and output.ndim in (2, 4):
+            scored.append((starts[child], output.shape[1]))
+        if output.ndim != 4 or child is module:
+            return
+        kept.append(output)
+        if isinstance(child, _POOLING):
+            pooled.add(output.data_ptr())
+        elif output[0, 0].numel() > 1 and type(child) is not nn.Sequential and not isinstance(child, _TRANSPARENT):
+            candidates.append((names[child], output.data_ptr()))
+
+    handles = [child.register_forward_hook(finished) for child in names]
+    handles += [child.register_forward_pre_hook(started) for child in names]
+    try:
+        classes = forward(module, inputs).shape[1]
+    finally:
+        for handle in handles:
+            handle.remove()
+    scoring = [before_scores[place] for place, channels in scored if channels == classes]
+    usable = [name for name, address in (scoring[-1] if scoring else candidates) if address not in pooled]
+    if not usable:
+        raise InputError("the network has no feature maps (B, K, H, W) before its classifier; name one with --layer")
+    return usable[-1]
+
+
+@contextmanager
+def evaluation_mode(module: nn.Module) -> Iterator[None]:
+    """The network in evaluation mode inside the block, and each of its modules as it was after it."""
+    modes = {child: child.training for child in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for child, training in modes.items():
+            child.training = training
+
+
+def _checked_logits(output: object) -> Tensor:
+    if not isinstance(output, Tensor) or output.ndim != 2:
+        shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise InputError(f"the network returns {shape}; expected class logits (B, C)")
+    return output

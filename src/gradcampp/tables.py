@@ -1,0 +1,108 @@
+"""Tables 1 and 2, the paper beside this run."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import pandas as pd
+from tabulate import tabulate
+
+from gradcampp import paper
+from gradcampp.config import SCORES, Scores, column
+from gradcampp.errors import InputError
+from gradcampp.statistics import Summary, summarise
+
+
+def summaries(records: pd.DataFrame) -> dict[tuple[Scores, paper.Pair], Summary]:
+    """Every entry of Tables 1 and 2, with its confidence interval.
+
+    Args:
+        records: rows of a run; a row counts for a pair where it has the scores of both maps.
+
+    Raises:
+        InputError: if fewer than two images have both scores, or a score is not a positive number.
+
+    Source: Lerma & Lucas (2022), eqs 16 and 17.
+    """
+    found: dict[tuple[Scores, paper.Pair], Summary] = {}
+    for scores in SCORES:
+        for pair in paper.PAIRS:
+            first, second = (column(scores, method) for method in pair)
+            both = records[[first, second]].dropna()
+            if len(both) < 2:
+                raise InputError(
+                    f"{len(both)} of {len(records)} images have the scores {first} and {second}; the tables need two or more "
+                    "(a lower --threshold or more images)"
+                )
+            try:
+                found[scores, pair] = summarise(both[first], both[second])
+            except ValueError as error:
+                raise InputError(f"records, columns {first} and {second}: {error}") from None
+    return found
+
+
+def tables(records: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Table 1 and Table 2 as numbers.
+
+    Returns:
+        ``table1`` with the columns ``methods`` and, for pre and post, ``_paper``, ``_run``, ``_low`` and
+        ``_high`` (95 % confidence interval); ``table2`` with ``_mean_paper``, ``_mean``, ``_std_paper``
+        and ``_std``, and the number of images ``n`` in both.
+
+    Source: Lerma & Lucas (2022), Tables 1 and 2.
+    """
+    found = summaries(records)
+    first, second = [], []
+    for pair in paper.PAIRS:
+        relative: dict[str, object] = {"methods": paper.pair_name(pair)}
+        logarithm: dict[str, object] = {"methods": paper.pair_name(pair)}
+        for scores in SCORES:
+            ours, theirs = asdict(found[scores, pair]), paper.ENTRIES[scores, pair]
+            relative[f"{scores}_paper"] = theirs.relative_performance
+            relative[f"{scores}_run"] = ours["relative_performance"]
+            relative |= {f"{scores}_{name}": ours[name] for name in ("low", "high")}
+            logarithm[f"{scores}_mean_paper"], logarithm[f"{scores}_mean_run"] = theirs.mean, ours["mean"]
+            logarithm[f"{scores}_std_paper"], logarithm[f"{scores}_std_run"] = theirs.std, ours["std"]
+            relative[f"{scores}_n"] = logarithm[f"{scores}_n"] = ours["n"]
+        first.append(relative)
+        second.append(logarithm)
+    return {"table1": pd.DataFrame(first), "table2": pd.DataFrame(second)}
+
+
+def readable(name: str, table: pd.DataFrame) -> pd.DataFrame:
+    """A table as people read it: every cell a string, the interval behind its value.
+
+    Args:
+        name: ``table1`` or ``table2``.
+        table: as :func:`tables` returns it.
+    """
+    columns: dict[str, list[str]] = {"methods": list(table["methods"])}
+    for scores in SCORES:
+        if name == "table1":
+            columns[f"{scores} paper"] = [f"{value:.2f}" for value in table[f"{scores}_paper"]]
+            columns[f"{scores} this run [95 % CI]"] = [
+                f"{row[f'{scores}_run']:.3f} [{row[f'{scores}_low']:.3f}, {row[f'{scores}_high']:.3f}]"
+                for _, row in table.iterrows()
+            ]
+        else:
+            for statistic in ("mean", "std"):
+                columns[f"{scores} {statistic} paper"] = [f"{value:.2f}" for value in table[f"{scores}_{statistic}_paper"]]
+                columns[f"{scores} {statistic} run"] = [f"{value:.3f}" for value in table[f"{scores}_{statistic}_run"]]
+    return pd.DataFrame(columns)
+
+
+def title(name: str, table: pd.DataFrame) -> str:
+    """A one-line caption: what the table shows, and of how many images."""
+    what = {"table1": "Table 1. Relative performance", "table2": "Table 2. Log relative performance"}[name]
+    counts = sorted({int(count) for scores in SCORES for count in table[f"{scores}_n"]})
+    return f"{what}, paper (n = {paper.IMAGES}) beside this run (n = {' to '.join(map(str, counts))})"
+
+
+def formatted(table: pd.DataFrame, style: str) -> str:
+    """A readable table as text.
+
+    Args:
+        table: as :func:`readable` returns it.
+        style: a format of tabulate: ``simple`` for a terminal, ``github`` for Markdown, ``latex``.
+    """
+    return tabulate(table.to_dict("list"), headers="keys", tablefmt=style, disable_numparse=True, stralign="left")
