@@ -67,7 +67,7 @@ def from_file(path: Path) -> Classes:
         InputError: if the file cannot be read as text, or a name is empty or stands twice.
     """
     try:
-        lines = path.read_text("utf-8").splitlines()
+        lines = path.read_text("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read class names from {path}: {error}") from None
     return named([line.strip() for line in lines])
@@ -101,19 +101,22 @@ def of_folder(classes: Classes, folder: str) -> int:
     Raises:
         InputError: if the folder names no class of the network.
     """
-    display = {_plain(name): index for index, name in enumerate(classes.names)}
     try:
         identified = _identified(classes, folder)
-        if identified is None:
-            identified = display.get(_plain(folder))
-        return find(classes, folder) if identified is None else identified
+        if identified is not None:
+            return identified
+        for same in (lambda name: name == folder, lambda name: _plain(name) == _plain(folder)):
+            display = [index for index, name in enumerate(classes.names) if same(name)]
+            if len(display) == 1:
+                return display[0]
+        return find(classes, folder)
     except InputError as error:
         raise InputError(f"class folder '{folder}': {error}") from None
 
 
 def _identified(classes: Classes, text: str) -> int | None:
     """The class of an index or a WordNet id; None where the text is neither."""
-    if re.fullmatch(r"[0-9]+", text):
+    if re.fullmatch(r"[0-9]+", text) and text not in classes.names:
         if int(text) >= len(classes):
             raise InputError(f"class {text} is out of range: the network has {len(classes)} classes, 0 to {len(classes) - 1}")
         return int(text)
@@ -121,7 +124,7 @@ def _identified(classes: Classes, text: str) -> int | None:
 
 
 def _plain(name: str) -> str:
-    return re.sub(r"[\s_-]+", " ", name).strip().casefold()
+    return re.sub(r"(?<=\w)[\s_-]+(?=\w)", " ", name.replace("_", " ")).strip().casefold()
 
 
 def _nearest(classes: Classes, wanted: str) -> str:

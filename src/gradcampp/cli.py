@@ -6,9 +6,10 @@ import argparse
 import dataclasses
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 
@@ -25,6 +26,7 @@ INTERRUPTED = 130  # what shells report for Ctrl-C
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code (0 done, 2 bad input, 130 interrupted)."""
     options = _parser().parse_args(arguments)
+    warnings.filterwarnings("ignore", module=r"PIL\b")  # of odd metadata; damage is an error
     try:
         options.run(options)
     except InputError as error:
@@ -88,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
         "--workers",
         type=_at_least(0),
         metavar="N",
-        help="processes that decode photographs (default: 1 on a CPU, up to 8 on a GPU)",
+        help="processes that decode photographs ahead (default: 0 on a CPU, which decodes between batches; up to 8 on a GPU)",
     )
     run.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     run.add_argument(
@@ -149,8 +151,11 @@ def _threshold(text: str) -> float:
 
 def _preprocessing(options: argparse.Namespace, default: Preprocessing) -> Preprocessing:
     """The network's own preprocessing with what the user overrides."""
-    fields = {name: getattr(options, name) for name in ("resize", "crop", "mean", "std")}
-    given = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items() if value is not None}
+    given: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name in ("resize", "crop", "mean", "std")
+        if (value := getattr(options, name)) is not None
+    }
     chosen = dataclasses.replace(default, **given)
     if chosen.crop > chosen.resize:
         raise InputError(f"--crop {chosen.crop} is larger than --resize {chosen.resize}; expected a crop that fits")
@@ -226,7 +231,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     )
     execution = Execution(
         batch_size=options.batch_size or (8 if device == "cpu" else 128),
-        workers=(1 if device == "cpu" else min(8, os.cpu_count() or 1)) if options.workers is None else options.workers,
+        workers=(0 if device == "cpu" else min(8, os.cpu_count() or 1)) if options.workers is None else options.workers,
         device=device,
         skip_bad_images=options.skip_bad_images,
     )

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import random
 import signal
-import warnings
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2 import functional
@@ -102,19 +102,17 @@ def read_photograph(path: Path, preprocessing: Preprocessing, upright: bool = Fa
         InputError: if the file is missing or no readable image.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of harmless metadata; real damage raises
-            with Image.open(path) as image:
-                turned = ImageOps.exif_transpose(image) if upright else image
-                rgb = _to_rgb(turned)
+        with Image.open(path) as image:
+            rgb = _to_rgb(ImageOps.exif_transpose(image) if upright else image)
     except FileNotFoundError:
         raise InputError(f"photograph {path}: no such file") from None
     except Exception as error:  # Pillow's plugins raise anything from SyntaxError to struct.error
-        reason = "not an image" if isinstance(error, Image.UnidentifiedImageError) else str(error)
+        reason = "not an image" if isinstance(error, UnidentifiedImageError) else str(error)
         size = path.stat().st_size if path.is_file() else None
         raise InputError(f"photograph {path}: {'empty file' if size == 0 else reason}; expected a readable image") from None
     resized = functional.resize(rgb, [preprocessing.resize], antialias=True)
-    return functional.pil_to_tensor(functional.center_crop(resized, [preprocessing.crop]))
+    pixels: Tensor = functional.pil_to_tensor(functional.center_crop(resized, [preprocessing.crop]))
+    return pixels
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -133,28 +131,38 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 class _Batches(Dataset[Batch]):
     """Whole batches, so that a worker decodes, crops and stacks one at a time."""
 
-    def __init__(self, folder: Path, batches: Sequence[list[Photograph]], preprocessing: Preprocessing) -> None:
-        self.folder, self.batches, self.preprocessing = folder, batches, preprocessing
+    def __init__(self, folder: Path, batches: Sequence[list[Photograph]], preprocessing: Preprocessing, threads: int) -> None:
+        self.folder, self.batches, self.preprocessing, self.threads = folder, batches, preprocessing, threads
 
     def __len__(self) -> int:
         return len(self.batches)
 
     def __getitem__(self, index: int) -> Batch:
-        good: list[Photograph] = []
-        pixels: list[Tensor] = []
-        hashes: list[str] = []
-        bad: dict[str, str] = {}
-        for photograph in self.batches[index]:
-            path = self.folder / photograph.image
-            try:
-                pixels.append(read_photograph(path, self.preprocessing))
-                hashes.append(file_hash(path))
-                good.append(photograph)
-            except InputError as error:
-                bad[photograph.image] = str(error)
+        photographs = self.batches[index]
+        with ThreadPoolExecutor(self.threads) as pool:
+            results = list(pool.map(self._read, photographs))
+        good = [
+            (photograph, *result) for photograph, result in zip(photographs, results, strict=True) if not isinstance(result, str)
+        ]
         side = self.preprocessing.crop
-        empty = torch.empty(0, 3, side, side, dtype=torch.uint8)
-        return Batch(good, torch.stack(pixels) if pixels else empty, hashes, bad)
+        return Batch(
+            photographs=[photograph for photograph, _, _ in good],
+            pixels=torch.stack([pixels for _, pixels, _ in good]) if good else torch.empty(0, 3, side, side, dtype=torch.uint8),
+            hashes=[digest for _, _, digest in good],
+            bad={
+                photograph.image: result
+                for photograph, result in zip(photographs, results, strict=True)
+                if isinstance(result, str)
+            },
+        )
+
+    def _read(self, photograph: Photograph) -> tuple[Tensor, str] | str:
+        """Pixels and hash of a photograph, or why it cannot be read."""
+        path = self.folder / photograph.image
+        try:
+            return read_photograph(path, self.preprocessing), file_hash(path)
+        except InputError as error:
+            return str(error)
 
 
 def load(
@@ -166,11 +174,11 @@ def load(
         folder: the data folder.
         batches: what belongs together.
         preprocessing: shorter side and central crop.
-        workers: number of processes; 0 decodes in this one.
+        workers: number of processes; 0 decodes between the batches, in as many threads as there are cores.
         pinned: for a fast copy to a GPU.
     """
     return DataLoader(
-        _Batches(folder, batches, preprocessing),
+        _Batches(folder, batches, preprocessing, threads=1 if workers else os.cpu_count() or 1),
         batch_size=None,
         num_workers=workers,
         pin_memory=pinned,

@@ -82,7 +82,7 @@ def score_explanation_maps(
         return [probabilities(logits).gather(1, wanted)[:, 0], heat.mean((1, 2)).double()]
 
     scores, mean_heat = in_batches(score, len(coarse), limit)
-    return scores.unflatten(0, (-1, count)), mean_heat.unflatten(0, (-1, count))
+    return scores.reshape(-1, count), mean_heat.reshape(-1, count)
 
 
 def _inputs(network: Network, pixels: Tensor) -> Tensor:
@@ -218,7 +218,7 @@ def evaluate(
         return manifest
     if execution.device == "cpu":
         reuse_large_blocks()
-    network.module.to(execution.device, memory_format=torch.channels_last)
+    network.module.to(execution.device).to(memory_format=torch.channels_last)
     skipped: dict[str, str] = {}
     left = sum(map(len, todo))
     loader = data.load(folder, todo, network.preprocessing, execution.workers, pinned=execution.device == "cuda")
@@ -328,7 +328,8 @@ def explain(network: Network, photograph: Tensor, labels: Sequence[int], scores:
     captured = capture_photographs(network, pixels.expand(len(chosen), -1, -1, -1), chosen)
     kept = [index for index, (kind, _) in enumerate(MAPS) if kind == scores]
     maps = heatmaps(captured)[:, kept]  # (n, 3, H, W)
-    large = upsample(maps.flatten(0, 1), (pixels.shape[2], pixels.shape[3])).unflatten(0, (-1, len(kept)))
+    large = upsample(maps.flatten(0, 1), (pixels.shape[2], pixels.shape[3]))  # (3 n, crop, crop)
+    large = large.reshape(-1, len(kept), *large.shape[1:])
     gradients = captured.gradients[scores]
     products = cam.activation_sums(captured.activations) * gradients
     alphas = cam.alphas(captured.activations, gradients)

@@ -11,7 +11,7 @@ def min_max(heatmaps: Tensor) -> Tensor:
     """Each map stretched to [0, 1]; a constant map has no such stretching and becomes zeros.
 
     Args:
-        heatmaps: (..., H, W).
+        heatmaps: (..., H, W). A map that is not finite has no min-max either, and holds NaN afterwards.
 
     Returns:
         Same shape, dtype and device.
@@ -24,7 +24,8 @@ def min_max(heatmaps: Tensor) -> Tensor:
     if heatmaps.ndim < 2:
         raise ValueError(f"heatmaps: expected (..., H, W), got {tuple(heatmaps.shape)}")
     low, high = heatmaps.amin((-2, -1), True), heatmaps.amax((-2, -1), True)
-    return torch.where(high > low, (heatmaps - low) / (high - low), 0)
+    constant = (high == low) & high.isfinite()
+    return torch.where(constant, 0, (heatmaps - low) / (high - low))
 
 
 def upsample(heatmaps: Tensor, size: tuple[int, int]) -> Tensor:

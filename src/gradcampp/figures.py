@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -26,7 +27,7 @@ from gradcampp.statistics import log_relative_performance
 _PALETTE = sns.color_palette("colorblind")
 _COLOURS: dict[Scores, tuple[float, float, float]] = {"pre": _PALETTE[0], "post": _PALETTE[1]}
 _LONG: dict[Scores, str] = {"pre": "pre-softmax", "post": "post-softmax"}
-_STYLE = {"font.size": 10, "axes.titlesize": 11, "axes.spines.top": False, "axes.spines.right": False}
+_STYLE: dict[Any, Any] = {"font.size": 10, "axes.titlesize": 11, "axes.spines.top": False, "axes.spines.right": False}
 
 
 def overlay(pixels: Tensor, heat: Tensor) -> NDArray[np.float64]:
@@ -167,6 +168,8 @@ def save(figure: Figure, stem: Path, formats: Sequence[str]) -> list[Path]:
     Returns:
         The paths, in the order of the formats.
     """
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # the constrained layout would move a little on every drawing
     paths = [stem.with_name(f"{stem.name}.{ending}") for ending in formats]
     for path, ending in zip(paths, formats, strict=True):
         undated = {"Date": None} if ending == "svg" else {"CreationDate": None} if ending == "pdf" else None
@@ -178,9 +181,12 @@ def save(figure: Figure, stem: Path, formats: Sequence[str]) -> list[Path]:
 def _plain_log_ticks(axis: Axes) -> None:
     """A logarithmic axis of ratios marked 0.5, 1, 2, not 10^0."""
     low, high = axis.get_ylim()
-    decades = [mantissa * 10.0**power for power in range(-12, 13) for mantissa in (1, 2, 5)]
-    inside = [tick for tick in decades if low <= tick <= high]
-    axis.yaxis.set_major_locator(FixedLocator(inside[:: max(1, len(inside) // 8)] if len(inside) > 8 else inside))
+    for mantissas, step in (((1, 2, 5), 1), ((1,), 1), ((1,), 2), ((1,), 4), ((1,), 8)):
+        ticks = [mantissa * 10.0**power for power in range(-96, 97, step) for mantissa in mantissas]
+        inside = [tick for tick in ticks if low <= tick <= high]
+        if len(inside) <= 9:
+            break
+    axis.yaxis.set_major_locator(FixedLocator(inside))
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.yaxis.set_minor_locator(NullLocator())
 

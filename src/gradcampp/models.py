@@ -124,7 +124,7 @@ def _fill(name: str, module: nn.Module, path: Path) -> None:
             raise InputError(f"weights {path} do not fit {name}: the file {wrong} {listed(items)}")
     module.load_state_dict(given, strict=False)  # keys are checked above; only batch counters may be absent
     if getattr(module, "transform_input", None) is False and ":" not in name:
-        module.transform_input = True  # torchvision's Inception weights expect the input that this flag makes
+        setattr(module, "transform_input", True)  # noqa: B010, torchvision's Inception weights expect the input that this flag makes
 
 
 def _cached(name: str, published: WeightsEnum | None) -> Path:
@@ -132,7 +132,7 @@ def _cached(name: str, published: WeightsEnum | None) -> Path:
     if published is None:
         raise InputError(f"no weights for {name}: pass --weights FILE, or --weights {RANDOM}")
     file_name = published.url.rsplit("/", 1)[-1]
-    path = Path(torch.hub.get_dir()) / "checkpoints" / file_name
+    path: Path = Path(torch.hub.get_dir()) / "checkpoints" / file_name
     if not path.is_file():
         raise InputError(
             f"no weights for {name}: pass --weights FILE (.safetensors or .pth), or put {file_name} into {path.parent}; "
@@ -167,7 +167,7 @@ def _read_weights(path: Path) -> Mapping[str, Tensor]:
 
 def _preprocessing(published: WeightsEnum | None) -> Preprocessing:
     """What torchvision publishes beside its weights; its ImageNet values for one's own network."""
-    preset = published.transforms() if published is not None else None
+    preset: Any = published.transforms() if published is not None else None
     if not all(hasattr(preset, field) for field in ("resize_size", "crop_size", "mean", "std")):
         return Preprocessing()
     return Preprocessing(preset.resize_size[0], preset.crop_size[0], tuple(preset.mean), tuple(preset.std))

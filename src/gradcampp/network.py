@@ -102,20 +102,36 @@ def capture(module: nn.Module, layer: str, inputs: Tensor, labels: Tensor) -> Ca
             handle.remove()
         if leaf is None:
             raise InputError(f"layer '{layer}' is not used when the network runs; choose another --layer")
-        with torch.enable_grad():
-            single = torch.promote_types(logits.dtype, torch.float32)
-            targets: dict[Scores, Tensor] = {"pre": logits, "post": logits.softmax(1, dtype=single)}
-            gradients = {scores: _gradient(targets[scores], labels, leaf, layer) for scores in SCORES}
+        gradients = _gradients(logits, labels, leaf, layer)
     return Capture(leaf.detach(), gradients, logits.detach())
 
 
-def _gradient(targets: Tensor, labels: Tensor, leaf: Tensor, layer: str) -> Tensor:
-    """Derivative of each image's own score; images do not mix, so their sum has it."""
-    score = targets.gather(1, labels[:, None]).sum()
-    gradient = torch.autograd.grad(score, leaf, retain_graph=True, allow_unused=True)[0] if score.requires_grad else None
-    if gradient is None:
-        raise InputError(f"the class scores do not depend on layer '{layer}'; choose another --layer")
-    return gradient
+def _gradients(logits: Tensor, labels: Tensor, leaf: Tensor, layer: str) -> dict[Scores, Tensor]:
+    """Derivatives of each image's own score, pre and post, in one backward pass through the head.
+
+    Images do not mix, so the derivative of a sum of scores holds that of each. The two cotangents share
+    the pass, because a fully connected head costs what it takes to read its weights.
+    """
+    if not logits.requires_grad:
+        raise _unreachable(layer)
+    with torch.enable_grad():
+        values = logits.detach().requires_grad_()
+        single = torch.promote_types(logits.dtype, torch.float32)
+        targets: dict[Scores, Tensor] = {"pre": values, "post": values.softmax(1, dtype=single)}
+        own = [targets[scores].gather(1, labels[:, None]).sum() for scores in SCORES]
+    cotangents = torch.stack([torch.autograd.grad(score, values)[0] for score in own])  # (2, B, C)
+    try:
+        gradients = torch.autograd.grad(logits, leaf, cotangents, retain_graph=True, is_grads_batched=True, allow_unused=True)[0]
+    except RuntimeError:  # an operation of the head that cannot be batched, such as one's own autograd.Function
+        passes = [torch.autograd.grad(logits, leaf, one, retain_graph=True, allow_unused=True)[0] for one in cotangents]
+        gradients = None if passes[0] is None else torch.stack(passes)
+    if gradients is None:
+        raise _unreachable(layer)
+    return dict(zip(SCORES, gradients, strict=True))
+
+
+def _unreachable(layer: str) -> InputError:
+    return InputError(f"the class scores do not depend on layer '{layer}'; choose another --layer")
 
 
 def find_layer(module: nn.Module, layer: str) -> nn.Module:
@@ -124,7 +140,7 @@ def find_layer(module: nn.Module, layer: str) -> nn.Module:
     Raises:
         InputError: if there is none; the line lists the nearest names.
     """
-    names = {name: child for name, child in module.named_modules() if name}
+    names: dict[str, nn.Module] = {name: child for name, child in module.named_modules() if name}
     if layer not in names:
         near = get_close_matches(layer, names, n=5, cutoff=0.3) or list(names)[-5:]
         raise InputError(f"unknown layer '{layer}'; the nearest: {listed(near, 5)}")

@@ -1,9 +1,9 @@
 """A run folder: finished parts, then the merged records, alphas and manifest. Every write is atomic.
 
 RUN/manifest.json      the experiment, from the first moment on; counts and versions at the end
-RUN/parts/<id>/        records.parquet and alphas.npz of some finished batches; gone at the end
+RUN/parts/<id>/        records.parquet and alphas.parquet of some finished batches; gone at the end
 RUN/records.parquet    one row an image
-RUN/alphas.npz         the streams of all alphas, pre and post
+RUN/alphas.parquet         the streams of all alphas, pre and post
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from gradcampp import accumulate
 from gradcampp.accumulate import Stream
@@ -102,7 +101,7 @@ def write_part(run: Path, rows: Sequence[Row], streams: Streams) -> None:
     with written(run / "parts" / uuid.uuid4().hex) as part:
         part.mkdir()
         pq.write_table(pa.Table.from_pylist(rows, SCHEMA), part / "records.parquet")
-        _write_streams(part / "alphas.npz", streams)
+        _write_streams(part / "alphas.parquet", streams)
 
 
 def finish(run: Path, details: Callable[[pd.DataFrame], Mapping[str, Any]]) -> None:
@@ -115,9 +114,9 @@ def finish(run: Path, details: Callable[[pd.DataFrame], Mapping[str, Any]]) -> N
     records = pa.concat_tables([pq.read_table(file) for file in _record_files(run)]).sort_by("image").combine_chunks()
     streams: Streams = dict.fromkeys(SCORES, accumulate.EMPTY)
     for file in _record_files(run):
-        added = _read_streams(file.with_name("alphas.npz"))
+        added = _read_streams(file.with_name("alphas.parquet"))
         streams = {scores: accumulate.merge(streams[scores], added[scores]) for scores in SCORES}
-    with written(run / "alphas.npz") as file:
+    with written(run / "alphas.parquet") as file:
         _write_streams(file, streams)
     with written(run / "records.parquet") as file:
         pq.write_table(records, file)
@@ -138,7 +137,8 @@ def read_records(run: Path) -> pd.DataFrame:
     """
     _check_finished(run)
     try:
-        return pq.read_table(run / "records.parquet", columns=SCHEMA.names).to_pandas()
+        rows: pd.DataFrame = pq.read_table(run / "records.parquet", columns=SCHEMA.names).to_pandas()
+        return rows
     except (OSError, pa.ArrowException, ValueError, KeyError) as error:
         raise InputError(f"cannot read {run / 'records.parquet'}: {error}; delete the folder and run evaluate again") from None
 
@@ -151,9 +151,9 @@ def read_alphas(run: Path) -> dict[Scores, Stream]:
     """
     _check_finished(run)
     try:
-        return _read_streams(run / "alphas.npz")
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"cannot read {run / 'alphas.npz'}: {error}; delete the folder and run evaluate again") from None
+        return _read_streams(run / "alphas.parquet")
+    except (OSError, pa.ArrowException, ValueError, KeyError) as error:
+        raise InputError(f"cannot read {run / 'alphas.parquet'}: {error}; delete the folder and run evaluate again") from None
 
 
 def _check_finished(run: Path) -> None:
@@ -169,25 +169,29 @@ def _record_files(run: Path) -> list[Path]:
 
 
 def _write_streams(file: Path, streams: Streams) -> None:
-    """Both streams without their empty bins, as plain arrays."""
-    arrays: dict[str, NDArray[Any]] = {}
-    for scores, stream in streams.items():
-        occupied = np.flatnonzero(stream.counts)
-        arrays[f"{scores}_bins"] = occupied.astype(np.int32)
-        arrays[f"{scores}_counts"] = stream.counts[occupied]
-        arrays[f"{scores}_range"] = np.array([stream.minimum, stream.maximum])
-    with file.open("wb") as target:
-        np.savez_compressed(target, **arrays)
+    """Both streams without their empty bins, and their exact extremes as metadata."""
+    occupied = {scores: np.flatnonzero(stream.counts) for scores, stream in streams.items()}
+    table = pa.table(
+        {
+            "scores": np.repeat(list(occupied), [len(bins) for bins in occupied.values()]),
+            "bin": np.concatenate(list(occupied.values())).astype(np.int32),
+            "count": np.concatenate([streams[scores].counts[bins] for scores, bins in occupied.items()]),
+        }
+    )
+    extremes = {scores: [stream.minimum.hex(), stream.maximum.hex()] for scores, stream in streams.items()}
+    pq.write_table(table.replace_schema_metadata({"extremes": json.dumps(extremes)}), file, compression="zstd")
 
 
 def _read_streams(file: Path) -> dict[Scores, Stream]:
+    table = pq.read_table(file)
+    extremes = json.loads((table.schema.metadata or {})[b"extremes"])
+    rows = table.to_pandas()
     streams: dict[Scores, Stream] = {}
-    with np.load(file, allow_pickle=False) as arrays:
-        for scores in SCORES:
-            counts = np.zeros(accumulate.BINS, np.int64)
-            counts[arrays[f"{scores}_bins"]] = arrays[f"{scores}_counts"]
-            minimum, maximum = arrays[f"{scores}_range"].tolist()
-            streams[scores] = Stream(counts, minimum, maximum)
+    for scores in SCORES:
+        counts = np.zeros(accumulate.BINS, np.int64)
+        own = rows[rows["scores"] == scores]
+        counts[own["bin"]] = own["count"]
+        streams[scores] = Stream(counts, *(float.fromhex(value) for value in extremes[scores]))
     return streams
 
 

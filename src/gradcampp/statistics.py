@@ -82,10 +82,13 @@ def summarise(scores: ArrayLike, baseline: ArrayLike, confidence: float = 0.95) 
         confidence: coverage of the interval, between 0 and 1.
 
     Raises:
-        ValueError: if there is no image, the lengths differ or a score is not positive and finite.
+        ValueError: if there is no image, the lengths differ, a score is not positive and finite, or the
+            confidence is not between 0 and 1.
 
     Source: Lerma & Lucas (2022), eqs 16 and 17, Tables 1 and 2.
     """
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence: expected a number between 0 and 1, got {confidence}")
     logs = log_relative_performance(scores, baseline)
     n = logs.size
     performance = relative_performance(scores, baseline)

@@ -1,0 +1,38 @@
+# Two commands do everything on a fresh Linux machine with Python 3.11+ and make:
+#   make test        installs into .venv and runs all tests
+#   make help        lists the rest
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help install test lint types check benchmark clean
+
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(f"Python 3.11 or newer is needed, {sys.version.split()[0]} found: make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	touch $@
+
+install: .venv/installed  ## make .venv with the package and the tools for its tests
+
+test: install  ## install and run all tests
+	$(BIN)/python -m pytest
+
+lint: install  ## ruff: style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: install  ## mypy, strict
+	$(BIN)/mypy
+
+check: lint types test  ## everything that has to pass before a commit
+
+benchmark: install  ## speed, side by side with what people would use instead
+	$(BIN)/python benchmarks/maps.py
+	$(BIN)/python benchmarks/evaluation.py
+
+clean:  ## remove what the targets made, .venv too
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis src/*.egg-info

@@ -1,0 +1,305 @@
+"""What a user types and sees."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from gradcampp import records
+from gradcampp.cli import main
+from gradcampp.config import COLUMNS
+from tests.conftest import photograph
+from tests.networks import scored
+
+OWN = ["--model", "tests.networks:scored", "--resize", "20", "--crop", "16"]
+
+
+def evaluate(data: Path, out: Path, *more: str) -> list[str]:
+    return ["evaluate", "--data", str(data), "--out", str(out), *OWN, "--workers", "0", "--threshold", "0.3", *more]
+
+
+def one_line(capsys: pytest.CaptureFixture[str], code: object, says: str) -> None:
+    """Exit code 2 and exactly one line on standard error, with the given words in it."""
+    errors = capsys.readouterr().err
+    assert code == 2, errors
+    assert errors.count("\n") == 1, errors
+    assert "error: " in errors
+    assert says in errors, errors
+
+
+def exit_code(arguments: list[str]) -> object:
+    try:
+        return main(arguments)
+    except SystemExit as stop:
+        return stop.code
+
+
+def test_evaluate_then_report(folder: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    assert main(evaluate(folder(), run)) == 0
+    summary = capsys.readouterr().out
+    rows = pd.read_parquet(run / "records.parquet")
+    assert f"{(rows['score'] > 0.3).sum()} of 18 images over 0.3" in summary
+    assert list(rows.columns[:9]) == ["image", "label", "score", *COLUMNS]
+    assert json.loads((run / "manifest.json").read_text())["finished"] is True
+    assert main(["report", str(run), "--out", str(tmp_path / "report")]) == 0
+    printed = capsys.readouterr().out
+    table = pd.read_csv(tmp_path / "report" / "table1.csv")
+    over = rows.dropna()
+    ratio = np.exp(np.log(over["pre_gradcam_plusplus"] / over["pre_gradcam"]).mean())
+    assert table.loc[0, "pre_run"] == pytest.approx(ratio)
+    assert f"{ratio:.3f}" in printed
+    assert "1.24" in printed
+    names = {path.name for path in (tmp_path / "report").iterdir()}
+    tables = {f"table{number}.{ending}" for number in (1, 2) for ending in ("csv", "md", "tex")}
+    figures = {f"{stem}.{ending}" for stem in ("figure4-pre", "figure4-post", "figure6") for ending in ("png", "svg")}
+    assert names == tables | figures
+
+
+def test_changing_a_record_changes_the_report(
+    folder: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    assert main(evaluate(folder(), run)) == 0
+    capsys.readouterr()
+    assert main(["report", str(run)]) == 0
+    before = capsys.readouterr().out
+    table = pd.read_parquet(run / "records.parquet")
+    table["pre_gradcam"] = table["pre_gradcam"].where(table["score"] < table["score"].max(), 1e-3)
+    table.to_parquet(run / "records.parquet")
+    assert main(["report", str(run)]) == 0
+    assert capsys.readouterr().out != before
+
+
+def test_explain_prints_the_best_classes_and_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    photograph(1).save(tmp_path / "a.png")
+    (tmp_path / "names.txt").write_text("tabby cat\nAlsatian\nkite\n")
+    arguments = [
+        "explain",
+        str(tmp_path / "a.png"),
+        *OWN,
+        "--classes",
+        str(tmp_path / "names.txt"),
+        "--out",
+        str(tmp_path / "e.png"),
+    ]
+    assert main([*arguments, "--class", "Tabby_Cat", "--class", "2", "--scores", "post", "--alphas"]) == 0
+    printed = capsys.readouterr().out
+    assert "Alsatian (1)" in printed
+    assert "kite (2)" in printed
+    assert "post-softmax" in printed
+    for name in ("e.png", "e-alphas.png"):
+        with Image.open(tmp_path / name) as picture:
+            assert min(picture.size) > 400
+
+
+def test_explain_honours_the_exif_orientation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    photograph(1).save(tmp_path / "upright.png")
+    photograph(1).rotate(90, expand=True).save(tmp_path / "turned.png", exif=exif)
+    printed = []
+    for name in ("upright", "turned"):
+        assert main(["explain", str(tmp_path / f"{name}.png"), *OWN, "--out", str(tmp_path / "e.png")]) == 0
+        printed.append(capsys.readouterr().out.replace(name, ""))
+    assert printed[0] == printed[1]
+
+
+def test_both_ways_to_call_it_are_the_same() -> None:
+    script = Path(sys.executable).with_name("gradcampp")
+    for command in ([sys.executable, "-m", "gradcampp"], [str(script)]):
+        done = subprocess.run([*command, "--help"], capture_output=True, text=True, check=True)
+        assert "explain" in done.stdout
+
+
+def test_a_factory_is_found_in_the_working_directory(folder: Callable[..., Path], tmp_path: Path) -> None:
+    (tmp_path / "mynet.py").write_text(
+        "from torch import nn\n"
+        "def make():\n"
+        "    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)]\n"
+        "    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), *head)\n"
+    )
+    script = str(Path(sys.executable).with_name("gradcampp"))
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    options = [
+        "--out",
+        "run",
+        "--model",
+        "mynet:make",
+        "--resize",
+        "20",
+        "--crop",
+        "16",
+        "--mean",
+        "0",
+        "0",
+        "0",
+        "--std",
+        "1",
+        "1",
+        "1",
+        "--threshold",
+        "0",
+    ]
+    command = [script, "evaluate", "--data", str(folder(1)), *options]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "layer 1" in done.stdout  # the ReLU, found by looking
+    manifest = records.read_manifest(tmp_path / "run")
+    assert manifest["experiment"]["preprocessing"] == {"resize": 20, "crop": 16, "mean": [0, 0, 0], "std": [1, 1, 1]}
+
+
+def broken_photographs(data: Path, kind: str) -> None:
+    target = data / "1" / "bad.jpg"
+    photograph(9, (300, 200)).save(target)
+    content = {"text": b"hello", "truncated": target.read_bytes()[:3000], "empty": b""}[kind]
+    target.write_bytes(content)
+
+
+@pytest.mark.parametrize("kind", ["text", "truncated", "empty"])
+def test_a_bad_photograph_is_one_line_and_nothing_is_lost(
+    folder: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    data = folder()
+    broken_photographs(data, kind)
+    one_line(capsys, exit_code(evaluate(data, tmp_path / "run")), "1/bad.jpg")
+    assert len(records.finished_images(tmp_path / "run")) >= 15
+    assert main(evaluate(data, tmp_path / "run", "--skip-bad-images")) == 0
+    assert "1 unreadable skipped" in capsys.readouterr().out
+    assert list(records.read_manifest(tmp_path / "run")["skipped"]) == ["1/bad.jpg"]
+
+
+def test_after_a_bad_photograph_is_removed_the_same_command_goes_on(
+    folder: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = folder()
+    broken_photographs(data, "text")
+    one_line(capsys, exit_code(evaluate(data, tmp_path / "run")), "1/bad.jpg")
+    done = records.finished_images(tmp_path / "run")
+    (data / "1" / "bad.jpg").unlink()
+    assert main(evaluate(data, tmp_path / "run")) == 0
+    assert set(done) <= set(records.read_records(tmp_path / "run")["image"])
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (["--data", "absent"], "data absent: no such folder"),
+        (["--data", "EMPTY"], "no photographs in class folders"),
+        (["--data", "RANGE"], "class 3 is out of range: the network has 3 classes, 0 to 2"),
+        (["--model", "vgg61"], "unknown model 'vgg61'"),
+        (["--layer", "features.9"], "unknown layer 'features.9'; the nearest: features."),
+        (["--layer", "classifier.3"], "expected an output (B, K, H, W), got"),
+        (["--weights", "MISSING"], "lacks classifier.1.bias"),
+        (["--weights", "nowhere.pth"], "nowhere.pth: no such file"),
+        (["--threshold", "1"], "expected a number from 0 up to but not including 1, got '1'"),
+        (["--threshold", "-0.1"], "expected a number from 0 up to but not including 1, got '-0.1'"),
+        (["--threshold", "nan"], "expected a number from 0"),
+        (["--batch-size", "0"], "expected a whole number from 1 up, got '0'"),
+        (["--limit", "many"], "expected a whole number from 1 up, got 'many'"),
+        (["--out", "FILE/run"], "cannot write to the run folder"),
+        (["--out", "/proc/gradcampp"], "cannot write to the run folder /proc/gradcampp"),
+        (["--crop", "30"], "--crop 30 is larger than --resize 20"),
+        (["--std", "1", "0", "1"], "expected three positive numbers"),
+        (["--mean", "1", "2"], "expected 3 arguments"),
+        (["--model", "tests.networks:Vector"], "expected class logits (B, C)"),
+        (["--model", "tests.networks:AllNaN"], "are not finite"),
+        (["--classes", "names.txt"], "cannot read class names from names.txt"),
+        (["--colour", "red"], "unrecognized arguments: --colour red"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_one_line_and_exit_code_two(
+    folder: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], change: list[str], says: str
+) -> None:
+    data = folder(2)
+    (tmp_path / "EMPTY").mkdir()
+    (tmp_path / "FILE").touch()
+    (tmp_path / "RANGE" / "3").mkdir(parents=True)
+    photograph(0).save(tmp_path / "RANGE" / "3" / "a.png")
+    torch.save({key: value for key, value in scored().state_dict().items() if key != "classifier.1.bias"}, tmp_path / "MISSING")
+    change = [str(tmp_path / part) if part.split("/")[0] in ("EMPTY", "FILE", "RANGE", "MISSING") else part for part in change]
+    one_line(capsys, exit_code(evaluate(data, tmp_path / "run", *change)), says)
+
+
+def test_another_configuration_in_the_same_folder_is_refused(
+    folder: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = folder(2)
+    assert main(evaluate(data, tmp_path / "run")) == 0
+    before = (tmp_path / "run" / "records.parquet").read_bytes()
+    capsys.readouterr()
+    one_line(
+        capsys,
+        exit_code(evaluate(data, tmp_path / "run", "--layer", "features.1")),
+        "layer = features.4, and this one has features.1",
+    )
+    one_line(capsys, exit_code(evaluate(data, tmp_path / "run", "--limit", "3")), "limit = None, and this one has 3")
+    assert (tmp_path / "run" / "records.parquet").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("prepare", "says"),
+    [
+        (lambda run: run.mkdir(exist_ok=True), "is not a run: it has no manifest.json"),
+        (lambda run: (run / "manifest.json").write_text("{"), "cannot read"),
+        (lambda run: (run / "manifest.json").write_text('{"finished": false, "experiment": {}}'), "is not finished"),
+        (lambda run: (run / "manifest.json").write_text('{"finished": true, "experiment": {}}'), "records.parquet"),
+    ],
+)
+def test_report_explains_what_is_no_finished_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], prepare: Callable[[Path], object], says: str
+) -> None:
+    prepare(tmp_path)
+    one_line(capsys, exit_code(["report", str(tmp_path)]), says)
+
+
+def test_report_says_when_too_few_images_are_over_the_threshold(
+    folder: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(evaluate(folder(1), tmp_path / "run", "--threshold", "0.999999")) == 0
+    capsys.readouterr()
+    one_line(capsys, exit_code(["report", str(tmp_path / "run")]), "the tables need two or more")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["absent.png"], "photograph absent.png: no such file"),
+        (["PHOTO", "--class", "5"], "class 5 is out of range"),
+        (["PHOTO", "--class", "clas 1"], "no class 'clas 1'; the nearest: class 1 (1)"),
+        (["PHOTO", "--out", "e.bmp"], "ends in .png, .svg or .pdf"),
+        (["PHOTO", "--out", "absent/e.png"], "the folder absent does not exist"),
+        (["PHOTO", "--model", "tests.networks:AllNaN"], "not finite"),
+    ],
+)
+def test_explain_explains_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], says: str) -> None:
+    photograph(0).save(tmp_path / "a.png")
+    given = [str(tmp_path / "a.png") if part == "PHOTO" else part for part in arguments]
+    out = [] if "--out" in given else ["--out", str(tmp_path / "e.png")]
+    one_line(capsys, exit_code(["explain", *OWN, *given, *out]), says)
+
+
+def test_no_cuda_is_said_plainly(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    one_line(capsys, exit_code(evaluate(tmp_path, tmp_path / "run", "--device", "cuda")), "no CUDA device")
+
+
+def test_an_interrupt_says_how_to_go_on(
+    folder: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gradcampp.evaluate.measure", interrupted)
+    assert main(evaluate(folder(1), tmp_path / "run")) == 130
+    assert "the same command goes on" in capsys.readouterr().err

@@ -1,0 +1,294 @@
+"""Figures draw the numbers that they are given, legibly, and are saved to the same bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cbook import boxplot_stats
+from matplotlib.figure import Figure
+from matplotlib.patches import StepPatch
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
+from numpy.typing import NDArray
+
+from gradcampp import figures, paper
+from gradcampp.accumulate import box, stream, tanh_histogram
+from gradcampp.classes import imagenet
+from gradcampp.config import COLUMNS, METHODS, SCORES
+from gradcampp.evaluate import Explanation
+
+PIXEL = 1.0  # antialiasing and hinting move an edge by less
+
+
+def explanation(label: int, seed: int = 0, size: int = 32) -> Explanation:
+    generator = torch.Generator().manual_seed(seed)
+    products = torch.randn(500, generator=generator)
+    return Explanation(
+        pixels=torch.rand(3, size, size, generator=generator),
+        label=label,
+        probabilities=torch.linspace(0, 0.002, 1000, dtype=torch.float64),
+        maps={method: torch.rand(size, size, generator=generator) for method in METHODS},
+        alphas=1 / (2 + products),
+        products=products,
+    )
+
+
+def run_records(n: int = 31) -> pd.DataFrame:
+    rng = np.random.default_rng(5)
+    return pd.DataFrame({name: rng.uniform(0.01, 1, n) for name in COLUMNS})
+
+
+def alphas() -> torch.Tensor:
+    return explanation(0, seed=4).alphas
+
+
+FIGURES: dict[str, Callable[[], Figure]] = {
+    "explanations of one class": lambda: figures.explanations([explanation(281)], imagenet().names, "pre"),
+    "explanations of two classes": lambda: figures.explanations(
+        [explanation(281), explanation(207, 1)], imagenet().names, "post"
+    ),
+    "single_alphas": lambda: figures.single_alphas(explanation(281)),
+    "alpha_distribution": lambda: figures.alpha_distribution(stream(alphas()), "pre"),
+    "relative_performances": lambda: figures.relative_performances(run_records()),
+}
+
+
+def drawn_texts(figure: Figure) -> dict[str, Bbox]:
+    """The visible texts and their boxes on the canvas; ticks outside their axis are not drawn."""
+    figure.set_canvas(FigureCanvasAgg(figure))
+    figure.draw_without_rendering()
+    hidden: set[Text] = set()
+    for axis in figure.findobj(Axis):
+        assert isinstance(axis, Axis)
+        low, high = sorted(axis.get_view_interval())
+        for tick in [*axis.get_major_ticks(), *axis.get_minor_ticks()]:
+            if not low <= tick.get_loc() <= high or not axis.get_visible():
+                hidden |= {tick.label1, tick.label2}
+    found: dict[str, Bbox] = {}
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        if text not in hidden and text.get_visible() and text.get_text().strip():
+            found[f"{text.get_text()} #{len(found)}"] = text.get_window_extent()
+    return found
+
+
+def assert_legible(figure: Figure) -> None:
+    """Every text lies inside the figure and on no other text."""
+    boxes = drawn_texts(figure)
+    assert boxes
+    for name, extent in boxes.items():
+        assert extent.x0 >= -PIXEL, name
+        assert extent.y0 >= -PIXEL, name
+        assert extent.x1 <= figure.bbox.width + PIXEL, name
+        assert extent.y1 <= figure.bbox.height + PIXEL, name
+    names = list(boxes)
+    for place, name in enumerate(names):
+        for other in names[:place]:
+            common = Bbox.intersection(boxes[name], boxes[other])
+            assert common is None or min(common.width, common.height) <= PIXEL, f"{name!r} overlaps {other!r}"
+
+
+def horizontals(axis: Axes) -> list[float]:
+    """Heights of the horizontal lines of boxplots: medians and the caps of whiskers, not the reference line."""
+    lines = [np.asarray(line.get_xydata()) for line in axis.lines if line.get_linestyle() != "--"]
+    return [float(line[0, 1]) for line in lines if len(line) == 2 and line[0, 1] == line[1, 1] and line[0, 0] != line[1, 0]]
+
+
+def references(axis: Axes) -> list[float]:
+    """Heights of the dashed lines."""
+    return [float(np.asarray(line.get_ydata())[0]) for line in axis.lines if line.get_linestyle() == "--"]
+
+
+def boxes_of(axis: Axes) -> list[tuple[float, float]]:
+    """First and third quartile of each box, from left to right."""
+    edges = [
+        patch.get_path().get_extents(patch.get_patch_transform())
+        for patch in axis.patches
+        if np.asarray(patch.get_path().vertices).size < 16
+    ]
+    return [(float(edge.y0), float(edge.y1)) for edge in sorted(edges, key=lambda edge: float(edge.x0)) if edge.height > 0]
+
+
+@pytest.mark.parametrize("make", FIGURES.values(), ids=FIGURES.keys())
+def test_texts_are_inside_the_figure_and_do_not_overlap(make: Callable[[], Figure]) -> None:
+    assert_legible(make())
+
+
+def test_overlapping_and_outlying_texts_are_noticed() -> None:
+    crowded, outside = Figure(), Figure()
+    for place in (0.5, 0.51):
+        crowded.text(place, 0.5, "label")
+    outside.text(0.99, 0.5, "a long label")
+    for figure in (crowded, outside):
+        with pytest.raises(AssertionError, match="label"):
+            assert_legible(figure)
+
+
+def test_the_longest_class_names_stay_legible() -> None:
+    names = imagenet().names
+    longest = sorted(range(1000), key=lambda index: -len(names[index]))[:3]
+    assert_legible(figures.explanations([explanation(index, index) for index in longest], names, "pre"))
+
+
+@pytest.mark.parametrize("values", [[0.5], [0.5, 0.5, 0.5], [-1398101.4, 0.5, 0.49, 559240.56]])
+def test_extreme_and_few_alphas_stay_legible(values: list[float]) -> None:
+    assert_legible(figures.alpha_distribution(stream(torch.tensor(values)), "post"))
+    row = explanation(0)
+    assert_legible(
+        figures.single_alphas(Explanation(row.pixels, 0, row.probabilities, row.maps, torch.tensor(values), torch.tensor(values)))
+    )
+
+
+def test_an_overlay_is_grey_under_the_colour_of_the_heat() -> None:
+    pixels = torch.tensor([0.1, 0.2, 0.6]).reshape(3, 1, 1).expand(3, 1, 2)
+    picture = figures.overlay(pixels, torch.tensor([[0.0, 1.0]]))
+    ends = np.array([colormaps["inferno"](0.0)[:3], colormaps["inferno"](1.0)[:3]])
+    assert picture.shape == (1, 2, 3)
+    assert picture[0] == pytest.approx(0.4 * 0.3 + 0.6 * ends, abs=1e-7)  # the pixels are float32
+
+
+def test_overlays_are_colours_and_brighter_where_the_map_is_high() -> None:
+    picture = figures.overlay(torch.full((3, 1, 256), 0.5), torch.linspace(0, 1, 256)[None])
+    assert 0 <= picture.min() <= picture.max() <= 1
+    luminance = picture[0] @ [0.2126, 0.7152, 0.0722]
+    assert (np.diff(luminance) > 0).all()
+
+
+def test_explanations_show_the_photograph_and_the_map_of_each_method() -> None:
+    rows = [explanation(281), explanation(207, 1)]
+    figure = figures.explanations(rows, imagenet().names, "post")
+    axes, bar = figure.axes[:-1], figure.axes[-1]
+    assert len(axes) == 8
+    pictures = [axis.images[0].get_array() for axis in axes]
+    expected: list[NDArray[np.float64]] = []
+    for row in rows:
+        expected.append(row.pixels.permute(1, 2, 0).numpy())
+        expected += [figures.overlay(row.pixels, row.maps[method]) for method in ("gradcam", "gradcam+", "gradcam++")]
+    for picture, numbers in zip(pictures, expected, strict=True):
+        assert np.array_equal(np.asarray(picture), numbers)
+    assert [axis.get_title() for axis in axes] == ["photograph", "Grad-CAM", "Grad-CAM+", "Grad-CAM++", "", "", "", ""]
+    assert axes[0].get_ylabel() == "tabby\nscore 0.000563"
+    assert axes[4].get_ylabel() == "golden retriever\nscore 0.000414"
+    assert "post-softmax" in bar.get_ylabel()
+    assert bar.get_ylim() == (0, 1)
+
+
+def test_explanations_have_a_row_each() -> None:
+    for count in (1, 3):
+        figure = figures.explanations([explanation(index, index) for index in range(count)], imagenet().names, "pre")
+        assert len(figure.axes) == 4 * count + 1
+
+
+def test_single_alphas_draws_the_boxes_of_both_and_counts_them() -> None:
+    row = explanation(0)
+    left, right = figures.single_alphas(row).axes
+    for axis, values, reference in ((left, row.alphas, 0.5), (right, row.products, 0.0)):
+        stats = boxplot_stats(values.double().numpy())[0]
+        expected = [stats["whislo"], stats["med"], stats["whishi"]]
+        assert sorted(horizontals(axis)) == pytest.approx(expected)
+        assert boxes_of(axis) == [pytest.approx((stats["q1"], stats["q3"]))]
+        assert references(axis) == [reference]
+        assert f"500 units with a gradient\nfrom {float(values.min()):,.4g} to {float(values.max()):,.4g}" == axis.get_xlabel()
+    assert "alpha" in left.get_title()
+    assert "sum" in right.get_title()
+
+
+def test_alpha_distribution_draws_the_box_and_all_bars_of_the_stream() -> None:
+    found = stream(alphas())
+    figure = figures.alpha_distribution(found, "post")
+    left, right = figure.axes
+    quartiles = box(found)
+    assert sorted(horizontals(left)) == [quartiles.low_whisker, quartiles.median, quartiles.high_whisker]
+    assert boxes_of(left) == [(quartiles.first_quartile, quartiles.third_quartile)]
+    (steps,) = [patch for patch in right.patches if isinstance(patch, StepPatch)]
+    counts, edges = tanh_histogram(found)
+    drawn, between, _ = steps.get_data()
+    assert np.array_equal(drawn, counts)
+    assert np.array_equal(between, edges)
+    assert right.get_yscale() == "log"
+    assert right.get_ylim()[0] < 1 < counts.max() < right.get_ylim()[1]
+    assert left.get_xlabel() == f"500 values\nfrom {found.minimum:,.4g} to {found.maximum:,.4g}"
+    assert "post-softmax" in left.get_title()
+
+
+def test_relative_performances_draws_six_boxes_of_quotients() -> None:
+    records = run_records()
+    (axis,) = figures.relative_performances(records).axes
+    expected = []
+    for pair in (("plusplus", ""), ("plus", ""), ("plusplus", "plus")):
+        for scores in SCORES:
+            first, second = (f"{scores}_gradcam_{name}".rstrip("_") for name in pair)
+            expected.append(boxplot_stats(np.log10(records[first] / records[second]))[0])  # seaborn's boxes on a log axis
+    assert axis.get_yscale() == "log"
+    medians = sorted(10 ** stats["med"] for stats in expected)
+    whiskers = sorted(10 ** stats[end] for stats in expected for end in ("whislo", "whishi"))
+    assert sorted(horizontals(axis)) == pytest.approx(sorted(medians + whiskers))
+    assert np.array(boxes_of(axis)) == pytest.approx(np.array([[10 ** stats["q1"], 10 ** stats["q3"]] for stats in expected]))
+    names = [label.get_text().replace("\n", " ") for label in axis.get_xticklabels()]
+    assert names == [paper.pair_name(pair) for pair in paper.PAIRS]
+    legend = axis.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["pre-softmax", "post-softmax"]
+    assert references(axis) == [1]
+
+
+def test_relative_performances_leaves_out_images_without_both_scores() -> None:
+    records = run_records()
+    missing = records.copy()
+    missing.loc[len(records)] = [np.nan if name == "pre_gradcam_plus" else 1.0 for name in COLUMNS]
+    kept = figures.relative_performances(missing).axes[0]
+    without = missing.copy()
+    without.loc[len(records), ["pre_gradcam", "pre_gradcam_plusplus"]] = np.nan
+    assert horizontals(kept) != horizontals(figures.relative_performances(without).axes[0])
+    assert_legible(figures.relative_performances(without))
+
+
+@pytest.mark.parametrize("spread", [0.01, 1.0, 8.0])
+def test_ratio_ticks_are_plain_numbers(spread: float) -> None:
+    records = run_records()
+    records["pre_gradcam"] = 0.5 * np.exp(-spread * np.linspace(0, 1, len(records)))
+    figure = figures.relative_performances(records)
+    assert_legible(figure)
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert len(labels) >= 2
+    assert "1" in labels or spread > 1
+    assert all(float(label) > 0 for label in labels)
+
+
+@pytest.mark.parametrize("make", FIGURES.values(), ids=FIGURES.keys())
+@pytest.mark.parametrize("ending", ["png", "svg"])
+def test_a_figure_is_saved_to_the_same_bytes(make: Callable[[], Figure], ending: str, tmp_path: Path) -> None:
+    (first,) = figures.save(make(), tmp_path / "first", [ending])
+    (second,) = figures.save(make(), tmp_path / "second", [ending])
+    assert first.read_bytes() == second.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["explanations of one class", "single_alphas"])
+def test_saving_a_figure_again_writes_the_same_bytes(name: str, tmp_path: Path) -> None:
+    figure = FIGURES[name]()
+    (first,) = figures.save(figure, tmp_path / "first", ["svg"])
+    (second,) = figures.save(figure, tmp_path / "second", ["svg"])
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_other_numbers_give_other_bytes(tmp_path: Path) -> None:
+    (first,) = figures.save(figures.single_alphas(explanation(0, 1)), tmp_path / "a", ["svg"])
+    (second,) = figures.save(figures.single_alphas(explanation(0, 2)), tmp_path / "b", ["svg"])
+    assert first.read_bytes() != second.read_bytes()
+
+
+def test_files_are_named_after_the_stem_whatever_dots_it_has(tmp_path: Path) -> None:
+    paths = figures.save(Figure(figsize=(1, 1)), tmp_path / "figure.v2", ["png", "svg"])
+    assert paths == [tmp_path / "figure.v2.png", tmp_path / "figure.v2.svg"]
+    assert sorted(tmp_path.iterdir()) == sorted(paths)
+    assert paths[0].read_bytes().startswith(b"\x89PNG")
+    assert b"<svg" in paths[1].read_bytes()
