@@ -1,11 +1,13 @@
 # Two commands do everything on a fresh Linux machine with Python 3.11+ and make:
+#   make reproduce   installs into .venv and recomputes every table and figure on the embedded default
 #   make test        installs into .venv and runs all tests
 #   make help        lists the rest
 
 PYTHON ?= python3
 BIN := .venv/bin
+PROFILE ?= mini
 
-.PHONY: help install test lint types check benchmark clean
+.PHONY: help install reproduce test lint types check benchmark clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -15,6 +17,9 @@ help:  ## list the targets
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
 	touch $@
+
+reproduce: install  ## install, then every table and figure of the paper into runs/mini (PROFILE=NAME_OR_FILE)
+	$(BIN)/gradcampp reproduce --profile $(PROFILE)
 
 install: .venv/installed  ## make .venv with the package and the tools for its tests
 

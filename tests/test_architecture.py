@@ -16,10 +16,12 @@ from tests.conftest import ROOT
 
 LEVELS = [
     {"errors", "config", "files"},
-    {"cam", "explain", "statistics", "accumulate", "classes", "paper", "memory"},
-    {"network", "models", "data", "records"},
-    {"evaluate"},
+    {"cam", "explain", "statistics", "accumulate", "classes", "paper", "memory", "scenes", "localisation", "profiles"},
+    {"network", "mini", "data", "records"},
+    {"evaluate", "models", "train"},
     {"tables", "figures"},
+    {"report"},
+    {"reproduce"},
     {"cli"},
     {"__main__", "__init__"},
 ]

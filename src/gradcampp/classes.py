@@ -35,7 +35,7 @@ class Classes:
 
 def imagenet() -> Classes:
     """The 1,000 classes of ILSVRC 2012 with their WordNet ids and synonyms."""
-    rows = files("gradcampp").joinpath("imagenet_classes.tsv").read_text("utf-8").splitlines()
+    rows = files("gradcampp").joinpath("resources", "imagenet_classes.tsv").read_text("utf-8").splitlines()
     ids, names, lemmas = zip(*(row.split("\t") for row in rows), strict=True)
     synonyms = tuple((name, *lemma.split(", ")) for name, lemma in zip(names, lemmas, strict=True))
     return Classes(names, synonyms, ids)

@@ -14,11 +14,11 @@ from typing import Any, NoReturn
 import torch
 
 from gradcampp import classes as class_names
-from gradcampp import data, evaluate, figures, models, network, records, tables
-from gradcampp.classes import Classes
-from gradcampp.config import SCORES, Execution, Experiment, Preprocessing
+from gradcampp import data, evaluate, figures, profiles, report, scenes, train
+from gradcampp.config import SCORES, Execution
 from gradcampp.errors import InputError
-from gradcampp.network import Network
+from gradcampp.profiles import Profile
+from gradcampp.reproduce import experiment_of, prepare, reproduce, save_scene
 
 INTERRUPTED = 130  # what shells report for Ctrl-C
 
@@ -79,36 +79,65 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--out", type=Path, required=True, metavar="RUN", help="run folder; an interrupted run in it goes on")
     _add_model_options(run)
-    run.add_argument(
-        "--threshold", type=_threshold, default=0.5, metavar="T", help="explain images whose label scores over T (default: 0.5)"
+    _add_run_options(run)
+
+    again = commands.add_parser("reproduce", help="everything: run, Tables 1-2, Figures 1-6 and a summary page, from a profile")
+    again.set_defaults(run=_reproduce)
+    again.add_argument("--profile", default="mini", metavar="NAME_OR_FILE", help="mini, sample or a TOML file (default: mini)")
+    again.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: runs/PROFILE)")
+    again.add_argument("--data", type=Path, metavar="DIR", help="folder of class folders (default: the profile's)")
+    again.add_argument("--scenes", type=_at_least(1), metavar="N", help="number of generated scenes, where there is no --data")
+    again.add_argument("--photograph", type=Path, metavar="PHOTO", help="picture of Figures 1, 2, 3 and 5")
+    _add_model_options(again)
+    _add_run_options(again)
+
+    scene = commands.add_parser("scene", help="draw a generated scene")
+    scene.set_defaults(run=_scene)
+    scene.add_argument("--class", dest="wanted", action="append", default=[], metavar="NAME", help="class; twice for a pair")
+    scene.add_argument("--instances", type=_at_least(1), metavar="N", help="1 to 4 (default: drawn from the seed)")
+    scene.add_argument("--seed", type=_at_least(0), metavar="N", help="another seed, another scene (default: 0)")
+    scene.add_argument("--out", type=Path, default=Path("scene.png"), metavar="FILE", help="a .png (default: %(default)s)")
+
+    training = commands.add_parser("train", help="train the embedded network again, from a seed")
+    training.set_defaults(run=_train)
+    training.add_argument("--out", type=Path, required=True, metavar="DIR", help="for mini.safetensors and model_card.md")
+    training.add_argument("--seed", type=_at_least(0), metavar="N", help="of weights, order and scenes (default: 0)")
+    training.add_argument("--epochs", type=_at_least(1), metavar="N", help="passes over the scenes (default: the recipe's)")
+
+    tables = commands.add_parser("report", help="write Tables 1-2 and Figures 4 and 6 of a finished run")
+    tables.set_defaults(run=_report)
+    tables.add_argument("folder", type=Path, metavar="RUN")
+    tables.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: RUN/report)")
+    return parser
+
+
+def _add_run_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--threshold", type=_threshold, metavar="T", help="explain images whose label scores over T (default: 0.5)"
     )
-    run.add_argument("--limit", type=_at_least(1), metavar="N", help="only N images: the first, or with --seed a random sample")
-    run.add_argument(
+    parser.add_argument(
+        "--limit", type=_at_least(1), metavar="N", help="only N images: the first, or with --seed a random sample"
+    )
+    parser.add_argument(
         "--batch-size", type=_at_least(1), metavar="N", help="images in the network together (default: 8 on a CPU, 128 on a GPU)"
     )
-    run.add_argument(
+    parser.add_argument(
         "--workers",
         type=_at_least(0),
         metavar="N",
         help="processes that decode photographs ahead (default: 0 on a CPU, which decodes between batches; up to 8 on a GPU)",
     )
-    run.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    run.add_argument(
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument(
         "--seed", type=_at_least(0), metavar="N", help="seed of the sample of --limit, and of --weights random (default: 0)"
     )
-    run.add_argument(
+    parser.add_argument(
         "--skip-bad-images", action="store_true", help="report and leave out unreadable photographs instead of stopping"
     )
 
-    report = commands.add_parser("report", help="write Tables 1-2 and Figures 4 and 6 of a finished run")
-    report.set_defaults(run=_report)
-    report.add_argument("folder", type=Path, metavar="RUN")
-    report.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: RUN/report)")
-    return parser
-
 
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", default="vgg16", metavar="NAME", help="a torchvision name or module:factory (default: vgg16)")
+    parser.add_argument("--model", metavar="NAME", help="mini (embedded), a torchvision name or module:factory (default: mini)")
     parser.add_argument(
         "--weights", metavar="FILE", help=".safetensors or a checkpoint of tensors, or 'random' (default: torchvision's cache)"
     )
@@ -149,46 +178,30 @@ def _threshold(text: str) -> float:
     return value
 
 
-def _preprocessing(options: argparse.Namespace, default: Preprocessing) -> Preprocessing:
-    """The network's own preprocessing with what the user overrides."""
-    given: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name in ("resize", "crop", "mean", "std")
-        if (value := getattr(options, name)) is not None
-    }
-    chosen = dataclasses.replace(default, **given)
-    if chosen.crop > chosen.resize:
-        raise InputError(f"--crop {chosen.crop} is larger than --resize {chosen.resize}; expected a crop that fits")
-    if not all(value > 0 for value in chosen.std):
-        raise InputError(f"--std {chosen.std}: expected three positive numbers")
-    return chosen
-
-
-def _prepare(options: argparse.Namespace) -> tuple[models.Model, Network, Classes]:
-    """The network that the options describe, and the names of its classes."""
-    model = models.build(options.model, options.weights, options.seed or 0)
-    preprocessing = _preprocessing(options, model.preprocessing)
-    blank = torch.zeros(1, 3, preprocessing.crop, preprocessing.crop)
-    try:
-        count = network.forward(model.module, blank).shape[1]
-    except RuntimeError as error:
-        raise InputError(
-            f"{options.model} cannot take images of {preprocessing.crop} pixels: {error}; set --resize and --crop"
-        ) from None
-    layer = options.layer or network.default_layer(model.module, blank)
-    network.find_layer(model.module, layer)
-    classes = class_names.numbered(count) if options.classes is None else class_names.from_file(options.classes)
-    if len(classes) != count:
-        raise InputError(
-            f"{options.classes} has {len(classes)} names, and the network {count} classes; expected one name a class"
-        )
-    return model, Network(model.module, layer, preprocessing), classes
-
-
 def _device(name: str) -> str:
     if name == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda: this machine has no CUDA device that torch can use; choose cpu or auto")
     return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+
+
+def _profile(options: argparse.Namespace, start: Profile) -> Profile:
+    """A profile with the options that were given in the place of its own."""
+    given: dict[str, Any] = {}
+    for field in dataclasses.fields(Profile):
+        value = getattr(options, field.name, None)
+        if value is not None:
+            given[field.name] = tuple(value) if isinstance(value, list) else value
+    return dataclasses.replace(start, **given)
+
+
+def _execution(options: argparse.Namespace) -> Execution:
+    device = _device(options.device)
+    return Execution(
+        batch_size=options.batch_size or (8 if device == "cpu" else 128),
+        workers=(0 if device == "cpu" else min(8, os.cpu_count() or 1)) if options.workers is None else options.workers,
+        device=device,
+        skip_bad_images=options.skip_bad_images,
+    )
 
 
 def _explain(options: argparse.Namespace) -> None:
@@ -197,7 +210,8 @@ def _explain(options: argparse.Namespace) -> None:
         raise InputError(f"--out {options.out}: expected a name that ends in .png, .svg or .pdf")
     if not options.out.parent.is_dir():
         raise InputError(f"--out {options.out}: the folder {options.out.parent} does not exist")
-    _, net, classes = _prepare(options)
+    prepared = prepare(_profile(options, Profile()))
+    net, classes = prepared.network, prepared.classes
     net.module.to(_device(options.device))
     labels = [class_names.find(classes, text) for text in options.wanted]
     rows: list[evaluate.Explanation] = []
@@ -217,46 +231,58 @@ def _explain(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    device = _device(options.device)
-    model, net, classes = _prepare(options)
-    photographs = data.choose(data.list_photographs(options.data, classes), options.limit, options.seed)
-    experiment = Experiment(
-        model=model.name,
-        weights=model.weights,
-        layer=net.layer,
-        preprocessing=net.preprocessing,
-        threshold=options.threshold,
-        limit=options.limit,
-        seed=options.seed,
-    )
-    execution = Execution(
-        batch_size=options.batch_size or (8 if device == "cpu" else 128),
-        workers=(0 if device == "cpu" else min(8, os.cpu_count() or 1)) if options.workers is None else options.workers,
-        device=device,
-        skip_bad_images=options.skip_bad_images,
-    )
-    manifest = evaluate.evaluate(net, photographs, options.data, options.out, experiment, execution)
+    execution = _execution(options)
+    profile = _profile(options, Profile())
+    prepared = prepare(profile)
+    photographs = data.choose(data.list_photographs(options.data, prepared.classes), profile.limit, profile.seed)
+    experiment = experiment_of(prepared, profile)
+    manifest = evaluate.evaluate(prepared.network, photographs, options.data, options.out, experiment, execution)
     skipped = f", {len(manifest['skipped'])} unreadable skipped" if manifest["skipped"] else ""
     print(
         f"{options.out}: {manifest['over_threshold']} of {manifest['images']} images over {experiment.threshold:g}{skipped}; "
-        f"top-1 {manifest['top1']:.2%}, top-5 {manifest['top5']:.2%}; layer {net.layer}"
+        f"top-1 {manifest['top1']:.2%}, top-5 {manifest['top5']:.2%}; layer {experiment.layer}"
     )
 
 
 def _report(options: argparse.Namespace) -> None:
-    rows, alphas = records.read_records(options.folder), records.read_alphas(options.folder)
-    out: Path = options.out or options.folder / "report"
-    both = tables.tables(rows)
-    out.mkdir(parents=True, exist_ok=True)
-    written: list[Path] = []
-    for name, table in both.items():
-        readable = tables.readable(name, table)
-        table.to_csv(out / f"{name}.csv", index=False)
-        (out / f"{name}.md").write_text(tables.formatted(readable, "github") + "\n", "utf-8")
-        (out / f"{name}.tex").write_text(tables.formatted(readable, "latex") + "\n", "utf-8")
-        written += [out / f"{name}.{ending}" for ending in ("csv", "md", "tex")]
-        print(f"{tables.title(name, table)}\n\n{tables.formatted(readable, 'simple')}\n")
-    for scores in SCORES:
-        written += figures.save(figures.alpha_distribution(alphas[scores], scores), out / f"figure4-{scores}", ["png", "svg"])
-    written += figures.save(figures.relative_performances(rows), out / "figure6", ["png", "svg"])
-    print("wrote " + ", ".join(str(path) for path in written))
+    said = report.write(options.folder, options.out or options.folder / "report")
+    print(said.text)
+    print("wrote " + ", ".join(str(path) for path in said.files))
+
+
+def _reproduce(options: argparse.Namespace) -> None:
+    profile = _profile(options, profiles.load(options.profile))
+    name = options.profile if options.profile in profiles.BUILT_IN else Path(options.profile).stem
+    out: Path = options.out or Path("runs") / name
+    said = reproduce(profile, out, _execution(options))
+    print(said.text)
+    print("\n".join(str(path) for path in said.files if path.suffix in (".png", ".csv")))
+    print(f"open {said.files[0]}")
+
+
+def _scene(options: argparse.Namespace) -> None:
+    if options.out.suffix.lower() != ".png":
+        raise InputError(f"--out {options.out}: expected a name that ends in .png")
+    if not options.out.parent.is_dir():
+        raise InputError(f"--out {options.out}: the folder {options.out.parent} does not exist")
+    known = class_names.named(list(scenes.CLASSES))
+    labels = [class_names.find(known, text) for text in options.wanted]
+    if len(labels) > 2 or (len(labels) == 2 and options.instances is not None):
+        raise InputError("a scene has one class, or two with one instance each; give --class once with --instances, or twice")
+    seed = options.seed or 0
+    try:
+        if len(labels) == 2:
+            scene = scenes.pair(seed, "gallery", 0, labels=(labels[0], labels[1]))
+        else:
+            scene = scenes.scene(seed, "gallery", 0, label=labels[0] if labels else None, instances=options.instances)
+    except ValueError as error:
+        raise InputError(f"no such scene: {error}") from None
+    save_scene(scene, options.out)
+    print(f"{options.out}: {len(scene.masks)} x {', '.join(scenes.CLASSES[label] for label in scene.labels)}")
+
+
+def _train(options: argparse.Namespace) -> None:
+    for name, value in train.train(
+        options.out, options.seed or 0, **({"epochs": options.epochs} if options.epochs else {})
+    ).items():
+        print(f"{name}: {value}")

@@ -24,8 +24,10 @@ from gradcampp.config import COLUMNS, MAPS, SCORES, Execution, Experiment, Metho
 from gradcampp.data import Batch, Photograph
 from gradcampp.errors import InputError, listed
 from gradcampp.explain import explanation_maps, min_max, upsample
+from gradcampp.localisation import METRICS
 from gradcampp.memory import BatchLimit, in_batches, reuse_large_blocks
 from gradcampp.network import Capture, Network, capture, forward, normalise, probabilities
+from gradcampp.scenes import Scene
 
 
 def capture_photographs(network: Network, pixels: Tensor, labels: Tensor) -> Capture:
@@ -344,3 +346,31 @@ def explain(network: Network, photograph: Tensor, labels: Sequence[int], scores:
         )
         for row, label in enumerate(chosen)
     ]
+
+
+def localise(network: Network, scenes: Sequence[Scene], batch_size: int) -> pd.DataFrame:
+    """How well each of the six maps finds the instances in single-class scenes.
+
+    Args:
+        network: a module on the CPU whose input has the size of the scenes.
+        scenes: what it sees; the class explained is the label.
+        batch_size: scenes in the network together.
+
+    Returns:
+        One row for each scene and map: ``scene`` (its place in the sequence), ``instances``, ``score`` of
+        the label, ``map``, and one column for each of ``localisation.METRICS``.
+    """
+    rows: list[dict[str, Any]] = []
+    for start in tqdm(range(0, len(scenes), batch_size), unit="batch", desc="localisation", disable=None):
+        batch = scenes[start : start + batch_size]
+        pixels = torch.stack([torch.from_numpy(scene.pixels).permute(2, 0, 1) for scene in batch]).float() / 255
+        labels = torch.tensor([scene.label for scene in batch])
+        captured = capture_photographs(network, pixels, labels)
+        scores = probabilities(captured.logits).gather(1, labels[:, None])[:, 0].tolist()
+        heat = upsample(heatmaps(captured).flatten(0, 1), (pixels.shape[2], pixels.shape[3])).double().numpy()
+        for place, (scene, score) in enumerate(zip(batch, scores, strict=True)):
+            for number, name in enumerate(COLUMNS):
+                large = heat[place * len(COLUMNS) + number]
+                found = {metric: measured(large, scene.masks) for metric, measured in METRICS.items()}
+                rows.append({"scene": start + place, "instances": len(scene.masks), "score": score, "map": name, **found})
+    return pd.DataFrame(rows)

@@ -1,4 +1,4 @@
-"""Figures 2-6 of the paper. A function takes what it draws and returns a figure; nothing is shown or saved."""
+"""Figures 1-6 of the paper, and those beyond it. A function takes what it draws and returns a figure; nothing is shown."""
 
 from __future__ import annotations
 
@@ -19,14 +19,18 @@ from torch import Tensor
 
 from gradcampp import paper
 from gradcampp.accumulate import Stream, box, tanh_histogram
+from gradcampp.cam import heatmap, weights
 from gradcampp.config import METHODS, SCORES, Scores, column
 from gradcampp.evaluate import Explanation
+from gradcampp.explain import min_max, upsample
 from gradcampp.files import written
+from gradcampp.network import Capture
 from gradcampp.statistics import log_relative_performance
 
 _PALETTE = sns.color_palette("colorblind")
 _COLOURS: dict[Scores, tuple[float, float, float]] = {"pre": _PALETTE[0], "post": _PALETTE[1]}
 _LONG: dict[Scores, str] = {"pre": "pre-softmax", "post": "post-softmax"}
+_LOG_TICKS = (((1, 2, 5), 1), ((1,), 1), ((1,), 2), ((1,), 4), ((1,), 8))
 _STYLE: dict[Any, Any] = {"font.size": 10, "axes.titlesize": 11, "axes.spines.top": False, "axes.spines.right": False}
 
 
@@ -43,6 +47,91 @@ def overlay(pixels: Tensor, heat: Tensor) -> NDArray[np.float64]:
     grey = pixels.double().mean(0).numpy()[..., None]  # (h, w, 1)
     colours = np.asarray(colormaps["inferno"](heat.double().numpy()))[..., :3]  # (h, w, 3)
     return 0.4 * grey + 0.6 * colours
+
+
+def pipeline(captured: Capture, pixels: Tensor, class_name: str, scores: Scores = "pre", channels: int = 4) -> Figure:
+    """Grad-CAM from one photograph to its heatmap, drawn from the network's own numbers.
+
+    Args:
+        captured: feature maps, gradients and logits of that photograph alone.
+        pixels: in [0, 1], (3, h, w).
+        class_name: of the class explained.
+        scores: the score that is differentiated.
+        channels: how many feature maps to show: those that add most to the heatmap.
+
+    Source: Lerma & Lucas (2022), Figure 1.
+    """
+    activations, gradients = captured.activations, captured.gradients[scores]
+    weight = weights("gradcam", activations, gradients)[0]  # (K,)
+    parts = weight[:, None, None] * activations[0]  # (K, H, W)
+    strongest = parts.abs().sum((1, 2)).topk(min(channels, len(weight))).indices.tolist()
+    coarse = min_max(heatmap(weight[None], activations))  # (1, H, W)
+    heat = upsample(coarse, (pixels.shape[1], pixels.shape[2]))[0]
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(11, 5.2), layout="constrained")
+        grid = figure.add_gridspec(3, len(strongest) + 3, width_ratios=[1.5, *[1] * len(strongest), 1.2, 1.5])
+        photo = figure.add_subplot(grid[:, 0])
+        photo.imshow(pixels.permute(1, 2, 0).numpy())
+        photo.set_title(f"image\n“{class_name}”")
+        for row, (name, values) in enumerate(
+            (
+                ("feature\nmaps $A^k$", activations[0]),
+                (r"gradients" "\n" r"$\partial y/\partial A^k$", gradients[0]),
+                ("$w_k A^k$", parts),
+            )
+        ):
+            top = float(values[strongest].abs().max()) or 1.0
+            for place, channel in enumerate(strongest):
+                axis = figure.add_subplot(grid[row, 1 + place])
+                low = 0.0 if row == 0 else -top
+                axis.imshow(values[channel].double().numpy(), cmap="viridis" if row == 0 else "PuOr_r", vmin=low, vmax=top)
+                axis.set(xticks=[], yticks=[])
+                if place == 0:
+                    axis.set_ylabel(name)
+                if row == 0:
+                    axis.set_title(f"k = {channel}")
+                if row == 1:
+                    axis.set_title(f"$w_k$ = {float(weight[channel]):.2g}", fontsize=9)
+        combined = figure.add_subplot(grid[:, -2])
+        combined.imshow(parts.sum(0).relu().double().numpy(), cmap="inferno")
+        combined.set_title("ReLU of\n" + r"$\sum_k w_k A^k$")
+        result = figure.add_subplot(grid[:, -1])
+        result.imshow(overlay(pixels, heat))
+        result.set_title("upsampled, on\nthe image")
+        for axis in (photo, combined, result):
+            axis.set(xticks=[], yticks=[])
+        for axis in figure.axes:
+            sns.despine(ax=axis, left=True, bottom=True)
+        return figure
+
+
+def localisation(rows: pd.DataFrame) -> Figure:
+    """Each localisation metric by number of instances and method, with bootstrap intervals.
+
+    Args:
+        rows: as ``tables.localisation`` returns it, for one kind of score.
+    """
+    titles = {
+        "pointing_game": "hottest pixel on an instance",
+        "energy_inside": "heat inside the masks",
+        "best_iou": "best intersection over union",
+        "instance_recall": "instances found",
+    }
+    markers = {"gradcam": "o", "gradcam+": "s", "gradcam++": "^"}
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(9, 6.4), layout="constrained")
+        for axis, (metric, title) in zip(figure.subplots(2, 2).flat, titles.items(), strict=True):
+            for place, method in enumerate(METHODS):
+                own = rows[(rows["metric"] == metric) & (rows["method"] == method)]
+                centres = own["instances"] + 0.12 * (place - 1)
+                spread = [own["mean"] - own["low"], own["high"] - own["mean"]]
+                axis.errorbar(
+                    centres, own["mean"], spread, fmt=markers[method], color=_PALETTE[place], capsize=3, label=paper.NAMES[method]
+                )
+            axis.set(title=title, xlabel="instances of the class", ylabel="mean over scenes", ylim=(0, 1.02))
+            axis.set_xticks(sorted(rows["instances"].unique()))
+        figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+        return figure
 
 
 def explanations(rows: Sequence[Explanation], names: Sequence[str], scores: Scores) -> Figure:
@@ -181,9 +270,10 @@ def save(figure: Figure, stem: Path, formats: Sequence[str]) -> list[Path]:
 def _plain_log_ticks(axis: Axes) -> None:
     """A logarithmic axis of ratios marked 0.5, 1, 2, not 10^0."""
     low, high = axis.get_ylim()
-    for mantissas, step in (((1, 2, 5), 1), ((1,), 1), ((1,), 2), ((1,), 4), ((1,), 8)):
-        ticks = [mantissa * 10.0**power for power in range(-96, 97, step) for mantissa in mantissas]
-        inside = [tick for tick in ticks if low <= tick <= high]
+    even = [[step * place for place in range(1, 201)] for step in (0.05, 0.1, 0.2, 0.5)]
+    uneven = [[m * 10.0**power for power in range(-96, 97, every) for m in ms] for ms, every in _LOG_TICKS]
+    for ticks in [*(grid for grid in even if low >= grid[0]), *uneven]:
+        inside = [round(tick, 12) if tick > 1e-6 else tick for tick in ticks if low <= tick <= high]
         if len(inside) <= 9:
             break
     axis.yaxis.set_major_locator(FixedLocator(inside))

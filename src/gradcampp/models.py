@@ -18,11 +18,14 @@ from torch import Tensor, nn
 from torchvision import models as torchvision_models
 from torchvision.models import WeightsEnum
 
+from gradcampp import mini
 from gradcampp.config import Preprocessing
 from gradcampp.errors import InputError, listed
 from gradcampp.files import file_hash
+from gradcampp.scenes import CLASSES
 
 RANDOM = "random"
+EMBEDDED = "mini"
 
 
 @dataclass(frozen=True)
@@ -34,23 +37,27 @@ class Model:
         module: takes (B, 3, crop, crop), ends in class logits (B, C).
         weights: SHA-256 of the weight file, ``random (seed N)``, or ``from the factory``.
         preprocessing: how a photograph becomes its input.
+        classes: the names of its classes, where it knows them.
     """
 
     name: str
     module: nn.Module
     weights: str
     preprocessing: Preprocessing
+    classes: tuple[str, ...] = ()
 
 
 def build(name: str, weights: str | None = None, seed: int = 0) -> Model:
     """Build a network and load its weights from disk.
 
     Args:
-        name: a name that ``torchvision.models.get_model`` knows, or ``module:factory`` for a callable
-            that returns a network, importable from the working directory or ``PYTHONPATH``.
+        name: ``mini`` for the embedded network, a name that ``torchvision.models.get_model`` knows, or
+            ``module:factory`` for a callable that returns a network, importable from the working
+            directory or ``PYTHONPATH``.
         weights: a ``.safetensors`` file or a checkpoint that loads with ``weights_only=True``, or
-            ``random``. None means what the factory returns, and for a torchvision name the published
-            weights where torchvision's own cache already holds them.
+            ``random``. None means what the factory returns, for ``mini`` the weights that ship with the
+            package, and for a torchvision name the published weights where torchvision's own cache
+            already holds them.
         seed: of the random weights.
 
     Returns:
@@ -59,9 +66,11 @@ def build(name: str, weights: str | None = None, seed: int = 0) -> Model:
     Raises:
         InputError: if the name, the factory or the weights are not usable.
     """
+    if name == EMBEDDED and weights is None:
+        return Model(name, mini.load(), mini.SHA256, mini.PREPROCESSING, CLASSES)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        module, published = (_from_factory(name), None) if ":" in name else _from_torchvision(name)
+        module, published = _untrained(name)
     file = _weight_file(name, weights, published)
     if file is not None:
         _fill(name, module, file)
@@ -72,8 +81,16 @@ def build(name: str, weights: str | None = None, seed: int = 0) -> Model:
         name=name,
         module=module.eval(),
         weights=identity,
-        preprocessing=_preprocessing(published),
+        preprocessing=mini.PREPROCESSING if name == EMBEDDED else _preprocessing(published),
+        classes=CLASSES if name == EMBEDDED else (),
     )
+
+
+def _untrained(name: str) -> tuple[nn.Module, WeightsEnum | None]:
+    """The network that a name stands for, and its published weights where there are some."""
+    if name == EMBEDDED:
+        return mini.MiniVGG(), None
+    return (_from_factory(name), None) if ":" in name else _from_torchvision(name)
 
 
 def _from_torchvision(name: str) -> tuple[nn.Module, WeightsEnum | None]:
@@ -81,7 +98,7 @@ def _from_torchvision(name: str) -> tuple[nn.Module, WeightsEnum | None]:
     if name.lower() not in known:
         near = listed(get_close_matches(name.lower(), known, n=5, cutoff=0.4), 5) or "none"
         raise InputError(
-            f"unknown model '{name}': expected a torchvision name (nearest: {near}) or module:factory for your own network"
+            f"unknown model '{name}': expected mini, a torchvision name (nearest: {near}) or module:factory for your own network"
         )
     members = list(torchvision_models.get_model_weights(name))
     # The first set of published weights: the recipe of the literature, and what the usual files hold.

@@ -8,8 +8,9 @@ import pandas as pd
 from tabulate import tabulate
 
 from gradcampp import paper
-from gradcampp.config import SCORES, Scores, column
+from gradcampp.config import MAPS, SCORES, Scores, column
 from gradcampp.errors import InputError
+from gradcampp.localisation import METRICS, bootstrap_interval
 from gradcampp.statistics import Summary, summarise
 
 
@@ -67,6 +68,48 @@ def tables(records: pd.DataFrame) -> dict[str, pd.DataFrame]:
         first.append(relative)
         second.append(logarithm)
     return {"table1": pd.DataFrame(first), "table2": pd.DataFrame(second)}
+
+
+def localisation(rows: pd.DataFrame) -> pd.DataFrame:
+    """Mean of each localisation metric, with its bootstrap interval.
+
+    Args:
+        rows: as ``evaluate.localise`` returns it; choose the scenes before.
+
+    Returns:
+        One row for each kind of score, number of instances, metric and method: ``scores``, ``instances``,
+        ``metric``, ``method``, ``n``, ``mean``, ``low``, ``high`` (95 %).
+    """
+    found = []
+    for scores, method in MAPS:
+        own = rows[rows["map"] == column(scores, method)]
+        for instances, group in own.groupby("instances"):
+            for metric in METRICS:
+                values = group[metric].to_numpy()
+                low, high = bootstrap_interval(values)
+                found.append((scores, instances, metric, method, len(values), values.mean(), low, high))
+    return pd.DataFrame(found, columns=["scores", "instances", "metric", "method", "n", "mean", "low", "high"])
+
+
+def localisation_gain(rows: pd.DataFrame) -> pd.DataFrame:
+    """What Grad-CAM++ adds to Grad-CAM+ in scenes with several instances: the claim that it was made for.
+
+    Args:
+        rows: as ``evaluate.localise`` returns it; choose the scenes before.
+
+    Returns:
+        One row for each kind of score and metric: mean difference scene by scene, with its 95 % bootstrap
+        interval, over the scenes with two or more instances.
+    """
+    found = []
+    several = rows[rows["instances"] > 1]
+    for scores in SCORES:
+        for metric in METRICS:
+            wide = several.pivot(index="scene", columns="map", values=metric)
+            difference = (wide[column(scores, "gradcam++")] - wide[column(scores, "gradcam+")]).to_numpy()
+            low, high = bootstrap_interval(difference)
+            found.append((scores, metric, len(difference), difference.mean(), low, high))
+    return pd.DataFrame(found, columns=["scores", "metric", "n", "difference", "low", "high"])
 
 
 def readable(name: str, table: pd.DataFrame) -> pd.DataFrame:

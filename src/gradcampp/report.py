@@ -1,0 +1,57 @@
+"""What a finished run says: Tables 1 and 2, Figures 4 and 6. Reads records; no network is needed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from gradcampp import figures, records, tables
+from gradcampp.config import SCORES
+from gradcampp.files import written
+
+PICTURES = ("png", "svg")
+
+
+@dataclass(frozen=True)
+class Report:
+    """Both tables for a terminal, both for Markdown, and the files written."""
+
+    text: str
+    markdown: str
+    files: list[Path]
+
+
+def write(run: Path, out: Path) -> Report:
+    """Write Tables 1 and 2 (CSV, Markdown, LaTeX) and Figures 4 and 6 (PNG, SVG) of a run.
+
+    Args:
+        run: a finished run.
+        out: folder to write to; made where it does not exist.
+
+    Raises:
+        InputError: if the run is not finished or has too few images over the threshold.
+
+    Source: Lerma & Lucas (2022), Tables 1 and 2, Figures 4 and 6.
+    """
+    rows, alphas = records.read_records(run), records.read_alphas(run)
+    both = tables.tables(rows)
+    out.mkdir(parents=True, exist_ok=True)
+    files: list[Path] = []
+    texts: list[str] = []
+    markdowns: list[str] = []
+    for name, table in both.items():
+        readable, title = tables.readable(name, table), tables.title(name, table)
+        texts.append(f"{title}\n\n{tables.formatted(readable, 'simple')}\n")
+        markdowns.append(f"{title}\n\n{tables.formatted(readable, 'github')}\n")
+        for ending, content in (
+            ("csv", table.to_csv(index=False)),
+            ("md", tables.formatted(readable, "github") + "\n"),
+            ("tex", tables.formatted(readable, "latex") + "\n"),
+        ):
+            files.append(out / f"{name}.{ending}")
+            with written(files[-1]) as temporary:
+                temporary.write_text(content, "utf-8")
+    for scores in SCORES:
+        files += figures.save(figures.alpha_distribution(alphas[scores], scores), out / f"figure4-{scores}", PICTURES)
+    files += figures.save(figures.relative_performances(rows), out / "figure6", PICTURES)
+    return Report("\n".join(texts), "\n".join(markdowns), files)

@@ -1,0 +1,285 @@
+"""From a profile to every table and figure of the paper: one call, resumable, no network access."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from gradcampp import classes as class_names
+from gradcampp import data, evaluate, figures, models, network, records, report, scenes, tables
+from gradcampp.classes import Classes
+from gradcampp.config import SCORES, Execution, Experiment, Preprocessing
+from gradcampp.errors import InputError
+from gradcampp.files import written
+from gradcampp.network import Network
+from gradcampp.profiles import Profile
+
+SPLIT = "test"  # of the generated scenes: the embedded network has not been trained on these
+CAPTIONS = {
+    "figure1": "Figure 1. Grad-CAM from an image to its heatmap, with the network's own feature maps, gradients and weights.",
+    "figure2": "Figure 2. One picture explained for two classes.",
+    "figure3": "Figure 3. Non-zero alphas of one image, and the term that moves them away from 1/2.",
+    "figure4-pre": "Figure 4. Non-zero alphas of all images, pre-softmax: boxplot, and histogram on the tanh scale.",
+    "figure4-post": "Figure 4. Non-zero alphas of all images, post-softmax: boxplot, and histogram on the tanh scale.",
+    "figure5": "Figure 5. One image, three methods.",
+    "figure6": "Figure 6. Relative performance per image, for each pair of methods.",
+    "localisation-pre": "Beyond the paper. How well the pre-softmax maps find the instances, whose masks are known.",
+    "localisation-post": "Beyond the paper. How well the post-softmax maps find the instances, whose masks are known.",
+}
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A network that is ready to be asked.
+
+    Attributes:
+        model: as built, with the identity of its weights.
+        network: the module with its layer and preprocessing.
+        classes: the names of its classes.
+    """
+
+    model: models.Model
+    network: Network
+    classes: Classes
+
+
+def prepare(profile: Profile) -> Prepared:
+    """Build the network of a profile, find its layer and the names of its classes.
+
+    Raises:
+        InputError: if the model, its weights, layer, preprocessing or class names do not fit.
+    """
+    model = models.build(profile.model, profile.weights, profile.seed or 0)
+    preprocessing = _preprocessing(profile, model.preprocessing)
+    blank = torch.zeros(1, 3, preprocessing.crop, preprocessing.crop)
+    try:
+        count = network.forward(model.module, blank).shape[1]
+    except RuntimeError as error:
+        raise InputError(
+            f"{profile.model} cannot take images of {preprocessing.crop} pixels: {error}; set --resize and --crop"
+        ) from None
+    layer = profile.layer or network.default_layer(model.module, blank)
+    network.find_layer(model.module, layer)
+    return Prepared(model, Network(model.module, layer, preprocessing), _classes(profile, model, count))
+
+
+def _preprocessing(profile: Profile, default: Preprocessing) -> Preprocessing:
+    """The network's own preprocessing with what the profile overrides."""
+    for name in ("mean", "std"):
+        values = getattr(profile, name)
+        if values is not None and len(values) != 3:
+            raise InputError(f"--{name} {values}: expected three numbers, one a channel")
+    mean, std = profile.mean or default.mean, profile.std or default.std
+    chosen = Preprocessing(
+        resize=profile.resize or default.resize,
+        crop=profile.crop or default.crop,
+        mean=(mean[0], mean[1], mean[2]),
+        std=(std[0], std[1], std[2]),
+    )
+    if chosen.crop > chosen.resize:
+        raise InputError(f"--crop {chosen.crop} is larger than --resize {chosen.resize}; expected a crop that fits")
+    if not all(value > 0 for value in chosen.std):
+        raise InputError(f"--std {chosen.std}: expected three positive numbers")
+    return chosen
+
+
+def _classes(profile: Profile, model: models.Model, count: int) -> Classes:
+    if profile.classes is not None:
+        classes = class_names.from_file(profile.classes)
+    elif model.classes:
+        classes = class_names.named(list(model.classes))
+    else:
+        classes = class_names.numbered(count)
+    if len(classes) != count:
+        raise InputError(
+            f"{profile.classes} has {len(classes)} names, and the network {count} classes; expected one name a class"
+        )
+    return classes
+
+
+class _Scenes(Dataset[scenes.Scene]):
+    """Generated scenes by place in a list of indices, for the worker processes of a DataLoader."""
+
+    def __init__(self, seed: int, indices: Sequence[int]) -> None:
+        self.seed, self.indices = seed, indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, place: int) -> scenes.Scene:
+        return scenes.scene(self.seed, SPLIT, self.indices[place])
+
+
+def drawn(seed: int, indices: Sequence[int]) -> DataLoader[scenes.Scene]:
+    """Scenes of the test split in the order of their indices, drawn in two processes."""
+    return DataLoader(_Scenes(seed, indices), batch_size=None, num_workers=2)
+
+
+def draw_scenes(folder: Path, seed: int, count: int) -> Path:
+    """Write scenes 0 to count - 1 as PNG files below folders named by class; those that are there stay."""
+    paths = [folder / scenes.CLASSES[scenes.label(seed, SPLIT, index)] / f"{index:05d}.png" for index in range(count)]
+    missing = [index for index, path in enumerate(paths) if not path.exists()]
+    progress = tqdm(drawn(seed, missing), initial=count - len(missing), total=count, unit="scene", disable=None)
+    for index, scene in zip(missing, progress, strict=True):
+        paths[index].parent.mkdir(parents=True, exist_ok=True)
+        save_scene(scene, paths[index])
+    return folder
+
+
+def save_scene(scene: scenes.Scene, path: Path) -> None:
+    """Write the pixels of a scene, whole or not at all."""
+    with written(path) as temporary:
+        Image.fromarray(scene.pixels).save(temporary)
+
+
+def reproduce(profile: Profile, out: Path, execution: Execution) -> report.Report:
+    """Evaluate, tabulate and draw everything that the paper shows, and what the scenes add.
+
+    Args:
+        profile: what to do.
+        out: folder for the run, the tables, the figures and the summary page; what is finished in it stays.
+        execution: how to carry it out.
+
+    Returns:
+        Both tables as text, and the files written.
+
+    Raises:
+        InputError: for anything in the profile that cannot be used.
+    """
+    prepared = prepare(profile)
+    out.mkdir(parents=True, exist_ok=True)
+    generated = profile.data is None
+    folder = profile.data or draw_scenes(out / "scenes", profile.seed or 0, profile.scenes)
+    photographs = data.choose(data.list_photographs(folder, prepared.classes), profile.limit, profile.seed)
+    experiment = experiment_of(prepared, profile)
+    evaluate.evaluate(prepared.network, photographs, folder, out / "run", experiment, execution)
+    said = report.write(out / "run", out)
+    files = said.files + _illustrations(prepared, profile, folder, out)
+    extra = ""
+    if generated and prepared.network.preprocessing.crop == scenes.SIZE:
+        extra, more = _localise(prepared, profile, out, execution.batch_size)
+        files += more
+    page = _summary(prepared, said, extra, [path for path in files if path.suffix == ".png"], out)
+    return report.Report(said.text + ("\n" + extra if extra else ""), said.markdown, [page, *files])
+
+
+def experiment_of(prepared: Prepared, profile: Profile) -> Experiment:
+    """What decides the numbers of a run of a profile."""
+    return Experiment(
+        model=prepared.model.name,
+        weights=prepared.model.weights,
+        layer=prepared.network.layer,
+        preprocessing=prepared.network.preprocessing,
+        threshold=profile.threshold,
+        limit=profile.limit,
+        seed=profile.seed,
+    )
+
+
+def _illustrations(prepared: Prepared, profile: Profile, folder: Path, out: Path) -> list[Path]:
+    """Figures 1, 2, 3 and 5, of the profile's photograph or of one that the run chooses."""
+    net, names = prepared.network, prepared.classes.names
+    net.module.cpu()
+    single, label, couple, wanted = _pictures(prepared, profile, folder, out)
+    pixels = single.float() / 255
+    captured = evaluate.capture_photographs(net, pixels[None], torch.tensor([label]))
+    explained = evaluate.explain(net, single, [label], "pre")
+    drawn = {
+        "figure1": figures.pipeline(captured, pixels, names[label]),
+        "figure2": figures.explanations(evaluate.explain(net, couple, wanted, "pre"), names, "pre"),
+        "figure3": figures.single_alphas(explained[0]),
+        "figure5": figures.explanations(explained, names, "pre"),
+    }
+    return [path for name, figure in drawn.items() for path in figures.save(figure, out / name, report.PICTURES)]
+
+
+def _pictures(prepared: Prepared, profile: Profile, folder: Path, out: Path) -> tuple[Tensor, int, Tensor, list[int]]:
+    """A picture and its class for Figures 1, 3 and 5, and a picture with two classes for Figure 2."""
+    preprocessing = prepared.network.preprocessing
+    wanted = [class_names.find(prepared.classes, text) for text in profile.explain]
+    if profile.photograph is not None:
+        photograph = data.read_photograph(profile.photograph, preprocessing, upright=True)
+        best = evaluate.explain(prepared.network, photograph, wanted, "pre")[0]
+        two = best.probabilities.topk(min(2, len(best.probabilities))).indices.tolist()
+        return photograph, best.label, photograph, wanted or two
+    rows = records.read_records(out / "run")
+    sure = rows[rows["score"] > profile.threshold].sort_values(["score", "image"])
+    chosen = sure.iloc[len(sure) // 2]  # neither the easiest nor the hardest
+    single = data.read_photograph(folder / chosen["image"], preprocessing)
+    if profile.data is None and preprocessing.crop == scenes.SIZE:
+        pair = scenes.pair(profile.seed or 0, SPLIT, 0)
+        return single, int(chosen["label"]), torch.from_numpy(pair.pixels).permute(2, 0, 1), list(pair.labels)
+    best = evaluate.explain(prepared.network, single, [int(chosen["label"])], "pre")[0]
+    others = [index for index in best.probabilities.topk(2).indices.tolist() if index != best.label]
+    return single, best.label, single, wanted or [best.label, others[0]]
+
+
+def _localise(prepared: Prepared, profile: Profile, out: Path, batch_size: int) -> tuple[str, list[Path]]:
+    """Whether the maps find the instances: tables, a figure for each kind of score, and the answer in words."""
+    seed = profile.seed or 0
+    path = out / "localisation.parquet"
+    settings = json.dumps(
+        {"weights": prepared.model.weights, "seed": seed, "scenes": profile.scenes, "layer": prepared.network.layer}
+    )
+    if not path.exists() or pd.read_parquet(path).attrs.get("settings") != settings:
+        measured = evaluate.localise(prepared.network, list(drawn(seed, range(profile.scenes))), batch_size)
+        measured.attrs["settings"] = settings
+        with written(path) as temporary:
+            measured.to_parquet(temporary)
+    rows = pd.read_parquet(path)
+    rows = rows[rows["score"] > profile.threshold]
+    table, gain = tables.localisation(rows), tables.localisation_gain(rows)
+    files = []
+    for name, content in (("localisation", table), ("localisation_gain", gain)):
+        files.append(out / f"{name}.csv")
+        with written(files[-1]) as temporary:
+            content.to_csv(temporary, index=False)
+    for scores in SCORES:
+        figure = figures.localisation(table[table["scores"] == scores])
+        files += figures.save(figure, out / f"localisation-{scores}", report.PICTURES)
+    title = "Does Grad-CAM++ find several instances better than Grad-CAM+? Difference of the means, 95 % bootstrap interval"
+    shown = gain.assign(**{name: [f"{value:+.4f}" for value in gain[name]] for name in ("difference", "low", "high")})
+    return f"{title}\n\n{tables.formatted(shown, 'simple')}\n", files
+
+
+def _summary(prepared: Prepared, said: report.Report, extra: str, pictures: Iterable[Path], out: Path) -> Path:
+    """A page with both tables and all figures, to open in a browser."""
+    manifest = records.read_manifest(out / "run")
+    facts = (
+        f"{manifest['images']} images, {manifest['over_threshold']} over {manifest['experiment']['threshold']:g}; "
+        f"top-1 {manifest['top1']:.2%}; network {prepared.model.name}, layer {prepared.network.layer}"
+    )
+    shown = "\n".join(
+        f'<figure><img src="{path.name}" alt="{CAPTIONS[path.stem]}" loading="lazy">'
+        f"<figcaption>{CAPTIONS[path.stem]}</figcaption></figure>"
+        for path in sorted(pictures)
+    )
+    path = out / "summary.html"
+    with written(path) as temporary:
+        temporary.write_text(
+            f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>gradcampp: summary of a run</title>
+<style>body{{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:auto;padding:1rem}}
+pre{{overflow-x:auto}}img{{max-width:100%;height:auto}}figure{{margin:1.5rem 0}}</style></head>
+<body><h1>Grad-CAM, Grad-CAM+ and Grad-CAM++</h1>
+<p>{html.escape(facts)}. The paper's values come from VGG16 on ImageNetV2; another network and other images answer the same
+question with other numbers.</p>
+<pre>{html.escape(said.text)}</pre>
+<pre>{html.escape(extra)}</pre>
+{shown}
+</body></html>
+""",
+            "utf-8",
+        )
+    return path

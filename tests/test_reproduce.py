@@ -1,0 +1,146 @@
+"""The embedded default from profile to summary page, small."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from gradcampp import evaluate, records, scenes, tables
+from gradcampp.cli import main
+from gradcampp.config import METHODS, SCORES
+from gradcampp.localisation import METRICS
+from tests.conftest import photograph
+
+FIGURES = {"figure1", "figure2", "figure3", "figure4-pre", "figure4-post", "figure5", "figure6"}
+EXTRA = {"localisation-pre", "localisation-post"}
+
+
+@pytest.fixture(scope="module")
+def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The embedded profile on 60 scenes, with every way to a network shut."""
+    out = tmp_path_factory.mktemp("reproduced")
+    with pytest.MonkeyPatch.context() as patch:
+
+        def refuse(*_: object) -> None:
+            raise AssertionError("something wanted the network")
+
+        patch.setattr(socket.socket, "connect", refuse)
+        assert main(["reproduce", "--scenes", "60", "--out", str(out)]) == 0
+    return out
+
+
+def test_everything_of_the_paper_is_there(reproduced: Path) -> None:
+    names = {path.name for path in reproduced.iterdir()}
+    assert {f"{stem}.{ending}" for stem in FIGURES | EXTRA for ending in ("png", "svg")} <= names
+    assert {"table1.csv", "table2.csv", "localisation.csv", "localisation_gain.csv", "summary.html", "run"} <= names
+    page = (reproduced / "summary.html").read_text("utf-8")
+    for stem in FIGURES | EXTRA:
+        assert f'<img src="{stem}.png" alt="' in page
+        with Image.open(reproduced / f"{stem}.png") as picture:
+            assert np.asarray(picture.convert("L")).std() > 5  # not blank
+    assert "Grad-CAM++ vs Grad-CAM+" in page
+
+
+def test_the_run_is_that_of_the_scenes(reproduced: Path) -> None:
+    rows = records.read_records(reproduced / "run")
+    assert len(rows) == 60
+    for _, row in rows.iterrows():
+        name, _, file = row["image"].partition("/")
+        scene = scenes.scene(0, "test", int(file.removesuffix(".png")))
+        assert scenes.CLASSES[row["label"]] == name == scenes.CLASSES[scene.label]
+    with Image.open(reproduced / "scenes" / row["image"]) as picture:
+        assert (np.asarray(picture) == scene.pixels).all()
+
+
+def test_a_second_run_reuses_what_is_done(
+    reproduced: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def never(*_: object) -> None:
+        raise AssertionError("finished work was repeated")
+
+    before = (reproduced / "run" / "records.parquet").stat().st_mtime_ns
+    monkeypatch.setattr(evaluate, "measure", never)
+    monkeypatch.setattr(evaluate, "localise", never)
+    monkeypatch.setattr("gradcampp.reproduce.save_scene", never)
+    assert main(["reproduce", "--scenes", "60", "--out", str(reproduced)]) == 0
+    assert (reproduced / "run" / "records.parquet").stat().st_mtime_ns == before
+    printed = capsys.readouterr().out
+    assert "Table 1." in printed
+    assert "Table 2." in printed
+    assert "figure6.png" in printed
+    assert "summary.html" in printed
+
+
+def test_localisation_is_measured_on_the_scenes_over_the_threshold(reproduced: Path) -> None:
+    table = pd.read_csv(reproduced / "localisation.csv")
+    rows = pd.read_parquet(reproduced / "localisation.parquet")
+    sure = rows[rows["score"] > 0.5]
+    assert set(table["metric"]) == set(METRICS)
+    assert set(table["method"]) == set(METHODS)
+    one = table[(table["scores"] == "post") & (table["metric"] == "best_iou") & (table["method"] == "gradcam++")]
+    for _, row in one.iterrows():
+        own = sure[(sure["map"] == "post_gradcam_plusplus") & (sure["instances"] == row["instances"])]["best_iou"]
+        assert row["mean"] == pytest.approx(own.mean())
+        assert row["low"] <= row["mean"] <= row["high"]
+        assert row["n"] == len(own)
+    gain = pd.read_csv(reproduced / "localisation_gain.csv")
+    assert list(gain["scores"].unique()) == list(SCORES)
+    several = sure[sure["instances"] > 1]
+    means = several.groupby("map")["instance_recall"].mean()
+    expected = means["pre_gradcam_plusplus"] - means["pre_gradcam_plus"]
+    row = gain[(gain["scores"] == "pre") & (gain["metric"] == "instance_recall")].iloc[0]
+    assert row["difference"] == pytest.approx(expected)
+    assert len(tables.localisation_gain(sure)) == len(gain)
+
+
+def test_the_sample_profile_takes_any_network_and_folder(
+    folder: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photograph(5).save(tmp_path / "p.png")
+    own = ["--model", "tests.networks:scored", "--resize", "20", "--crop", "16", "--threshold", "0.3", "--data", str(folder())]
+    assert main(["reproduce", "--profile", "sample", *own, "--out", str(tmp_path / "out")]) == 0
+    assert "0.3" in (tmp_path / "out" / "summary.html").read_text("utf-8")
+    assert not (tmp_path / "out" / "localisation.csv").exists()
+    again = ["--photograph", str(tmp_path / "p.png"), "--out", str(tmp_path / "out")]
+    assert main(["reproduce", "--profile", "sample", *own, *again]) == 0
+    capsys.readouterr()
+    assert main(["reproduce", "--profile", "sample", *own, "--layer", "features.1", "--out", str(tmp_path / "out")]) == 2
+    assert "layer = features.4, and this one has features.1" in capsys.readouterr().err
+
+
+def test_explain_needs_no_options_for_a_generated_scene(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scene = str(tmp_path / "s.png")
+    assert main(["scene", "--class", scenes.CLASSES[0], "--seed", "3", "--instances", "2", "--out", scene]) == 0
+    assert f"2 x {scenes.CLASSES[0]}" in capsys.readouterr().out
+    assert main(["explain", scene, "--out", str(tmp_path / "e.png")]) == 0
+    assert f"{scenes.CLASSES[0]} (0)" in capsys.readouterr().out.splitlines()[1]
+    pair = ["scene", "--class", scenes.CLASSES[1], "--class", scenes.CLASSES[2], "--out", scene]
+    assert main(pair) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["scene", "--class", "unicorn"], "no class 'unicorn'"),
+        (["scene", "--instances", "5"], "instances"),
+        (["scene", "--out", "scene.jpg"], "ends in .png"),
+        (["scene", "--class", "0", "--class", "0"], "two different classes"),
+        (["reproduce", "--profile", "absent"], "no profile 'absent'"),
+        (["reproduce", "--profile", "sample"], "no weights for vgg16"),
+    ],
+)
+def test_bad_input_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: list[str], says: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    assert main(arguments) == 2
+    errors = capsys.readouterr().err
+    assert says in errors
+    assert errors.count("\n") == 1
