@@ -60,6 +60,12 @@ def test_a_factory_brings_its_own_weights_and_imagenets_preprocessing() -> None:
     assert not model.module.training
 
 
+@pytest.mark.parametrize("precision", ["half", "double"])
+def test_networks_of_other_precisions_are_asked_in_float32(monkeypatch: pytest.MonkeyPatch, precision: str) -> None:
+    monkeypatch.setattr("tests.networks.scored", lambda: getattr(scored(), precision)())
+    assert {parameter.dtype for parameter in build(OWN).module.parameters()} == {torch.float32}
+
+
 def test_random_weights_are_a_function_of_the_seed_and_leave_the_generator_alone() -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)

@@ -30,7 +30,7 @@ EMBEDDED = "mini"
 
 @dataclass(frozen=True)
 class Model:
-    """A network in evaluation mode with everything needed to feed it.
+    """A network in float32 and evaluation mode with everything needed to feed it.
 
     Attributes:
         name: as the user gave it.
@@ -61,7 +61,7 @@ def build(name: str, weights: str | None = None, seed: int = 0) -> Model:
         seed: of the random weights.
 
     Returns:
-        The network on the CPU, in evaluation mode.
+        The network on the CPU, in float32 and evaluation mode.
 
     Raises:
         InputError: if the name, the factory or the weights are not usable.
@@ -79,7 +79,7 @@ def build(name: str, weights: str | None = None, seed: int = 0) -> Model:
         identity = f"random (seed {seed})" if weights == RANDOM else "from the factory"
     return Model(
         name=name,
-        module=module.eval(),
+        module=module.float().eval(),
         weights=identity,
         preprocessing=mini.PREPROCESSING if name == EMBEDDED else _preprocessing(published),
         classes=CLASSES if name == EMBEDDED else (),
