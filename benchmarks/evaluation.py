@@ -103,12 +103,12 @@ def main() -> None:
     module = model.module.to(memory_format=torch.channels_last)
     side = model.preprocessing.crop
     layer = default_layer(module, torch.zeros(1, 3, side, side))
-    network = Network(module, layer, model.preprocessing)
+    network = Network(module, layer, model.preprocessing, torch.channels_last)
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
         folder = options.data or jpegs(scratch / "jpegs", options.images)
         photographs = data.list_photographs(folder, numbered(1000))
-        experiment = Experiment(options.model, options.weights, layer, model.preprocessing, options.threshold)
+        experiment = Experiment(options.model, options.weights, layer, "ImageNet", model.preprocessing, options.threshold)
         execution = Execution(BATCH, WORKERS, "cpu")
         batches = [photographs[start : start + BATCH] for start in range(0, len(photographs), BATCH)]
         runs = 0

@@ -117,3 +117,49 @@ class AllNaN(Scored):
 
     def forward(self, images: Tensor) -> Tensor:
         return super().forward(images) * torch.nan
+
+
+class View(Scored):
+    """Flattens with view, which refuses channels-last maps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(6 * 6 * 6, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = self.features(images)
+        logits: Tensor = self.head(maps.view(maps.shape[0], -1))
+        return logits
+
+
+class Temperature(Scored):
+    """A parameter of the network itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.temperature = nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images) / self.temperature
+
+
+class OneReLU(nn.Module):
+    """One ReLU module everywhere, also behind the hidden layer of the head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.relu = nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True)
+        self.hidden, self.scores = nn.Linear(4 * 14 * 14, 5), nn.Linear(5, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = self.relu(self.conv(images))
+        logits: Tensor = self.scores(self.relu(self.hidden(maps.flatten(1))))
+        return logits
+
+
+class Rooted(Scored):
+    """A gradient of infinity: the square root of a dead channel."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.classifier(self.features(images).mul(torch.tensor([1.0, 0, 1, 1, 1, 1])[:, None, None]).sqrt())
+        return logits

@@ -156,7 +156,8 @@ def test_a_factory_is_found_in_the_working_directory(folder: Callable[..., Path]
     assert done.returncode == 0, done.stderr
     assert "layer 1" in done.stdout  # the ReLU, found by looking
     manifest = records.read_manifest(tmp_path / "run")
-    assert manifest["experiment"]["preprocessing"] == {"resize": 20, "crop": 16, "mean": [0, 0, 0], "std": [1, 1, 1]}
+    expected = {"resize": 20, "crop": 16, "mean": [0, 0, 0], "std": [1, 1, 1], "interpolation": "bilinear"}
+    assert manifest["experiment"]["preprocessing"] == expected
 
 
 def broken_photographs(data: Path, kind: str) -> None:
@@ -303,3 +304,40 @@ def test_an_interrupt_says_how_to_go_on(
     monkeypatch.setattr("gradcampp.evaluate.measure", interrupted)
     assert main(evaluate(folder(1), tmp_path / "run")) == 130
     assert "the same command goes on" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("name", "layer"), [("View", "features.4"), ("Temperature", "features.4"), ("OneReLU", "relu")])
+def test_ordinary_peculiarities_of_networks_just_work(
+    folder: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, layer: str
+) -> None:
+    data = folder(2)
+    assert main(evaluate(data, tmp_path / "run", "--model", f"tests.networks:{name}", "--threshold", "0")) == 0
+    assert "6 of 6 images over 0; top-1" in capsys.readouterr().out
+    assert records.read_manifest(tmp_path / "run")["experiment"]["layer"] == layer
+
+
+def test_gradients_that_are_not_finite_name_the_photograph(
+    folder: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change = ["--model", "tests.networks:Rooted", "--layer", "features.4"]
+    one_line(capsys, exit_code(evaluate(folder(1), tmp_path / "run", *change)), "gradients for 0/0.png are not finite")
+
+
+def test_a_wrong_layer_does_not_claim_the_folder(
+    folder: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = folder(1)
+    one_line(capsys, exit_code(evaluate(data, tmp_path / "run", "--layer", "classifier.3")), "expected an output (B, K, H, W)")
+    assert main(evaluate(data, tmp_path / "run")) == 0
+
+
+def test_a_folder_name_may_hold_a_colon(folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = folder(2)
+    monkeypatch.chdir(tmp_path)
+    assert main(evaluate(data, Path("run-10:30"))) == 0
+    assert main(["report", "run-10:30"]) == 0
+
+
+def test_models_that_are_no_classifiers_are_unknown(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    model = ["--model", "fasterrcnn_resnet50_fpn", "--weights", "random"]
+    one_line(capsys, exit_code(evaluate(tmp_path, tmp_path / "run", *model)), "unknown model")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -92,6 +93,20 @@ def test_integer_folders_are_numbers_not_texts_and_rows_are_sorted_by_path(tmp_p
         ("2/a.png", 2),
         ("2/b.JPEG", 2),
     ]
+
+
+def test_a_link_to_its_own_folder_is_followed_once(tmp_path: Path) -> None:
+    root = make(tmp_path, "0/a.jpg")
+    (root / "0" / "again").symlink_to(root / "0")
+    (root / "0" / "more").symlink_to(root / "0")
+    assert [item.image for item in list_photographs(root, numbered(3))] == ["0/a.jpg"]
+
+
+def test_a_name_that_is_not_utf8_is_refused_before_any_work(tmp_path: Path) -> None:
+    root = make(tmp_path, "0/a.jpg")
+    (Path(os.fsdecode(bytes(root / "0") + b"/caf\xe9.jpg"))).touch()
+    with pytest.raises(InputError, match="is not UTF-8; rename it"):
+        list_photographs(root, numbered(3))
 
 
 def test_folders_may_be_wordnet_ids_or_names(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ LAYER = "features.4"
 
 def run(data: Path, out: Path, module: nn.Module | None = None, **changes: Any) -> pd.DataFrame:
     """Evaluate the small network on a folder."""
-    experiment = Experiment("own", "fixed", LAYER, SMALL, changes.pop("threshold", 0.3))
+    experiment = Experiment("own", "fixed", LAYER, "names", SMALL, changes.pop("threshold", 0.3))
     execution = Execution(changes.pop("batch_size", 4), changes.pop("workers", 0), "cpu", **changes)
     network = Network(module or scored().eval(), LAYER, SMALL)
     chain.evaluate(network, list_photographs(data, numbered(3)), data, out, experiment, execution)
@@ -231,6 +231,53 @@ def test_a_finished_run_refuses_other_photographs(folder: Callable[..., Path], t
     (data / "0" / "new.png").replace(data / "0" / "1.png").unlink()
     with pytest.raises(InputError, match=r"holds results for 0/1.png, which is not among the photographs"):
         run(data, tmp_path / "run")
+
+
+def test_photographs_of_the_same_name_and_another_size_are_refused(folder: Callable[..., Path], tmp_path: Path) -> None:
+    data = folder()
+    run(data, tmp_path / "run")
+    photograph(50, (60, 50)).save(data / "2" / "5.png")
+    with pytest.raises(InputError, match=r"2/5.png is not the file that .* holds results for"):
+        run(data, tmp_path / "run")
+
+
+def test_two_processes_do_not_share_a_run(folder: Callable[..., Path], tmp_path: Path) -> None:
+    data = folder(1)
+    experiment = Experiment("own", "fixed", LAYER, "names", SMALL, 0.3)
+    with records.opened(tmp_path / "run", experiment), pytest.raises(InputError, match="another process is working on"):
+        run(data, tmp_path / "run")
+    assert len(run(data, tmp_path / "run")) == 3
+
+
+def test_a_batch_that_is_written_twice_counts_once(
+    folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An interrupt between a write and the note that it is done makes the run write again."""
+    data = folder()
+    run(data, tmp_path / "straight")
+    once = records.write_part
+
+    def twice(*arguments: Any) -> None:
+        once(*arguments)
+        once(*arguments)
+
+    monkeypatch.setattr(records, "write_part", twice)
+    run(data, tmp_path / "twice")
+    assert same_files(tmp_path / "straight", tmp_path / "twice")
+
+
+def test_a_part_that_a_power_failure_damaged_is_computed_again(
+    folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = folder()
+    run(data, tmp_path / "straight")
+    with monkeypatch.context() as patch:
+        patch.setattr(chain, "measure", _Dying(KeyboardInterrupt(), 2))
+        with pytest.raises(KeyboardInterrupt):
+            run(data, tmp_path / "run")
+    next((tmp_path / "run").glob("parts/*/alphas.parquet")).write_bytes(b"")
+    run(data, tmp_path / "run")
+    assert same_files(tmp_path / "straight", tmp_path / "run")
 
 
 def test_a_bad_photograph_stops_the_run_after_its_batch_and_skipping_goes_on(folder: Callable[..., Path], tmp_path: Path) -> None:

@@ -55,7 +55,8 @@ def test_safetensors_load(tmp_path: Path) -> None:
 def test_a_factory_brings_its_own_weights_and_imagenets_preprocessing() -> None:
     model = build(OWN)
     assert torch.equal(model.module.state_dict()["features.0.weight"], scored().state_dict()["features.0.weight"])
-    assert model.weights == "from the factory"
+    assert model.weights.startswith("from the factory, ")
+    assert build("tests.networks:Scored").weights != model.weights
     assert model.preprocessing == Preprocessing(256, 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     assert not model.module.training
 
@@ -79,6 +80,7 @@ def test_random_weights_are_a_function_of_the_seed_and_leave_the_generator_alone
 def test_the_published_preprocessing_comes_with_the_name() -> None:
     assert build("mobilenet_v2", "random").preprocessing == Preprocessing(256, 224)
     assert build("inception_v3", "random").preprocessing == Preprocessing(342, 299)
+    assert build("efficientnet_b0", "random").preprocessing.interpolation == "bicubic"
 
 
 def test_published_weights_are_taken_from_torchvisions_cache_only_when_their_hash_is_right(

@@ -225,6 +225,8 @@ def _explain(options: argparse.Namespace) -> None:
             print(f"  {score:8.4f}  {classes.label(index)}")
     stem = options.out.with_suffix("")
     written = figures.save(figures.explanations(rows, classes.names, options.scores), stem, [ending])
+    if options.alphas and len(rows[0].alphas) == 0:
+        raise InputError(f"no unit of layer {net.layer} has a gradient for {options.scores}-softmax scores; there are no alphas")
     if options.alphas:
         written += figures.save(figures.single_alphas(rows[0]), stem.with_name(f"{stem.name}-alphas"), [ending])
     print(f"layer {net.layer}, {options.scores}-softmax; wrote {', '.join(map(str, written))}")

@@ -22,15 +22,17 @@ class Preprocessing:
     """How a photograph becomes the input of a network.
 
     Attributes:
-        resize: length of the shorter side after the bilinear resizing, in pixels.
+        resize: length of the shorter side after the resizing, in pixels.
         crop: side of the central square that the network sees, in pixels.
         mean, std: of the three channels on the scale [0, 1]; subtracted and divided by.
+        interpolation: of the resizing, ``bilinear`` or ``bicubic``.
     """
 
     resize: int = 256
     crop: int = 224
     mean: Triple = (0.485, 0.456, 0.406)
     std: Triple = (0.229, 0.224, 0.225)
+    interpolation: str = "bilinear"
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Experiment:
         model: a torchvision name, or ``module:factory``.
         weights: SHA-256 of the weights, or how they came about.
         layer: name of the module whose output is explained.
+        classes: SHA-256 of the class names, one a line; they decide the labels of named folders.
         preprocessing: how a photograph becomes an input.
         threshold: explanation maps are scored where the label's score exceeds it, in [0, 1).
         limit: number of images, or None for all.
@@ -50,6 +53,7 @@ class Experiment:
     model: str
     weights: str
     layer: str
+    classes: str
     preprocessing: Preprocessing
     threshold: float = 0.5
     limit: int | None = None

@@ -15,7 +15,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms.v2 import functional
+from torchvision.transforms.v2 import InterpolationMode, functional
 
 from gradcampp.classes import Classes, of_folder
 from gradcampp.config import Preprocessing
@@ -40,13 +40,14 @@ class Batch:
     Attributes:
         photographs: those that could be read.
         pixels: theirs, uint8 (B, 3, crop, crop).
-        hashes: SHA-256 of their files.
+        hashes, sizes: SHA-256 and length in bytes of their files.
         bad: reason by image for the unreadable ones.
     """
 
     photographs: list[Photograph]
     pixels: Tensor
     hashes: list[str]
+    sizes: list[int]
     bad: dict[str, str]
 
 
@@ -65,18 +66,32 @@ def list_photographs(folder: Path, classes: Classes) -> list[Photograph]:
         raise InputError(f"data {folder}: no such folder; expected one with a folder of photographs for each class")
     found: list[Photograph] = []
     for class_folder in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
-        images = [
-            Path(parent, name).relative_to(folder).as_posix()
-            for parent, _, names in os.walk(class_folder, followlinks=True)
-            for name in names
-            if name.lower().endswith(EXTENSIONS) and not name.startswith(".")
-        ]
+        images = [path.relative_to(folder).as_posix() for path in _image_files(class_folder)]
         if images:
             label = of_folder(classes, class_folder.name)
             found += [Photograph(image, label) for image in images]
     if not found:
         raise InputError(f"data {folder}: no photographs in class folders; expected {folder}/CLASS/PHOTO.jpg")
     return sorted(found, key=lambda photograph: photograph.image)
+
+
+def _image_files(folder: Path) -> list[Path]:
+    """Image files below a folder, through links but through no folder twice."""
+    found: list[Path] = []
+    seen: set[tuple[int, int]] = set()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        place = Path(parent).stat()
+        if (place.st_dev, place.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((place.st_dev, place.st_ino))
+        found += [Path(parent, name) for name in names if name.lower().endswith(EXTENSIONS) and not name.startswith(".")]
+    for path in found:
+        try:
+            str(path).encode()
+        except UnicodeEncodeError:
+            raise InputError(f"photograph {str(path)!a}: the name is not UTF-8; rename it") from None
+    return found
 
 
 def choose(photographs: list[Photograph], limit: int | None, seed: int | None) -> list[Photograph]:
@@ -110,7 +125,7 @@ def read_photograph(path: Path, preprocessing: Preprocessing, upright: bool = Fa
         reason = "not an image" if isinstance(error, UnidentifiedImageError) else str(error)
         size = path.stat().st_size if path.is_file() else None
         raise InputError(f"photograph {path}: {'empty file' if size == 0 else reason}; expected a readable image") from None
-    resized = functional.resize(rgb, [preprocessing.resize], antialias=True)
+    resized = functional.resize(rgb, [preprocessing.resize], InterpolationMode(preprocessing.interpolation), antialias=True)
     pixels: Tensor = functional.pil_to_tensor(functional.center_crop(resized, [preprocessing.crop]))
     return pixels
 
@@ -146,9 +161,12 @@ class _Batches(Dataset[Batch]):
         ]
         side = self.preprocessing.crop
         return Batch(
-            photographs=[photograph for photograph, _, _ in good],
-            pixels=torch.stack([pixels for _, pixels, _ in good]) if good else torch.empty(0, 3, side, side, dtype=torch.uint8),
-            hashes=[digest for _, _, digest in good],
+            photographs=[photograph for photograph, *_ in good],
+            pixels=torch.stack([pixels for _, pixels, _, _ in good])
+            if good
+            else torch.empty(0, 3, side, side, dtype=torch.uint8),
+            hashes=[digest for _, _, digest, _ in good],
+            sizes=[size for _, _, _, size in good],
             bad={
                 photograph.image: result
                 for photograph, result in zip(photographs, results, strict=True)
@@ -156,11 +174,11 @@ class _Batches(Dataset[Batch]):
             },
         )
 
-    def _read(self, photograph: Photograph) -> tuple[Tensor, str] | str:
-        """Pixels and hash of a photograph, or why it cannot be read."""
+    def _read(self, photograph: Photograph) -> tuple[Tensor, str, int] | str:
+        """Pixels, hash and length of a photograph, or why it cannot be read."""
         path = self.folder / photograph.image
         try:
-            return read_photograph(path, self.preprocessing), file_hash(path)
+            return read_photograph(path, self.preprocessing), file_hash(path), path.stat().st_size
         except InputError as error:
             return str(error)
 

@@ -89,7 +89,7 @@ def score_explanation_maps(
 
 def _inputs(network: Network, pixels: Tensor) -> Tensor:
     inputs = normalise(pixels, network.preprocessing.mean, network.preprocessing.std)
-    return inputs.contiguous(memory_format=torch.channels_last)
+    return inputs.contiguous(memory_format=network.memory_format)
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def measure(network: Network, batch: Batch, threshold: float, device: str, limit
     """Everything that a run records about a batch of photographs.
 
     Raises:
-        InputError: if the network's logits are not finite; the line names the photograph.
+        InputError: if logits, activations or gradients are not finite; the line names the photograph.
     """
     pixels = batch.pixels.to(device, non_blocking=True).float().div_(255)
     labels = torch.tensor([photograph.label for photograph in batch.photographs], device=device)
@@ -115,11 +115,13 @@ def measure(network: Network, batch: Batch, threshold: float, device: str, limit
 
     activations, pre, post, logits = in_batches(photographs, len(pixels), limit)
     captured = Capture(activations, {"pre": pre, "post": post}, logits)
-    for photograph, finite in zip(batch.photographs, logits.isfinite().all(1).tolist(), strict=True):
-        if not finite:
-            raise InputError(
-                f"the network's logits for {photograph.image} are not finite (NaN, infinity); check the weights, --mean, --std"
-            )
+    for name, values in (("logits", logits), ("activations", activations), ("gradients", pre), ("gradients", post)):
+        for photograph, finite in zip(batch.photographs, values.flatten(1).isfinite().all(1).tolist(), strict=True):
+            if not finite:
+                raise InputError(
+                    f"the network's {name} for {photograph.image} are not finite (NaN, infinity); "
+                    "check the weights, --mean, --std"
+                )
     own = logits.gather(1, labels[:, None])
     scores = probabilities(logits).gather(1, labels[:, None])[:, 0]
     over = (scores > threshold).nonzero()[:, 0]
@@ -131,6 +133,7 @@ def measure(network: Network, batch: Batch, threshold: float, device: str, limit
         "prediction": logits.argmax(1).tolist(),
         "label_rank": (1 + (logits > own).sum(1)).tolist(),
         "sha256": batch.hashes,
+        "bytes": batch.sizes,
         **{f"{kind}_alpha_count": [values.numel() for values in alphas[kind]] for kind in SCORES},
         **{f"{kind}_alpha_min": [float(values.min()) if values.numel() else None for values in alphas[kind]] for kind in SCORES},
         **{f"{kind}_alpha_max": [float(values.max()) if values.numel() else None for values in alphas[kind]] for kind in SCORES},
@@ -209,8 +212,14 @@ def evaluate(
         InputError: for an unusable run folder, an unreadable photograph (unless skipped) or logits that
             are not finite. Whatever was finished before is kept.
     """
-    records.open_run(run, experiment)
-    todo = _batches(photographs, records.finished_images(run), run, execution.batch_size)
+    with records.opened(run, experiment):
+        return _evaluate(network, photographs, folder, run, experiment, execution)
+
+
+def _evaluate(
+    network: Network, photographs: list[Photograph], folder: Path, run: Path, experiment: Experiment, execution: Execution
+) -> dict[str, Any]:
+    todo = _batches(photographs, records.finished_images(run), folder, run, execution.batch_size)
     manifest = records.read_manifest(run)
     if manifest["finished"]:
         added = [photograph.image for batch in todo for photograph in batch if photograph.image not in manifest["skipped"]]
@@ -220,7 +229,7 @@ def evaluate(
         return manifest
     if execution.device == "cpu":
         reuse_large_blocks()
-    network.module.to(execution.device).to(memory_format=torch.channels_last)
+    network.module.to(execution.device).to(memory_format=network.memory_format)
     skipped: dict[str, str] = {}
     left = sum(map(len, todo))
     loader = data.load(folder, todo, network.preprocessing, execution.workers, pinned=execution.device == "cuda")
@@ -240,6 +249,12 @@ def evaluate(
                     progress.write(f"skipped: {reason}", file=sys.stderr)
                     skipped[image] = reason
                 progress.update(len(batch.photographs) + len(batch.bad))
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise InputError(
+                f"a process that decodes photographs was killed ({error}); choose fewer --workers, then go on"
+            ) from None
         finally:
             checkpoint.write()
     if not records.finished_images(run):
@@ -248,18 +263,21 @@ def evaluate(
     return records.read_manifest(run)
 
 
-def _batches(photographs: list[Photograph], done: Sequence[str], run: Path, batch_size: int) -> list[list[Photograph]]:
+def _batches(
+    photographs: list[Photograph], done: Mapping[str, int], folder: Path, run: Path, batch_size: int
+) -> list[list[Photograph]]:
     """What is left to do, in batches whose limits do not depend on what is done already.
 
     So an interrupted run computes the same batches, hence the same bits, as an uninterrupted one.
     """
     known = {photograph.image for photograph in photographs}
-    for image in done:
+    for image, size in done.items():
+        if image in known and (folder / image).stat().st_size != size:
+            raise InputError(f"{folder / image} is not the file that {run} holds results for; choose another --out")
         if image not in known:
             raise InputError(f"{run} holds results for {image}, which is not among the photographs now; choose another --out")
-    finished = set(done)
     batches = [photographs[start : start + batch_size] for start in range(0, len(photographs), batch_size)]
-    left = [[photograph for photograph in batch if photograph.image not in finished] for batch in batches]
+    left = [[photograph for photograph in batch if photograph.image not in done] for batch in batches]
     return [batch for batch in left if batch]
 
 

@@ -72,7 +72,7 @@ def pipeline(captured: Capture, pixels: Tensor, class_name: str, scores: Scores 
         grid = figure.add_gridspec(3, len(strongest) + 3, width_ratios=[1.5, *[1] * len(strongest), 1.2, 1.5])
         photo = figure.add_subplot(grid[:, 0])
         photo.imshow(pixels.permute(1, 2, 0).numpy())
-        photo.set_title(f"image\n“{class_name}”")
+        photo.set_title(f"image\n“{class_name}”", parse_math=False)
         for row, (name, values) in enumerate(
             (
                 ("feature\nmaps $A^k$", activations[0]),
@@ -144,7 +144,7 @@ def explanations(rows: Sequence[Explanation], names: Sequence[str], scores: Scor
 
     Source: Lerma & Lucas (2022), Figure 5; with several rows of one photograph, Figure 2.
     """
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context({**_STYLE, "text.parse_math": False}):  # a class may be called $
         figure = Figure(figsize=(9, 2.05 * len(rows) + 0.45), layout="constrained")
         axes = figure.subplots(len(rows), 1 + len(METHODS), squeeze=False)
         for place, row in enumerate(rows):

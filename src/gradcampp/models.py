@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
-import pickle
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision import models as torchvision_models
@@ -35,7 +34,7 @@ class Model:
     Attributes:
         name: as the user gave it.
         module: takes (B, 3, crop, crop), ends in class logits (B, C).
-        weights: SHA-256 of the weight file, ``random (seed N)``, or ``from the factory``.
+        weights: SHA-256 of the weight file, ``random (seed N)``, or ``from the factory`` with a hash of them.
         preprocessing: how a photograph becomes its input.
         classes: the names of its classes, where it knows them.
     """
@@ -76,7 +75,7 @@ def build(name: str, weights: str | None = None, seed: int = 0) -> Model:
         _fill(name, module, file)
         identity = file_hash(file)
     else:
-        identity = f"random (seed {seed})" if weights == RANDOM else "from the factory"
+        identity = f"random (seed {seed})" if weights == RANDOM else f"from the factory, {_state_hash(module)}"
     return Model(
         name=name,
         module=module.float().eval(),
@@ -94,7 +93,7 @@ def _untrained(name: str) -> tuple[nn.Module, WeightsEnum | None]:
 
 
 def _from_torchvision(name: str) -> tuple[nn.Module, WeightsEnum | None]:
-    known = torchvision_models.list_models()
+    known = torchvision_models.list_models(torchvision_models)  # classifiers: the others load parts from the internet
     if name.lower() not in known:
         near = listed(get_close_matches(name.lower(), known, n=5, cutoff=0.4), 5) or "none"
         raise InputError(
@@ -167,9 +166,10 @@ def _read_weights(path: Path) -> Mapping[str, Tensor]:
         raise InputError(f"weights {path}: no such file")
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
+            content: Any = load_file(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load meets damaged files with anything from KeyError to AssertionError
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(
             f"cannot read weights {path}: {reason}; expected a .safetensors file or a checkpoint of tensors only"
@@ -187,4 +187,15 @@ def _preprocessing(published: WeightsEnum | None) -> Preprocessing:
     preset: Any = published.transforms() if published is not None else None
     if not all(hasattr(preset, field) for field in ("resize_size", "crop_size", "mean", "std")):
         return Preprocessing()
-    return Preprocessing(preset.resize_size[0], preset.crop_size[0], tuple(preset.mean), tuple(preset.std))
+    return Preprocessing(
+        preset.resize_size[0], preset.crop_size[0], tuple(preset.mean), tuple(preset.std), preset.interpolation.value
+    )
+
+
+def _state_hash(module: nn.Module) -> str:
+    """SHA-256 of all parameters and buffers."""
+    digest = hashlib.sha256()
+    for name, value in module.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -40,6 +40,7 @@ class Network:
     module: nn.Module
     layer: str
     preprocessing: Preprocessing
+    memory_format: torch.memory_format = torch.contiguous_format
 
 
 def normalise(pixels: Tensor, mean: Triple, std: Triple) -> Tensor:
@@ -60,7 +61,7 @@ def forward(module: nn.Module, inputs: Tensor) -> Tensor:
         InputError: if the network does not return class logits.
     """
     with evaluation_mode(module), torch.no_grad():
-        return _checked_logits(module(inputs))
+        return _logits(module, inputs)
 
 
 def capture(module: nn.Module, layer: str, inputs: Tensor, labels: Tensor) -> Capture:
@@ -83,12 +84,13 @@ def capture(module: nn.Module, layer: str, inputs: Tensor, labels: Tensor) -> Ca
     Source: Lerma & Lucas (2022), section 2.1.1; the footnote there for pre and post.
     """
     leaf: Tensor | None = None
+    other = "nothing: it is not used when the network runs"
 
-    def cut(_module: nn.Module, _inputs: object, output: object) -> Tensor:
-        nonlocal leaf
+    def cut(_module: nn.Module, _inputs: object, output: object) -> Tensor | None:
+        nonlocal leaf, other
         if not isinstance(output, Tensor) or output.ndim != 4:
-            shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-            raise InputError(f"layer '{layer}': expected an output (B, K, H, W), got {shape}; choose another --layer")
+            other = str(tuple(output.shape)) if isinstance(output, Tensor) else type(output).__name__
+            return None
         leaf = output.detach().requires_grad_()
         torch.set_grad_enabled(True)  # until the surrounding no_grad ends: the head alone has a graph
         return leaf.clone()  # so that an in-place operation behind the layer may write into it
@@ -97,11 +99,11 @@ def capture(module: nn.Module, layer: str, inputs: Tensor, labels: Tensor) -> Ca
         handle = find_layer(module, layer).register_forward_hook(cut)
         try:
             with torch.no_grad():
-                logits = _checked_logits(module(inputs))
+                logits = _logits(module, inputs)
         finally:
             handle.remove()
         if leaf is None:
-            raise InputError(f"layer '{layer}' is not used when the network runs; choose another --layer")
+            raise InputError(f"layer '{layer}': expected an output (B, K, H, W), got {other}; choose another --layer")
         gradients = _gradients(logits, labels, leaf, layer)
     return Capture(leaf.detach(), gradients, logits.detach())
 
@@ -170,7 +172,7 @@ def default_layer(module: nn.Module, inputs: Tensor) -> str:
     kept: list[Tensor] = []  # keeps addresses unique
 
     def started(child: nn.Module, _inputs: object) -> None:
-        if next(child.parameters(recurse=False), None) is not None:
+        if next(child.parameters(recurse=False), None) is not None and next(child.children(), None) is None:
             starts[child] = len(before_scores)
             before_scores.append(list(candidates))
 
@@ -213,7 +215,17 @@ def evaluation_mode(module: nn.Module) -> Iterator[None]:
             child.training = training
 
 
-def _checked_logits(output: object) -> Tensor:
+def _logits(module: nn.Module, inputs: Tensor) -> Tensor:
+    """The network's answer, or one line that says why there is none."""
+    try:
+        output = module(inputs)
+    except (InputError, torch.OutOfMemoryError, MemoryError):
+        raise
+    except Exception as error:  # the network is the user's code
+        if "can't allocate memory" in str(error):
+            raise
+        size = f"{inputs.shape[1]} x {inputs.shape[2]} x {inputs.shape[3]}"
+        raise InputError(f"the network fails on an input of {size} numbers: {type(error).__name__}: {error}") from error
     if not isinstance(output, Tensor) or output.ndim != 2:
         shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
         raise InputError(f"the network returns {shape}; expected class logits (B, C)")

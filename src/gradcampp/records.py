@@ -8,11 +8,14 @@ RUN/alphas.parquet         the streams of all alphas, pre and post
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import hashlib
 import json
+import os
 import shutil
 import tempfile
-import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -40,6 +43,7 @@ SCHEMA = pa.schema(
         pa.field("prediction", pa.int32(), nullable=False),
         pa.field("label_rank", pa.int32(), nullable=False),
         pa.field("sha256", pa.string(), nullable=False),
+        pa.field("bytes", pa.int64(), nullable=False),
         *(
             pa.field(f"{scores}_alpha_{name}", kind)
             for scores in SCORES
@@ -50,19 +54,36 @@ SCHEMA = pa.schema(
 )
 
 
-def open_run(run: Path, experiment: Experiment) -> None:
-    """Start a run in a folder, or continue the one that is there.
+@contextlib.contextmanager
+def opened(run: Path, experiment: Experiment) -> Iterator[None]:
+    """Start a run in a folder, or continue the one that is there; no other process can do so meanwhile.
 
     Raises:
-        InputError: if the folder cannot be written, is not a run, or holds another experiment; the line
-            names the difference.
+        InputError: if the folder cannot be written, is in use, is not a run, or holds another experiment;
+            the line names the difference.
     """
+    _make_folder(run)
+    with (run / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise InputError(f"another process is working on {run}; wait for it, or choose another --out") from None
+        _claim(run, experiment)
+        _remove_damaged_parts(run)
+        yield
+
+
+def _make_folder(run: Path) -> None:
     try:
         (run / "parts").mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=run):
             pass
     except OSError as error:
         raise InputError(f"cannot write to the run folder {run}: {error.strerror}; choose another --out") from None
+
+
+def _claim(run: Path, experiment: Experiment) -> None:
+    """Write the experiment into a new run, or compare it with that of the run that is there."""
     wanted = _flat(asdict(experiment))
     if (run / "manifest.json").exists():
         there = _flat(read_manifest(run)["experiment"])
@@ -73,6 +94,19 @@ def open_run(run: Path, experiment: Experiment) -> None:
                 )
     else:
         _write_json(run / "manifest.json", {"finished": False, "experiment": asdict(experiment)})
+
+
+def _remove_damaged_parts(run: Path) -> None:
+    """Forget parts that a power failure has left half on disk, and what was never finished."""
+    for part in (run / "parts").glob("*"):
+        try:
+            for name in ("records.parquet", "alphas.parquet"):
+                _read(part / name)
+            damaged = part.name.startswith(".")
+        except (OSError, pa.ArrowException):
+            damaged = True
+        if damaged:
+            shutil.rmtree(part, ignore_errors=True)
 
 
 def read_manifest(run: Path) -> dict[str, Any]:
@@ -90,18 +124,33 @@ def read_manifest(run: Path) -> dict[str, Any]:
         raise InputError(f"cannot read {run / 'manifest.json'}: {error}; expected what gradcampp evaluate wrote") from None
 
 
-def finished_images(run: Path) -> list[str]:
-    """The images whose rows a run already has, sorted by path."""
-    tables = [pq.read_table(file, columns=["image"]) for file in _record_files(run)]
-    return sorted(image for table in tables for image in table.column("image").to_pylist())
+def finished_images(run: Path) -> dict[str, int]:
+    """The images whose rows a run already has, with the sizes of their files in bytes."""
+    tables = [_read(file, ["image", "bytes"]) for file in _record_files(run)]
+    return {row["image"]: row["bytes"] for table in tables for row in table.to_pylist()}
 
 
 def write_part(run: Path, rows: Sequence[Row], streams: Streams) -> None:
-    """Add the rows and alphas of some finished batches to a run."""
-    with written(run / "parts" / uuid.uuid4().hex) as part:
+    """Add the rows and alphas of some finished batches to a run; the same ones again change nothing."""
+    name = hashlib.sha256("\n".join(row["image"] for row in rows).encode()).hexdigest()
+    if (run / "parts" / name).exists():
+        return
+    with written(run / "parts" / name) as part:
         part.mkdir()
-        pq.write_table(pa.Table.from_pylist(rows, SCHEMA), part / "records.parquet")
-        _write_streams(part / "alphas.parquet", streams)
+        _write(part / "records.parquet", pa.Table.from_pylist(rows, SCHEMA))
+        _write(part / "alphas.parquet", _stream_table(streams))
+
+
+def _read(file: Path, columns: list[str] | None = None) -> pa.Table:
+    with file.open("rb") as source:  # pyarrow takes a path with a colon for an address
+        return pq.read_table(source, columns=columns)
+
+
+def _write(file: Path, table: pa.Table) -> None:
+    with file.open("wb") as target:
+        pq.write_table(table, target, compression="zstd")
+        target.flush()
+        os.fsync(target.fileno())
 
 
 def finish(run: Path, details: Callable[[pd.DataFrame], Mapping[str, Any]]) -> None:
@@ -111,15 +160,15 @@ def finish(run: Path, details: Callable[[pd.DataFrame], Mapping[str, Any]]) -> N
         run: an unfinished run with at least one part.
         details: from the merged records, what the manifest says beside the experiment.
     """
-    records = pa.concat_tables([pq.read_table(file) for file in _record_files(run)]).sort_by("image").combine_chunks()
+    records = pa.concat_tables([_read(file) for file in _record_files(run)]).sort_by("image").combine_chunks()
     streams: Streams = dict.fromkeys(SCORES, accumulate.EMPTY)
     for file in _record_files(run):
         added = _read_streams(file.with_name("alphas.parquet"))
         streams = {scores: accumulate.merge(streams[scores], added[scores]) for scores in SCORES}
     with written(run / "alphas.parquet") as file:
-        _write_streams(file, streams)
+        _write(file, _stream_table(streams))
     with written(run / "records.parquet") as file:
-        pq.write_table(records, file)
+        _write(file, records)
     _write_json(run / "manifest.json", {**read_manifest(run), "finished": True, **details(records.to_pandas())})
     clear(run)
 
@@ -127,6 +176,7 @@ def finish(run: Path, details: Callable[[pd.DataFrame], Mapping[str, Any]]) -> N
 def clear(run: Path) -> None:
     """Remove the parts of a finished run."""
     shutil.rmtree(run / "parts", ignore_errors=True)
+    (run / ".lock").unlink(missing_ok=True)
 
 
 def read_records(run: Path) -> pd.DataFrame:
@@ -137,7 +187,7 @@ def read_records(run: Path) -> pd.DataFrame:
     """
     _check_finished(run)
     try:
-        rows: pd.DataFrame = pq.read_table(run / "records.parquet", columns=SCHEMA.names).to_pandas()
+        rows: pd.DataFrame = _read(run / "records.parquet", SCHEMA.names).to_pandas()
         return rows
     except (OSError, pa.ArrowException, ValueError, KeyError) as error:
         raise InputError(f"cannot read {run / 'records.parquet'}: {error}; delete the folder and run evaluate again") from None
@@ -168,7 +218,7 @@ def _record_files(run: Path) -> list[Path]:
     return sorted(path for path in (run / "parts").glob("*/records.parquet") if not path.parent.name.startswith("."))
 
 
-def _write_streams(file: Path, streams: Streams) -> None:
+def _stream_table(streams: Streams) -> pa.Table:
     """Both streams without their empty bins, and their exact extremes as metadata."""
     occupied = {scores: np.flatnonzero(stream.counts) for scores, stream in streams.items()}
     table = pa.table(
@@ -179,11 +229,11 @@ def _write_streams(file: Path, streams: Streams) -> None:
         }
     )
     extremes = {scores: [stream.minimum.hex(), stream.maximum.hex()] for scores, stream in streams.items()}
-    pq.write_table(table.replace_schema_metadata({"extremes": json.dumps(extremes)}), file, compression="zstd")
+    return table.replace_schema_metadata({"extremes": json.dumps(extremes)})
 
 
 def _read_streams(file: Path) -> dict[Scores, Stream]:
-    table = pq.read_table(file)
+    table = _read(file)
     extremes = json.loads((table.schema.metadata or {})[b"extremes"])
     rows = table.to_pandas()
     streams: dict[Scores, Stream] = {}

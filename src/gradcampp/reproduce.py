@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import html
 import json
 from collections.abc import Iterable, Sequence
@@ -11,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
@@ -62,15 +63,20 @@ def prepare(profile: Profile) -> Prepared:
     model = models.build(profile.model, profile.weights, profile.seed or 0)
     preprocessing = _preprocessing(profile, model.preprocessing)
     blank = torch.zeros(1, 3, preprocessing.crop, preprocessing.crop)
-    try:
-        count = network.forward(model.module, blank).shape[1]
-    except RuntimeError as error:
-        raise InputError(
-            f"{profile.model} cannot take images of {preprocessing.crop} pixels: {error}; set --resize and --crop"
-        ) from None
+    count = network.forward(model.module, blank).shape[1]
     layer = profile.layer or network.default_layer(model.module, blank)
-    network.find_layer(model.module, layer)
-    return Prepared(model, Network(model.module, layer, preprocessing), _classes(profile, model, count))
+    net = Network(model.module, layer, preprocessing, _fastest_format(model.module, blank))
+    evaluate.capture_photographs(net, blank, torch.tensor([0]))  # a layer that cannot be explained fails now
+    return Prepared(model, net, _classes(profile, model, count))
+
+
+def _fastest_format(module: nn.Module, blank: Tensor) -> torch.memory_format:
+    """Channels last, unless the network reshapes its maps in a way that needs them contiguous."""
+    try:
+        network.forward(module, blank.contiguous(memory_format=torch.channels_last))
+    except InputError:
+        return torch.contiguous_format
+    return torch.channels_last
 
 
 def _preprocessing(profile: Profile, default: Preprocessing) -> Preprocessing:
@@ -85,6 +91,7 @@ def _preprocessing(profile: Profile, default: Preprocessing) -> Preprocessing:
         crop=profile.crop or default.crop,
         mean=(mean[0], mean[1], mean[2]),
         std=(std[0], std[1], std[2]),
+        interpolation=default.interpolation,
     )
     if chosen.crop > chosen.resize:
         raise InputError(f"--crop {chosen.crop} is larger than --resize {chosen.resize}; expected a crop that fits")
@@ -179,6 +186,7 @@ def experiment_of(prepared: Prepared, profile: Profile) -> Experiment:
         model=prepared.model.name,
         weights=prepared.model.weights,
         layer=prepared.network.layer,
+        classes=hashlib.sha256("\n".join(prepared.classes.names).encode()).hexdigest(),
         preprocessing=prepared.network.preprocessing,
         threshold=profile.threshold,
         limit=profile.limit,
