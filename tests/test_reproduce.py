@@ -41,7 +41,7 @@ def test_everything_of_the_paper_is_there(reproduced: Path) -> None:
     assert {"table1.csv", "table2.csv", "localisation.csv", "localisation_gain.csv", "summary.html", "run"} <= names
     page = (reproduced / "summary.html").read_text("utf-8")
     for stem in FIGURES | EXTRA:
-        assert f'<img src="{stem}.png" alt="' in page
+        assert f'<a href="{stem}.svg"><img src="{stem}.png" alt="' in page
         with Image.open(reproduced / f"{stem}.png") as picture:
             assert np.asarray(picture.convert("L")).std() > 5  # not blank
     assert "Grad-CAM++ vs Grad-CAM+" in page

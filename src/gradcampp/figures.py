@@ -68,7 +68,7 @@ def pipeline(captured: Capture, pixels: Tensor, class_name: str, scores: Scores 
     coarse = min_max(heatmap(weight[None], activations))  # (1, H, W)
     heat = upsample(coarse, (pixels.shape[1], pixels.shape[2]))[0]
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(11, 5.2), layout="constrained")
+        figure = Figure(figsize=(8, 4), layout="constrained")
         grid = figure.add_gridspec(3, len(strongest) + 3, width_ratios=[1.5, *[1] * len(strongest), 1.2, 1.5])
         photo = figure.add_subplot(grid[:, 0])
         photo.imshow(pixels.permute(1, 2, 0).numpy())
@@ -119,7 +119,7 @@ def localisation(rows: pd.DataFrame) -> Figure:
     }
     markers = {"gradcam": "o", "gradcam+": "s", "gradcam++": "^"}
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(9, 6.4), layout="constrained")
+        figure = Figure(figsize=(7, 5.6), layout="constrained")
         for axis, (metric, title) in zip(figure.subplots(2, 2).flat, titles.items(), strict=True):
             for place, method in enumerate(METHODS):
                 own = rows[(rows["metric"] == metric) & (rows["method"] == method)]
@@ -145,7 +145,7 @@ def explanations(rows: Sequence[Explanation], names: Sequence[str], scores: Scor
     Source: Lerma & Lucas (2022), Figure 5; with several rows of one photograph, Figure 2.
     """
     with mpl.rc_context({**_STYLE, "text.parse_math": False}):  # a class may be called $
-        figure = Figure(figsize=(9, 2.05 * len(rows) + 0.45), layout="constrained")
+        figure = Figure(figsize=(7, 1.6 * len(rows) + 0.45), layout="constrained")
         axes = figure.subplots(len(rows), 1 + len(METHODS), squeeze=False)
         for place, row in enumerate(rows):
             pictures = [row.pixels.permute(1, 2, 0).numpy(), *(overlay(row.pixels, row.maps[method]) for method in METHODS)]
@@ -167,7 +167,7 @@ def single_alphas(row: Explanation) -> Figure:
     Source: Lerma & Lucas (2022), Figure 3.
     """
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(7, 3.6), layout="constrained")
+        figure = Figure(figsize=(6, 3.4), layout="constrained")
         alphas, products = figure.subplots(1, 2)
         for axis, values, title, reference in (
             (alphas, row.alphas, r"$\alpha^k_{ij}$", 0.5),
@@ -190,7 +190,7 @@ def alpha_distribution(stream: Stream, scores: Scores) -> Figure:
     quartiles = box(stream)
     counts, edges = tanh_histogram(stream)
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(9, 3.8), layout="constrained")
+        figure = Figure(figsize=(7, 3.3), layout="constrained")
         left, right = figure.subplots(1, 2, width_ratios=[1, 1.8])
         left.axhline(0.5, color="0.6", linewidth=1, linestyle="--", zorder=0)
         left.bxp(
@@ -233,7 +233,7 @@ def relative_performances(records: pd.DataFrame) -> Figure:
                 pd.DataFrame({"ratio": ratios, "pair": paper.pair_name(pair).replace(" vs ", "\nvs "), "map": _LONG[scores]})
             )
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(8, 4.4), layout="constrained")
+        figure = Figure(figsize=(6.5, 4), layout="constrained")
         axis = figure.subplots()
         axis.axhline(1, color="0.6", linewidth=1, linestyle="--", zorder=0)
         sns.boxplot(

@@ -268,7 +268,7 @@ def _summary(prepared: Prepared, said: report.Report, extra: str, pictures: Iter
         f"top-1 {manifest['top1']:.2%}; network {prepared.model.name}, layer {prepared.network.layer}"
     )
     shown = "\n".join(
-        f'<figure><img src="{path.name}" alt="{CAPTIONS[path.stem]}" loading="lazy">'
+        f'<figure><a href="{path.stem}.svg"><img src="{path.name}" alt="{CAPTIONS[path.stem]}" loading="lazy"></a>'
         f"<figcaption>{CAPTIONS[path.stem]}</figcaption></figure>"
         for path in sorted(pictures)
     )
