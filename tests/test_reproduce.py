@@ -15,6 +15,7 @@ from gradcampp import evaluate, records, scenes, tables
 from gradcampp.cli import main
 from gradcampp.config import METHODS, SCORES
 from gradcampp.localisation import METRICS
+from gradcampp.reproduce import draw_scenes
 from tests.conftest import photograph
 
 FIGURES = {"figure1", "figure2", "figure3", "figure4-pre", "figure4-post", "figure5", "figure6"}
@@ -54,7 +55,7 @@ def test_the_run_is_that_of_the_scenes(reproduced: Path) -> None:
         name, _, file = row["image"].partition("/")
         scene = scenes.scene(0, "test", int(file.removesuffix(".png")))
         assert scenes.CLASSES[row["label"]] == name == scenes.CLASSES[scene.label]
-    with Image.open(reproduced / "scenes" / row["image"]) as picture:
+    with Image.open(reproduced / "scenes" / "seed0-60" / row["image"]) as picture:
         assert (np.asarray(picture) == scene.pixels).all()
 
 
@@ -75,6 +76,18 @@ def test_a_second_run_reuses_what_is_done(
     assert "Table 2." in printed
     assert "figure6.png" in printed
     assert "summary.html" in printed
+
+
+def test_scenes_of_another_seed_or_number_are_not_mixed_with_these(
+    reproduced: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, other = (draw_scenes(tmp_path, seed, 8) for seed in (0, 1))
+    for seed, folder in ((0, first), (1, other)):
+        for path in folder.glob("*/*.png"):
+            with Image.open(path) as picture:
+                assert (np.asarray(picture) == scenes.scene(seed, "test", int(path.stem)).pixels).all()
+    assert main(["reproduce", "--scenes", "50", "--out", str(reproduced)]) == 2
+    assert "is not among the photographs now" in capsys.readouterr().err
 
 
 def test_localisation_is_measured_on_the_scenes_over_the_threshold(reproduced: Path) -> None:

@@ -14,10 +14,9 @@ PICTURES = ("png", "svg")
 
 @dataclass(frozen=True)
 class Report:
-    """Both tables for a terminal, both for Markdown, and the files written."""
+    """Both tables for a terminal, and the files written."""
 
     text: str
-    markdown: str
     files: list[Path]
 
 
@@ -38,11 +37,9 @@ def write(run: Path, out: Path) -> Report:
     out.mkdir(parents=True, exist_ok=True)
     files: list[Path] = []
     texts: list[str] = []
-    markdowns: list[str] = []
     for name, table in both.items():
         readable, title = tables.readable(name, table), tables.title(name, table)
         texts.append(f"{title}\n\n{tables.formatted(readable, 'simple')}\n")
-        markdowns.append(f"{title}\n\n{tables.formatted(readable, 'github')}\n")
         for ending, content in (
             ("csv", table.to_csv(index=False)),
             ("md", tables.formatted(readable, "github") + "\n"),
@@ -54,4 +51,4 @@ def write(run: Path, out: Path) -> Report:
     for scores in SCORES:
         files += figures.save(figures.alpha_distribution(alphas[scores], scores), out / f"figure4-{scores}", PICTURES)
     files += figures.save(figures.relative_performances(rows), out / "figure6", PICTURES)
-    return Report("\n".join(texts), "\n".join(markdowns), files)
+    return Report("\n".join(texts), files)

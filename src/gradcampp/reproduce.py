@@ -133,7 +133,11 @@ def drawn(seed: int, indices: Sequence[int]) -> DataLoader[scenes.Scene]:
 
 
 def draw_scenes(folder: Path, seed: int, count: int) -> Path:
-    """Write scenes 0 to count - 1 as PNG files below folders named by class; those that are there stay."""
+    """Write scenes 0 to count - 1 as PNG files below folders named by class; those that are there stay.
+
+    They go into a folder of their own for each seed and count, so that no run meets the scenes of another.
+    """
+    folder = folder / f"seed{seed}-{count}"
     paths = [folder / scenes.CLASSES[scenes.label(seed, SPLIT, index)] / f"{index:05d}.png" for index in range(count)]
     missing = [index for index, path in enumerate(paths) if not path.exists()]
     progress = tqdm(drawn(seed, missing), initial=count - len(missing), total=count, unit="scene", disable=None)
@@ -177,7 +181,7 @@ def reproduce(profile: Profile, out: Path, execution: Execution) -> report.Repor
         extra, more = _localise(prepared, profile, out, execution.batch_size)
         files += more
     page = _summary(prepared, said, extra, [path for path in files if path.suffix == ".png"], out)
-    return report.Report(said.text + ("\n" + extra if extra else ""), said.markdown, [page, *files])
+    return report.Report(said.text + ("\n" + extra if extra else ""), [page, *files])
 
 
 def experiment_of(prepared: Prepared, profile: Profile) -> Experiment:
@@ -228,8 +232,9 @@ def _pictures(prepared: Prepared, profile: Profile, folder: Path, out: Path) -> 
         pair = scenes.pair(profile.seed or 0, SPLIT, 0)
         return single, int(chosen["label"]), torch.from_numpy(pair.pixels).permute(2, 0, 1), list(pair.labels)
     best = evaluate.explain(prepared.network, single, [int(chosen["label"])], "pre")[0]
-    others = [index for index in best.probabilities.topk(2).indices.tolist() if index != best.label]
-    return single, best.label, single, wanted or [best.label, others[0]]
+    two = best.probabilities.topk(min(2, len(best.probabilities))).indices.tolist()
+    others = [index for index in two if index != best.label]
+    return single, best.label, single, wanted or [best.label, *others[:1]]
 
 
 def _localise(prepared: Prepared, profile: Profile, out: Path, batch_size: int) -> tuple[str, list[Path]]:
@@ -239,12 +244,12 @@ def _localise(prepared: Prepared, profile: Profile, out: Path, batch_size: int) 
     settings = json.dumps(
         {"weights": prepared.model.weights, "seed": seed, "scenes": profile.scenes, "layer": prepared.network.layer}
     )
-    if not path.exists() or pd.read_parquet(path).attrs.get("settings") != settings:
-        measured = evaluate.localise(prepared.network, list(drawn(seed, range(profile.scenes))), batch_size)
-        measured.attrs["settings"] = settings
+    rows = pd.read_parquet(path) if path.exists() else pd.DataFrame()
+    if rows.attrs.get("settings") != settings:
+        rows = evaluate.localise(prepared.network, list(drawn(seed, range(profile.scenes))), batch_size)
+        rows.attrs["settings"] = settings
         with written(path) as temporary:
-            measured.to_parquet(temporary)
-    rows = pd.read_parquet(path)
+            rows.to_parquet(temporary)
     rows = rows[rows["score"] > profile.threshold]
     table, gain = tables.localisation(rows), tables.localisation_gain(rows)
     files = []
