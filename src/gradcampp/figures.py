@@ -213,7 +213,14 @@ def alpha_distribution(stream: Stream, scores: Scores) -> Figure:
         left.set(title=rf"non-zero $\alpha^k_{{ij}}$, {_LONG[scores]}", xticks=[])
         left.set_xlabel(f"{stream.count:,} values\nfrom {_compact(stream.minimum)} to {_compact(stream.maximum)}")
         right.stairs(counts, edges, fill=True, color=_COLOURS[scores])
-        right.set(yscale="log", xlim=(-1, 1), ylim=(0.5, None), title="all of them, squeezed", ylabel="count")
+        right.set(
+            xticks=[-1, -0.5, 0, 0.5, 1],
+            yscale="log",
+            xlim=(-1, 1),
+            ylim=(0.5, None),
+            title="all of them, squeezed",
+            ylabel="count",
+        )
         right.set_xlabel(r"$\tanh(\alpha^k_{ij} - 1/2)$")
         return figure
 
