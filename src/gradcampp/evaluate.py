@@ -20,7 +20,8 @@ from tqdm import tqdm
 
 from gradcampp import cam, data, records
 from gradcampp.accumulate import Accumulator
-from gradcampp.config import COLUMNS, MAPS, SCORES, Execution, Experiment, Method, Scores
+from gradcampp.certificate import certificate
+from gradcampp.config import COLUMNS, MAPS, METHODS, SCORES, Execution, Experiment, Method, Scores
 from gradcampp.data import Batch, Photograph
 from gradcampp.errors import InputError, listed
 from gradcampp.explain import explanation_maps, min_max, upsample
@@ -137,21 +138,51 @@ def measure(network: Network, batch: Batch, threshold: float, device: str, limit
         **{f"{kind}_alpha_count": [values.numel() for values in alphas[kind]] for kind in SCORES},
         **{f"{kind}_alpha_min": [float(values.min()) if values.numel() else None for values in alphas[kind]] for kind in SCORES},
         **{f"{kind}_alpha_max": [float(values.max()) if values.numel() else None for values in alphas[kind]] for kind in SCORES},
+        **{f"{kind}_alpha_max_positive": _largest_where_positive(activations, captured.gradients[kind]) for kind in SCORES},
     }
     rows: list[records.Row] = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
     if len(over):
         maps = heatmaps(_select(captured, over))
         explained, mean_heat = score_explanation_maps(network, maps, pixels[over], labels[over], limit)
-        for index, row_scores, row_heat in zip(over.tolist(), explained.tolist(), mean_heat.tolist(), strict=True):
+        certified = _certified(_select(captured, over))
+        for index, row_scores, row_heat, bounds in zip(
+            over.tolist(), explained.tolist(), mean_heat.tolist(), certified, strict=True
+        ):
+            rows[index] |= bounds
             for name, score, heat in zip(COLUMNS, row_scores, row_heat, strict=True):
                 rows[index] |= {} if math.isnan(score) else {name: score, f"{name}_mean_heat": heat}
     return Measured(rows, alphas)
+
+
+def _certified(captured: Capture) -> list[records.Row]:
+    """Of each photograph, how far the Grad-CAM++ and Grad-CAM+ maps may differ and do, in float64.
+
+    Empty for a photograph with a negative activation, of which the theorems say nothing.
+    """
+    rows: list[records.Row] = [{} for _ in captured.logits]
+    covered = (captured.activations.flatten(1) >= 0).all(1).nonzero()[:, 0]
+    activations = captured.activations[covered].double()
+    for scores in SCORES:
+        gradients = captured.gradients[scores][covered].double()
+        plus, plusplus = (
+            min_max(cam.heatmap(cam.weights(method, activations, gradients), activations)) for method in METHODS[1:]
+        )
+        bounds, differences = certificate(activations, gradients), (plus - plusplus).abs().amax((1, 2))
+        for index, bound, difference in zip(covered.tolist(), bounds.tolist(), differences.tolist(), strict=True):
+            rows[index] |= {f"{scores}_certificate": bound, f"{scores}_difference": difference}
+    return rows
 
 
 def _nonzero_alphas(activations: Tensor, gradients: Tensor) -> list[Tensor]:
     """Of each photograph, the alphas of the units that have a gradient, (n,)."""
     every, exists = cam.alphas(activations, gradients), gradients != 0
     return [values[mask] for values, mask in zip(every, exists, strict=True)]
+
+
+def _largest_where_positive(activations: Tensor, gradients: Tensor) -> list[float | None]:
+    """Of each photograph, the largest alpha of the units that count, those with a positive gradient."""
+    counted = torch.where(gradients > 0, cam.alphas(activations, gradients), -torch.inf).amax((1, 2, 3))
+    return [None if value == -math.inf else value for value in counted.tolist()]
 
 
 def _select(captured: Capture, indices: Tensor) -> Capture:

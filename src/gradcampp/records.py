@@ -47,8 +47,14 @@ SCHEMA = pa.schema(
         *(
             pa.field(f"{scores}_alpha_{name}", kind)
             for scores in SCORES
-            for name, kind in (("count", pa.int64()), ("min", pa.float64()), ("max", pa.float64()))
+            for name, kind in (
+                ("count", pa.int64()),
+                ("min", pa.float64()),
+                ("max", pa.float64()),
+                ("max_positive", pa.float64()),
+            )
         ),
+        *(pa.field(f"{scores}_{name}", pa.float64()) for scores in SCORES for name in ("certificate", "difference")),
         *(pa.field(f"{name}_mean_heat", pa.float64()) for name in COLUMNS),
     ]
 )
