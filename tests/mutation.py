@@ -388,6 +388,16 @@ def preload(names: Sequence[str] = PRELOADED) -> None:
             importlib.import_module(name)
 
 
+@contextlib.contextmanager
+def interrupts_later() -> Iterator[None]:
+    """Ctrl-C waits for the end of the block: in the hooks that run around a fork Python would lose it."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
 def run_child(target: Target, source: str, limit: float, log: Path) -> NoReturn:
     """In a child of its own: the tests of a target on other source; never returns."""
     import pytest
@@ -395,6 +405,7 @@ def run_child(target: Target, source: str, limit: float, log: Path) -> NoReturn:
     code: int = pytest.ExitCode.INTERNAL_ERROR
     with contextlib.suppress(BaseException):
         os.setsid()  # Ctrl-C is for the parent, and its end of this group reaches processes that a test has started
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         signal.setitimer(signal.ITIMER_REAL, limit)  # SIGALRM ends this process, whatever it is doing
         resource.setrlimit(resource.RLIMIT_DATA, (BYTES, resource.getrlimit(resource.RLIMIT_DATA)[1]))
         output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -438,9 +449,10 @@ def judge(target: Target, sources: Sequence[str], jobs: int, limit: float) -> Ge
 
         def start(count: int) -> None:
             for number in itertools.islice(waiting, count):
-                if (process := os.fork()) == 0:
-                    run_child(target, sources[number], limit, log(number))
-                running[process] = number
+                with interrupts_later():
+                    if (process := os.fork()) == 0:
+                        run_child(target, sources[number], limit, log(number))
+                    running[process] = number
 
         try:
             start(jobs)

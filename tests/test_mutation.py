@@ -165,6 +165,24 @@ except ChildProcessError:
     assert in_a_new_process(tmp_path, COUNT, tests, statements).splitlines() == ["['timed out']", "survived", "none left"]
 
 
+def test_an_interrupt_ends_the_run_and_leaves_no_process(tmp_path: Path) -> None:
+    statements = """
+import os, signal, threading
+sources = [mutant.source for mutant in begin(target).mutants if mutant.after == "n += 1"]
+threading.Timer(1, os.kill, (os.getpid(), signal.SIGINT)).start()
+try:
+    list(judge(target, sources * 100, jobs=2, limit=60))
+except KeyboardInterrupt:
+    print("interrupted")
+try:
+    os.waitpid(-1, os.WNOHANG)
+except ChildProcessError:
+    print("none left")
+"""
+    tests = "from toy import count\n\ndef test_count():\n    assert count(3) == 3\n"
+    assert in_a_new_process(tmp_path, COUNT, tests, statements).splitlines() == ["interrupted", "none left"]
+
+
 @pytest.mark.parametrize(
     ("tests", "reason"),
     [
