@@ -7,7 +7,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PROFILE ?= mini
 
-.PHONY: help install reproduce test lint types check benchmark clean
+.PHONY: help install reproduce test lint types check mutants benchmark clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -34,6 +34,9 @@ types: install  ## mypy, strict
 	$(BIN)/mypy
 
 check: lint types test  ## everything that has to pass before a commit
+
+mutants: install  ## change every formula in one place at a time: do the tests notice?
+	nice $(BIN)/python -m tests.mutation
 
 benchmark: install  ## speed, side by side with what people would use instead
 	$(BIN)/python benchmarks/maps.py

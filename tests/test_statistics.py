@@ -166,3 +166,9 @@ def test_no_image_is_refused() -> None:
     for function in (relative_performance, summarise):
         with pytest.raises(ValueError, match="expected at least one image, got none"):
             function([], [])
+
+
+@pytest.mark.parametrize("confidence", [-0.5, 0.0, 1.0, 1.5, math.nan])
+def test_a_confidence_that_is_no_coverage_is_refused(confidence: float) -> None:
+    with pytest.raises(ValueError, match=f"confidence: expected a number between 0 and 1, got {confidence}"):
+        summarise([0.5, 0.25], [0.5, 0.5], confidence)
