@@ -42,7 +42,7 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parents[1]
-MODULES = ("cam", "statistics")
+MODULES = ("cam", "statistics", "symbolic", "certificate")
 FURTHER_TESTS = dict.fromkeys(("cam", "explain", "statistics"), ("test_variants",))
 REQUIRED = 0.9
 SECONDS = 60  # that the tests of a mutant may take, or five times what they take unchanged if that is more
