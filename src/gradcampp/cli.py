@@ -13,22 +13,23 @@ from typing import Any, NoReturn
 
 import torch
 
+from gradcampp import claims, data, evaluate, figures, ledger, profiles, report, scenes, train
 from gradcampp import classes as class_names
-from gradcampp import data, evaluate, figures, profiles, report, scenes, train
 from gradcampp.config import SCORES, Execution
 from gradcampp.errors import InputError
 from gradcampp.profiles import Profile
 from gradcampp.reproduce import experiment_of, prepare, reproduce, save_scene
 
+UNEXPECTED = 1  # a claim's verdict is not the committed one
 INTERRUPTED = 130  # what shells report for Ctrl-C
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns its exit code (0 done, 2 bad input, 130 interrupted)."""
+    """Run a command; returns its exit code (0 done, 1 an unexpected verdict, 2 bad input, 130 interrupted)."""
     options = _parser().parse_args(arguments)
     warnings.filterwarnings("ignore", module=r"PIL\b")  # of odd metadata; damage is an error
     try:
-        options.run(options)
+        return int(options.run(options) or 0)
     except InputError as error:
         return _complain(str(error))
     except OSError as error:  # a full disk, a folder that may not be written, a broken mount
@@ -37,7 +38,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("gradcampp: interrupted; the same command goes on where it stopped", file=sys.stderr)
         return INTERRUPTED
-    return 0
 
 
 def _complain(reason: str) -> int:
@@ -108,6 +108,15 @@ def _parser() -> argparse.ArgumentParser:
     tables.set_defaults(run=_report)
     tables.add_argument("folder", type=Path, metavar="RUN")
     tables.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: RUN/report)")
+
+    judged = commands.add_parser("claims", help="check every claim of the paper, and print the ledger with its verdicts")
+    judged.set_defaults(run=_claims)
+    judged.add_argument(
+        "--run", dest="folder", type=Path, metavar="RUN", help="a finished run for the empirical claims (default: none of them)"
+    )
+    judged.add_argument(
+        "--out", type=Path, metavar="FILE", help="where to write the ledger as JSON (default: claims.json, in RUN if given)"
+    )
     return parser
 
 
@@ -260,6 +269,22 @@ def _reproduce(options: argparse.Namespace) -> None:
     print(said.text)
     print("\n".join(str(path) for path in said.files if path.suffix in (".png", ".csv")))
     print(f"open {said.files[0]}")
+
+
+def _claims(options: argparse.Namespace) -> int:
+    run = ledger.read_run(options.folder) if options.folder else None
+    out: Path = options.out or (options.folder or Path()) / "claims.json"
+    entries = claims.ledger(run)
+    claims.write(entries, out)
+    print(claims.table(entries))
+    print("\n" + ", ".join(f"{count} {verdict}" for verdict, count in claims.counts(entries).items()) + f"; wrote {out}")
+    deviating = [entry for entry in entries if entry.deviates]
+    for entry in deviating:
+        print(
+            f"gradcampp: {entry.claim.name}: {entry.finding.verdict}, expected {entry.expected}: {entry.finding.evidence}",
+            file=sys.stderr,
+        )
+    return UNEXPECTED if deviating else 0
 
 
 def _scene(options: argparse.Namespace) -> None:
