@@ -19,7 +19,7 @@ LEVELS = [
     {"cam", "explain", "statistics", "accumulate", "classes", "paper", "memory", "scenes", "localisation", "profiles"},
     {"network", "mini", "data", "records"},
     {"evaluate", "models", "train"},
-    {"tables", "figures"},
+    {"tables", "figures", "explorer"},
     {"report"},
     {"reproduce"},
     {"cli"},
