@@ -218,6 +218,7 @@ const gradcamppExplorer = (() => {
     const slider = part("lam");
     const state = { scene: listing[0].name, className: null, scores: "pre", method: "gradcam++", lam: 1 };
     let current = null; // the prepared scene that is on show
+    let drawn = null; // the choice and the result that are on show
     let quiet;
 
     function radios(fieldset, name, options, chosen, choose) {
@@ -318,6 +319,7 @@ const gradcamppExplorer = (() => {
       const plus = compute(current, { ...chosen, method: "gradcam+" });
       const published = compute(current, { ...chosen, method: "gradcam++", lam: 1 });
       const result = compute(current, chosen);
+      drawn = { ...state, ...result };
       const [large, largePlus, largePublished] = [result, plus, published].map(({ heat }) => upsample(current, heat));
       const fromPlus = distance(large, largePlus);
       const fromPublished = distance(large, largePublished);
@@ -462,7 +464,7 @@ const gradcamppExplorer = (() => {
       show(change);
     });
     show(addressed() ?? {});
-    return { shown: () => ({ ...state, ...compute(current, choice()) }) };
+    return { shown: () => drawn };
   }
 
   const api = {
