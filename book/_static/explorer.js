@@ -173,7 +173,7 @@ const gradcamppExplorer = (() => {
     return position >= LAST ? Infinity : 10 ** (DECADES[0] + (position - 1) / STEPS_A_DECADE);
   }
 
-  function positionOf(lam) {
+  function positionFor(lam) {
     if (!(lam > 0)) return 0;
     const place = Math.round((Math.log10(lam) - DECADES[0]) * STEPS_A_DECADE) + 1;
     return lam === Infinity ? LAST : Math.min(Math.max(place, 1), LAST - 1);
@@ -298,7 +298,7 @@ const gradcamppExplorer = (() => {
         }
         for (const input of fieldset.querySelectorAll("input")) input.checked = input.value === chosen;
       }
-      slider.value = positionOf(state.lam);
+      slider.value = positionFor(state.lam);
       slider.setAttribute("aria-valuetext", state.lam === Infinity ? "infinity" : words(state.lam));
       part("lam-value").textContent = `λ = ${words(state.lam)}`;
       part("lam-block").classList.toggle("gx-unused", state.method !== "gradcam++");
@@ -446,7 +446,7 @@ const gradcamppExplorer = (() => {
       if (["pre", "post"].includes(wanted.get("scores"))) change.scores = wanted.get("scores");
       if (wanted.get("method") in METHODS) change.method = wanted.get("method");
       const lam = wanted.get("lam") === "inf" ? Infinity : Number(wanted.get("lam") ?? NaN);
-      if (lam >= 0) change.lam = lamAt(positionOf(lam));
+      if (lam >= 0) change.lam = lamAt(positionFor(lam));
       return change;
     }
 
@@ -460,7 +460,7 @@ const gradcamppExplorer = (() => {
       const change = addressed();
       if (!change) return;
       const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
-      part("lam-block").scrollIntoView({ behavior: still ? "auto" : "smooth" });
+      part("pictures").scrollIntoView({ behavior: still ? "auto" : "smooth" });
       show(change);
     });
     show(addressed() ?? {});
