@@ -32,7 +32,7 @@ LEVELS = [
     },
     {"certificate", "counterexamples", "network", "mini", "data", "records"},
     {"evaluate", "models", "theorems", "train"},
-    {"errata", "tables", "figures", "ledger"},
+    {"errata", "explorer", "tables", "figures", "ledger"},
     {"claims_proved", "claims_measured"},
     {"claims"},
     {"report"},
