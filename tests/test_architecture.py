@@ -17,9 +17,9 @@ from tests.conftest import ROOT
 LEVELS = [
     {"errors", "config", "files"},
     {"cam", "explain", "statistics", "accumulate", "classes", "paper", "memory", "scenes", "localisation", "profiles"},
-    {"network", "mini", "data", "records"},
+    {"network", "mini", "data", "records", "download"},
     {"evaluate", "models", "train"},
-    {"tables", "figures"},
+    {"tables", "figures", "selfcheck"},
     {"report"},
     {"reproduce"},
     {"cli"},

@@ -13,7 +13,7 @@ from gradcampp.profiles import BUILT_IN, Profile, load
 def test_the_built_in_profiles_load() -> None:
     assert load("mini") == Profile(model="mini", scenes=1000, threshold=0.5, seed=0)
     assert load("sample").data == Path("photographs")
-    assert set(BUILT_IN) == {"mini", "sample"}
+    assert set(BUILT_IN) == {"mini", "sample", "paper"}
 
 
 def test_a_file_may_say_everything(tmp_path: Path) -> None:
@@ -47,5 +47,5 @@ def test_wrong_profiles_are_explained(tmp_path: Path, text: str, says: str) -> N
 
 
 def test_an_unknown_profile_is_named() -> None:
-    with pytest.raises(InputError, match="no profile 'paper': expected mini or sample, or a TOML file"):
-        load("paper")
+    with pytest.raises(InputError, match="no profile 'absent': expected mini, sample, paper or a TOML file"):
+        load("absent")
