@@ -566,7 +566,7 @@ def test_the_paper_profile_from_download_to_summary(
     (tmp_path / "paper.toml").write_text(text)
     own, cache, out = str(tmp_path / "paper.toml"), tmp_path / "cache", tmp_path / "out"
     monkeypatch.setenv("GRADCAMPP_CACHE", str(cache))
-    reproduce = ["reproduce", "--profile", own, "--limit", "16", "--seed", "0", "--out", str(out)]
+    reproduce = ["reproduce", "--profile", own, "--limit", "8", "--seed", "0", "--out", str(out)]
     assert main(reproduce) == 2
     assert f"run: gradcampp download --profile {own}" in capsys.readouterr().err
 
@@ -579,11 +579,11 @@ def test_the_paper_profile_from_download_to_summary(
     capsys.readouterr()
     assert main(reproduce) == 0
     printed = capsys.readouterr().out
-    assert "the published values are of 1000 images, and this run has 16" in printed
-    assert "Table 1. Relative performance, paper (n = 4219) beside this run (n = 16)" in printed
+    assert "the published values are of 1000 images, and this run has 8" in printed
+    assert "Table 1. Relative performance, paper (n = 4219) beside this run (n = 8)" in printed
 
     rows = records.read_records(out / "run")
-    assert len(rows) == 16
+    assert len(rows) == 8
     assert all(int(Path(row["image"]).parts[0]) == row["label"] for _, row in rows.iterrows())
     assert rows["pre_gradcam_plusplus"].notna().all()
     manifest = records.read_manifest(out / "run")

@@ -146,6 +146,8 @@ def fetch(downloads: Sequence[Download], cache: Path) -> list[Path]:
         InputError: if the network, the disk or a file is at fault. Files that are right stay, and a later
             call goes on from there.
     """
+    if not hasattr(tarfile, "data_filter"):  # Python 3.11.0 to 3.11.3
+        raise InputError("archives can be unpacked safely by Python 3.11.4 or newer; please update Python")
     cache.mkdir(parents=True, exist_ok=True)
     with _locked(cache):
         needed = [download for download in downloads if problem(download, cache) is not None]
