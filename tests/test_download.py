@@ -362,6 +362,18 @@ def test_room_is_checked_ahead(server: Server, cache: Path, tmp_path: Path, jpeg
     assert names(cache) == {"a.tar"}
 
 
+def test_what_has_come_already_needs_no_room(
+    server: Server, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = served(server, blob(tmp_path))
+    cache.mkdir()
+    (cache / "weights.bin.part").write_bytes(server.files["weights.bin"].read_bytes()[:2_000_000])
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1_000_000))
+    download.fetch([wanted], cache)
+    assert server.asked == [("weights.bin", "bytes=2000000-")]
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
 def test_a_disk_that_is_full_while_writing(
     server: Server, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
