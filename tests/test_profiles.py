@@ -6,14 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from gradcampp.classes import find, imagenet
 from gradcampp.errors import InputError
-from gradcampp.profiles import BUILT_IN, Profile, load
+from gradcampp.profiles import BUILT_IN, Download, Expected, Profile, load
 
 
 def test_the_built_in_profiles_load() -> None:
     assert load("mini") == Profile(model="mini", scenes=1000, threshold=0.5, seed=0)
     assert load("sample").data == Path("photographs")
-    assert set(BUILT_IN) == {"mini", "sample"}
+    assert set(BUILT_IN) == {"mini", "sample", "paper"}
 
 
 def test_a_file_may_say_everything(tmp_path: Path) -> None:
@@ -30,6 +31,36 @@ def test_a_file_may_say_everything(tmp_path: Path) -> None:
     )  # fmt: skip
 
 
+FILE = f'[download.weights]\naddress = "http://host/w.pth"\nsize = 1\nsha256 = "{"a" * 64}"\n'
+
+
+def test_a_profile_says_where_its_files_come_from_and_what_to_expect(tmp_path: Path) -> None:
+    path = tmp_path / "own.toml"
+    known = 'weights = "w"\nimages = 9\ntop1 = 0.5\ntop5 = 1\nthreshold = 0.5\nover_threshold = 3\n'
+    archive = FILE.replace("weights", "data") + 'folder = "photos"\nclasses = 3\nimages_per_class = 3\n'
+    path.write_text(f'model = "vgg16"\n{FILE}{archive}[expected]\n{known}')
+    profile = load(str(path))
+    assert profile.download["weights"] == Download("http://host/w.pth", 1, "a" * 64)
+    assert profile.download["weights"].file == "w.pth"
+    assert profile.download["data"] == Download("http://host/w.pth", 1, "a" * 64, "photos", 3, 3)
+    assert profile.expected == Expected("w", 9, 0.5, 1, 0.5, 3)
+    assert profile.source == str(path)
+
+
+def test_the_paper_profile_downloads_what_the_paper_used() -> None:
+    profile = load("paper")
+    assert (profile.model, profile.layer, profile.threshold) == ("vgg16", "features.29", 0.5)
+    files = {key: (wanted.file, wanted.size) for key, wanted in profile.download.items()}
+    assert files == {
+        "weights": ("vgg16-397923af.pth", 553_433_881),
+        "data": ("imagenetv2-matched-frequency.tar.gz", 1_264_079_360),
+        "photograph": ("dog-and-cat.jpg", 93_553),
+    }
+    assert all(wanted.address.startswith("https://") for wanted in profile.download.values())
+    assert profile.download["weights"].sha256.startswith("397923af")  # torchvision names files after their hash
+    assert [find(imagenet(), name) for name in profile.explain] == [282, 235]
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -38,6 +69,22 @@ def test_a_file_may_say_everything(tmp_path: Path) -> None:
         ('mean = "grey"', "mean = 'grey' is a str"),
         ("colour = 1", "unknown key colour; expected some of model, weights"),
         ("model = ", "cannot read the profile"),
+        ('download = "x"', "download is 'x'; expected tables"),
+        ("[download.model]", "expected tables .download.weights.data.photograph"),
+        ("download.weights = 3", "download.weights is 3; expected a table of address, size, sha256"),
+        ("[download.weights]\nsize = 1", "table download.weights lacks address, sha256"),
+        (FILE + 'md5 = "a"', "table download.weights has the unknown key md5"),
+        (FILE.replace("size = 1", 'size = "1"'), "size = '1' is a str"),
+        (FILE.replace("size = 1", "size = 0"), "expected a size in bytes"),
+        (FILE.replace("http", "ftp"), "expected an address that ends in the name of a file"),
+        (FILE.replace("/w.pth", "/w/"), "expected an address that ends in the name of a file"),
+        (FILE.replace("/w.pth", "/.."), "expected an address that ends in the name of a file"),
+        (FILE.replace("aa", "aA", 1), "expected a sha256 of 64 hexadecimal digits"),
+        (FILE + 'folder = "f"', "for data, and for data only"),
+        (FILE.replace("weights", "data"), "expected folder, classes and images_per_class for data"),
+        (FILE.replace("weights", "data") + 'folder = "../f"\nclasses = 1\nimages_per_class = 1', "expected folder, classes"),
+        ("expected = 1", "expected is 1; expected a table"),
+        ("[expected]\nimages = 1", "table expected lacks weights, top1, top5 and 2 more"),
     ],
 )
 def test_wrong_profiles_are_explained(tmp_path: Path, text: str, says: str) -> None:
@@ -47,5 +94,5 @@ def test_wrong_profiles_are_explained(tmp_path: Path, text: str, says: str) -> N
 
 
 def test_an_unknown_profile_is_named() -> None:
-    with pytest.raises(InputError, match="no profile 'paper': expected mini or sample, or a TOML file"):
-        load("paper")
+    with pytest.raises(InputError, match="no profile 'absent': expected mini, sample, paper or a TOML file"):
+        load("absent")

@@ -127,6 +127,33 @@ def test_the_sample_profile_takes_any_network_and_folder(
     assert "layer = features.4, and this one has features.1" in capsys.readouterr().err
 
 
+def test_a_run_that_is_not_what_it_should_be_says_so_loudly(
+    folder: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own, out = tmp_path / "own.toml", tmp_path / "out"
+    settings = f'model = "tests.networks:scored"\nresize = 20\ncrop = 16\nthreshold = 0.3\ndata = "{folder()}"\n'
+    own.write_text(settings)
+    assert main(["reproduce", "--profile", str(own), "--out", str(out)]) == 0
+    assert "Self-check" not in capsys.readouterr().out
+    assert not (out / "selfcheck.csv").exists()
+    run = records.read_manifest(out / "run")
+    for off, loud in ((0.0, []), (0.0051, ["top-1"])):
+        known = {"images": 18, "top1": run["top1"] + off, "top5": run["top5"], "over_threshold": run["over_threshold"]}
+        text = "".join(f"{key} = {value}\n" for key, value in known.items())
+        own.write_text(f'{settings}[expected]\nweights = "{run["experiment"]["weights"]}"\nthreshold = 0.3\n{text}')
+        for command in (
+            ["reproduce", "--profile", str(own), "--out", str(out)],
+            ["report", str(out / "run"), "--profile", str(own)],
+        ):
+            assert main(command) == 0
+            printed = capsys.readouterr().out
+            assert "Self-check of the whole set" in printed
+            assert printed.count("WARNING: top-1 is") == len(loud)
+        assert (out / "summary.html").read_text("utf-8").count("<strong>WARNING: top-1 is") == len(loud)
+        table = pd.read_csv(out / "selfcheck.csv")
+        assert list(table["quantity"][table["deviates"]]) == loud
+
+
 def test_explain_needs_no_options_for_a_generated_scene(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     scene = str(tmp_path / "s.png")
     assert main(["scene", "--class", scenes.CLASSES[0], "--seed", "3", "--instances", "2", "--out", scene]) == 0

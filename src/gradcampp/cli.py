@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
+import shlex
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ from typing import Any, NoReturn
 
 import torch
 
-from gradcampp import claims, data, evaluate, figures, ledger, profiles, report, scenes, train
+from gradcampp import claims, data, download, evaluate, figures, ledger, profiles, report, scenes, train
 from gradcampp import classes as class_names
 from gradcampp.config import SCORES, Execution
 from gradcampp.errors import InputError
@@ -83,13 +84,22 @@ def _parser() -> argparse.ArgumentParser:
 
     again = commands.add_parser("reproduce", help="everything: run, Tables 1-2, Figures 1-6 and a summary page, from a profile")
     again.set_defaults(run=_reproduce)
-    again.add_argument("--profile", default="mini", metavar="NAME_OR_FILE", help="mini, sample or a TOML file (default: mini)")
+    again.add_argument(
+        "--profile", default="mini", metavar="NAME_OR_FILE", help="mini, sample, paper or a TOML file (default: mini)"
+    )
     again.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: runs/PROFILE)")
     again.add_argument("--data", type=Path, metavar="DIR", help="folder of class folders (default: the profile's)")
     again.add_argument("--scenes", type=_at_least(1), metavar="N", help="number of generated scenes, where there is no --data")
     again.add_argument("--photograph", type=Path, metavar="PHOTO", help="picture of Figures 1, 2, 3 and 5")
     _add_model_options(again)
     _add_run_options(again)
+
+    fetch = commands.add_parser("download", help="fetch what a profile needs, once: weights and photographs")
+    fetch.set_defaults(run=_download)
+    fetch.add_argument("--profile", default="paper", metavar="NAME_OR_FILE", help="paper or a TOML file (default: paper)")
+    fetch.add_argument(
+        "--to", type=Path, metavar="DIR", help=f"cache folder (default: {download.VARIABLE}, or the platform's for caches)"
+    )
 
     scene = commands.add_parser("scene", help="draw a generated scene")
     scene.set_defaults(run=_scene)
@@ -108,6 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     tables.set_defaults(run=_report)
     tables.add_argument("folder", type=Path, metavar="RUN")
     tables.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: RUN/report)")
+    tables.add_argument("--profile", metavar="NAME_OR_FILE", help="compare the accuracy with what this profile expects")
 
     judged = commands.add_parser("claims", help="check every claim of the paper, and print the ledger with its verdicts")
     judged.set_defaults(run=_claims)
@@ -256,7 +267,8 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _report(options: argparse.Namespace) -> None:
-    said = report.write(options.folder, options.out or options.folder / "report")
+    expected = profiles.load(options.profile).expected if options.profile else None
+    said = report.write(options.folder, options.out or options.folder / "report", expected)
     print(said.text)
     print("wrote " + ", ".join(str(path) for path in said.files))
 
@@ -285,6 +297,20 @@ def _claims(options: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     return UNEXPECTED if deviating else 0
+
+
+def _download(options: argparse.Namespace) -> None:
+    profile = profiles.load(options.profile)
+    downloads = list(profile.download.values())
+    cache = options.to or download.cache_folder()
+    try:
+        paths = download.fetch(downloads, cache) if downloads else []
+    except download.NoNetworkError:
+        print(download.instructions(downloads, cache), file=sys.stderr)
+        raise
+    print("\n".join(map(str, paths)) if paths else f"profile {options.profile} needs no download")
+    setting = f"{download.VARIABLE}={shlex.quote(str(cache.absolute()))} " if options.to else ""
+    print(f"now: {setting}gradcampp reproduce --profile {shlex.quote(options.profile)}")
 
 
 def _scene(options: argparse.Namespace) -> None:

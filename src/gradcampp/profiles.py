@@ -2,15 +2,62 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from gradcampp.errors import InputError, listed
 
-BUILT_IN = ("mini", "sample")
+BUILT_IN = ("mini", "sample", "paper")
+DOWNLOADABLE = ("weights", "data", "photograph")  # keys that a download can fill
+
+
+@dataclass(frozen=True)
+class Download:
+    """A file on the network that a profile needs: a table ``[download.KEY]`` of the TOML file.
+
+    Attributes:
+        address: http or https; its last part is the name of the file in the cache.
+        size: in bytes.
+        sha256: of the file, 64 hexadecimal digits.
+        folder: of an archive, the folder in it that holds the class folders.
+        classes, images_per_class: of an archive: its class folders are named 0 to classes - 1.
+    """
+
+    address: str
+    size: int
+    sha256: str
+    folder: str | None = None
+    classes: int = 0
+    images_per_class: int = 0
+
+    @property
+    def file(self) -> str:
+        """The name of the file in the cache."""
+        return self.address.rsplit("/", 1)[-1]
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What others have measured with the same weights on the same photographs: the table ``[expected]``.
+
+    Attributes:
+        weights: SHA-256 of the weight file that was measured.
+        images: number of photographs in the whole set.
+        top1, top5: accuracy on the whole set, in [0, 1].
+        threshold, over_threshold: so many images have a label that scores over the threshold.
+    """
+
+    weights: str
+    images: int
+    top1: float
+    top5: float
+    threshold: float
+    over_threshold: int
 
 
 @dataclass(frozen=True)
@@ -24,6 +71,9 @@ class Profile:
         threshold, limit, seed: as in ``gradcampp evaluate``; the seed is also that of the scenes.
         photograph: the picture of Figures 1, 2, 3 and 5; None chooses one from the data.
         explain: classes to explain in Figure 2.
+        download: files on the network, by the key that each fills where it is None.
+        expected: what is known of a run on the whole set.
+        source: the name or file that the profile was loaded from; no key.
     """
 
     model: str = "mini"
@@ -41,6 +91,9 @@ class Profile:
     seed: int | None = None
     photograph: Path | None = None
     explain: tuple[str, ...] = ()
+    download: Mapping[str, Download] = field(default_factory=dict)
+    expected: Expected | None = None
+    source: str = field(default="", compare=False)
 
 
 def load(name: str) -> Profile:
@@ -54,19 +107,63 @@ def load(name: str) -> Profile:
     try:
         content = tomllib.loads(source.read_text("utf-8"))
     except FileNotFoundError:
-        raise InputError(f"no profile '{name}': expected {' or '.join(BUILT_IN)}, or a TOML file") from None
+        raise InputError(f"no profile '{name}': expected {', '.join(BUILT_IN)} or a TOML file") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(f"cannot read the profile {name}: {error}") from None
-    known = [field.name for field in fields(Profile)]
+    downloads = content.pop("download", {})
+    expected = content.pop("expected", None)
+    known = [each.name for each in fields(Profile) if each.name not in ("download", "expected", "source")]
     unknown = [key for key in content if key not in known]
     if unknown:
         raise InputError(f"profile {name}: unknown key {listed(unknown)}; expected some of {', '.join(known)}")
-    return replace(Profile(), **{key: _checked(name, key, value) for key, value in content.items()})
+    return replace(
+        Profile(),
+        **{key: _checked(name, Profile, key, value) for key, value in content.items()},
+        download=_downloads(name, downloads),
+        expected=None if expected is None else Expected(**_table(name, "expected", Expected, expected)),
+        source=name,
+    )
 
 
-def _checked(profile: str, key: str, value: Any) -> Any:
+def _downloads(profile: str, tables: Any) -> dict[str, Download]:
+    """The tables ``[download.KEY]`` with everything that a download relies on checked."""
+    if not isinstance(tables, dict) or not tables.keys() <= set(DOWNLOADABLE):
+        raise InputError(f"profile {profile}: download is {tables!r}; expected tables [download.{'|'.join(DOWNLOADABLE)}]")
+    found = {}
+    for key, table in tables.items():
+        wanted = Download(**_table(profile, f"download.{key}", Download, table))
+        archive = (wanted.folder or "", wanted.classes, wanted.images_per_class)
+        for good, what in (
+            (re.fullmatch(r"https?://.+/\w[\w.+-]*", wanted.address), "an address that ends in the name of a file"),
+            (wanted.size > 0, "a size in bytes"),
+            (re.fullmatch(r"[0-9a-f]{64}", wanted.sha256), "a sha256 of 64 hexadecimal digits"),
+            (
+                re.fullmatch(r"\w[\w.+-]*", archive[0]) and min(archive[1:]) > 0 if key == "data" else archive == ("", 0, 0),
+                "folder, classes and images_per_class for data, and for data only",
+            ),
+        ):
+            if not good:
+                raise InputError(f"profile {profile}: download.{key} is {table}; expected {what}")
+        found[key] = wanted
+    return found
+
+
+def _table(profile: str, name: str, kind: type, content: Any) -> dict[str, Any]:
+    """The checked values of a table that becomes a dataclass."""
+    known = {each.name: each.default is MISSING for each in fields(kind)}
+    if not isinstance(content, dict):
+        raise InputError(f"profile {profile}: {name} is {content!r}; expected a table of {', '.join(known)}")
+    unknown = [key for key in content if key not in known]
+    missing = [key for key, required in known.items() if required and key not in content]
+    if unknown or missing:
+        says = f"lacks {listed(missing)}" if missing else f"has the unknown key {listed(unknown)}"
+        raise InputError(f"profile {profile}: table {name} {says}; expected {', '.join(known)}")
+    return {key: _checked(profile, kind, key, value) for key, value in content.items()}
+
+
+def _checked(profile: str, owner: type, key: str, value: Any) -> Any:
     """A value of the type that its field has."""
-    kind = str(get_type_hints(Profile)[key])
+    kind = str(get_type_hints(owner)[key])
     if "Path" in kind and isinstance(value, str):
         return Path(value)
     if (

@@ -5,27 +5,31 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from gradcampp import figures, records, tables
+from gradcampp import figures, records, selfcheck, tables
 from gradcampp.config import SCORES
 from gradcampp.files import written
+from gradcampp.profiles import Expected
+from gradcampp.selfcheck import SelfCheck
 
 PICTURES = ("png", "svg")
 
 
 @dataclass(frozen=True)
 class Report:
-    """Both tables for a terminal, and the files written."""
+    """Both tables for a terminal, the files written, and the comparison with known values where there are some."""
 
     text: str
     files: list[Path]
+    check: SelfCheck | None = None
 
 
-def write(run: Path, out: Path) -> Report:
+def write(run: Path, out: Path, expected: Expected | None = None) -> Report:
     """Write Tables 1 and 2 (CSV, Markdown, LaTeX) and Figures 4 and 6 (PNG, SVG) of a run.
 
     Args:
         run: a finished run.
         out: folder to write to; made where it does not exist.
+        expected: known values that the run is compared with.
 
     Raises:
         InputError: if the run is not finished or has too few images over the threshold.
@@ -51,4 +55,10 @@ def write(run: Path, out: Path) -> Report:
     for scores in SCORES:
         files += figures.save(figures.alpha_distribution(alphas[scores], scores), out / f"figure4-{scores}", PICTURES)
     files += figures.save(figures.relative_performances(rows), out / "figure6", PICTURES)
-    return Report("\n".join(texts), files)
+    check = None if expected is None else selfcheck.self_check(records.read_manifest(run), expected)
+    if check is not None:
+        texts.append(check.text)
+        files.append(out / "selfcheck.csv")
+        with written(files[-1]) as temporary:
+            check.rows.to_csv(temporary, index=False)
+    return Report("\n".join(texts), files, check)

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from gradcampp import classes as class_names
-from gradcampp import data, evaluate, figures, models, network, records, report, scenes, tables
+from gradcampp import data, download, evaluate, figures, models, network, records, report, scenes, tables
 from gradcampp.classes import Classes
 from gradcampp.config import SCORES, Execution, Experiment, Preprocessing
 from gradcampp.errors import InputError
@@ -60,6 +60,7 @@ def prepare(profile: Profile) -> Prepared:
     Raises:
         InputError: if the model, its weights, layer, preprocessing or class names do not fit.
     """
+    profile = download.located(profile)
     model = models.build(profile.model, profile.weights, profile.seed or 0)
     preprocessing = _preprocessing(profile, model.preprocessing)
     blank = torch.zeros(1, 3, preprocessing.crop, preprocessing.crop)
@@ -167,6 +168,7 @@ def reproduce(profile: Profile, out: Path, execution: Execution) -> report.Repor
     Raises:
         InputError: for anything in the profile that cannot be used.
     """
+    profile = download.located(profile)
     prepared = prepare(profile)
     out.mkdir(parents=True, exist_ok=True)
     generated = profile.data is None
@@ -174,14 +176,14 @@ def reproduce(profile: Profile, out: Path, execution: Execution) -> report.Repor
     photographs = data.choose(data.list_photographs(folder, prepared.classes), profile.limit, profile.seed)
     experiment = experiment_of(prepared, profile)
     evaluate.evaluate(prepared.network, photographs, folder, out / "run", experiment, execution)
-    said = report.write(out / "run", out)
+    said = report.write(out / "run", out, profile.expected)
     files = said.files + _illustrations(prepared, profile, folder, out)
     extra = ""
     if generated and prepared.network.preprocessing.crop == scenes.SIZE:
         extra, more = _localise(prepared, profile, out, execution.batch_size)
         files += more
     page = _summary(prepared, said, extra, [path for path in files if path.suffix == ".png"], out)
-    return report.Report(said.text + ("\n" + extra if extra else ""), [page, *files])
+    return report.Report(said.text + ("\n" + extra if extra else ""), [page, *files], said.check)
 
 
 def experiment_of(prepared: Prepared, profile: Profile) -> Experiment:
@@ -277,6 +279,8 @@ def _summary(prepared: Prepared, said: report.Report, extra: str, pictures: Iter
         f"<figcaption>{CAPTIONS[path.stem]}</figcaption></figure>"
         for path in sorted(pictures)
     )
+    suspicious = said.check.warnings if said.check else ()
+    warnings = "".join(f"<p><strong>WARNING: {html.escape(line)}</strong></p>\n" for line in suspicious)
     path = out / "summary.html"
     with written(path) as temporary:
         temporary.write_text(
@@ -284,11 +288,12 @@ def _summary(prepared: Prepared, said: report.Report, extra: str, pictures: Iter
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>gradcampp: summary of a run</title>
 <style>body{{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:auto;padding:1rem}}
-pre{{overflow-x:auto}}img{{max-width:100%;height:auto}}figure{{margin:1.5rem 0}}</style></head>
+pre{{overflow-x:auto}}
+strong{{background:#b00;color:#fff;padding:.2em .4em}}img{{max-width:100%;height:auto}}figure{{margin:1.5rem 0}}</style></head>
 <body><h1>Grad-CAM, Grad-CAM+ and Grad-CAM++</h1>
 <p>{html.escape(facts)}. The paper's values come from VGG16 on ImageNetV2; another network and other images answer the same
 question with other numbers.</p>
-<pre>{html.escape(said.text)}</pre>
+{warnings}<pre>{html.escape(said.text)}</pre>
 <pre>{html.escape(extra)}</pre>
 {shown}
 </body></html>
