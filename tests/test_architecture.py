@@ -16,12 +16,26 @@ from tests.conftest import ROOT
 
 LEVELS = [
     {"errors", "config", "files"},
-    {"cam", "explain", "statistics", "accumulate", "classes", "paper", "memory", "scenes", "localisation", "profiles"},
+    {
+        "cam",
+        "explain",
+        "statistics",
+        "accumulate",
+        "classes",
+        "paper",
+        "memory",
+        "scenes",
+        "localisation",
+        "profiles",
+        "numbering",
+    },
     {"network", "mini", "data", "records"},
     {"evaluate", "models", "train"},
     {"tables", "figures"},
     {"report"},
     {"reproduce"},
+    {"notebook"},
+    {"book"},
     {"cli"},
     {"__main__", "__init__"},
 ]

@@ -64,6 +64,11 @@ def load(name: str) -> Profile:
     return replace(Profile(), **{key: _checked(name, key, value) for key, value in content.items()})
 
 
+def name(profile: str) -> str:
+    """What a profile is called, and its folder below ``runs``: the name, or that of the file without its ending."""
+    return profile if profile in BUILT_IN else Path(profile).stem
+
+
 def _checked(profile: str, key: str, value: Any) -> Any:
     """A value of the type that its field has."""
     kind = str(get_type_hints(Profile)[key])
