@@ -133,7 +133,21 @@ def build(root: Path, out: Path, edition: Edition, commands: Mapping[str, str]) 
             path.unlink()
     print("building the pages", file=sys.stderr)
     _sphinx(jupyter_book, source, out, "html")
-    return out / "_build" / "html" / "index.html"
+    return _entrance(out / "_build" / "html", found[0])
+
+
+def _entrance(site: Path, first: Path) -> Path:
+    """The page that leads to the first page of the book, with an empty icon: a browser would ask the server for one."""
+    target = first.with_suffix(".html").as_posix()
+    page = site / "index.html"
+    with written(page) as temporary:
+        temporary.write_text(
+            '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>To the book</title>'
+            f'<link rel="icon" href="data:,"><meta http-equiv="refresh" content="0; url={target}"></head>'
+            f'<body><a href="{target}">To the book</a></body></html>\n',
+            "utf-8",
+        )
+    return page
 
 
 def execute(root: Path, notebooks: Sequence[Path], cache: Path, parameters: Mapping[str, str]) -> dict[Path, Path]:
