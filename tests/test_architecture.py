@@ -27,7 +27,7 @@ LEVELS = [
         "scenes",
         "localisation",
         "profiles",
-        "numbering",
+        "sphinx_extension",
     },
     {"network", "mini", "data", "records"},
     {"evaluate", "models", "train"},

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -231,3 +232,18 @@ def test_a_cell_that_fails_is_named_and_the_other_notebooks_are_kept(
     (run / "records.parquet").write_bytes(b"other")
     book.execute(tmp_path, [Path("notebooks/good.ipynb")], good.parent, parameters)
     assert good.stat().st_mtime_ns != before
+
+
+def test_binder_has_what_the_package_needs_and_nothing_to_build_with() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    wanted = {"pytorch-cpu" if name == "torch" else name for name in map(requirement_name, project["dependencies"])}
+    text = (ROOT / "binder" / "environment.yml").read_text("utf-8").partition("\ndependencies:\n")[2]
+    given = {requirement_name(line) for line in re.findall(r"^  - (\S+)", text, re.MULTILINE)}
+    assert {"matplotlib" if name == "matplotlib-base" else name for name in given} - wanted == {
+        "python", "pip", "ipykernel", "jupyterlab"
+    }  # fmt: skip
+    assert wanted <= {"matplotlib" if name == "matplotlib-base" else name for name in given}
+
+
+def requirement_name(line: str) -> str:
+    return re.split(r"[<>=!~]", line)[0]

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import hashlib
+import http.server
 import importlib
 import inspect
 import json
@@ -21,7 +23,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -420,10 +423,35 @@ def print_pdf(out: Path, target: Path) -> None:
     if browser is None:
         raise InputError(f"no browser to print with: expected one of {', '.join(CHROMIUM)} on the PATH; install Chromium")
     _sphinx(_tool(), out / "source", out, "singlehtml")
-    page = max((out / "_build" / "singlehtml").glob("**/*.html"), key=lambda path: path.stat().st_size)  # the other redirects
-    with written(target) as temporary:
-        command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--no-pdf-header-footer"]
-        command += ["--virtual-time-budget=120000", f"--print-to-pdf={temporary.resolve()}", page.resolve().as_uri()]
+    site = out / "_build" / "singlehtml"
+    whole = max(site.glob("**/index.html"), key=lambda path: path.stat().st_size)  # the other one redirects
+    page = site / "whole.html"
+    shutil.copyfile(whole, page)  # its links to pictures and scripts start from the root
+    with written(target) as temporary, _served(site) as address:  # from a file, a browser does not load the fonts of formulas
+        command = [
+            browser,
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--no-pdf-header-footer",
+            "--virtual-time-budget=120000",
+        ]
+        command += [f"--print-to-pdf={temporary.resolve()}", f"{address}/{page.name}"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if not temporary.exists():
             raise InputError(f"{browser} did not print the book: {' '.join(done.stderr.split())[-300:]}")
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_arguments: object) -> None:
+        """Say nothing."""
+
+
+@contextlib.contextmanager
+def _served(folder: Path) -> Iterator[str]:
+    """The address of a folder, to this machine only."""
+    handler = functools.partial(_Quiet, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gradcampp.numbering import numbered
+from gradcampp.sphinx_extension import numbered
 
 
 def test_the_papers_things_keep_their_numbers_and_ours_are_counted_without_gaps() -> None:
