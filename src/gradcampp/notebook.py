@@ -15,18 +15,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from matplotlib.figure import Figure
 from tabulate import tabulate
 from torch import Tensor
 
-from gradcampp import profiles, records, reproduce
+from gradcampp import download, profiles, records, reproduce
 from gradcampp.accumulate import Stream
 from gradcampp.config import Execution, Scores
 from gradcampp.profiles import Profile
 from gradcampp.reproduce import Prepared
+from gradcampp.selfcheck import SelfCheck, self_check
+
+if TYPE_CHECKING:
+    from gradcampp.theorems import Theorem  # SymPy is slow to load, and few notebooks need it
 
 KEY = "gradcampp"  # of the output metadata that the book reads
 DOTS_PER_INCH = 160
@@ -68,10 +72,19 @@ class Run:
         return reproduce.prepare(self.profile)
 
     @cached_property
+    def photographs(self) -> Path:
+        """The folder that the paths of :attr:`records` are relative to."""
+        return reproduce.data_folder(download.located(self.profile), self.folder)
+
+    @cached_property
     def pictures(self) -> tuple[Tensor, int, Tensor, list[int]]:
         """The picture of Figures 1, 3 and 5 with its class, and that of Figure 2 with its classes; uint8 (3, crop, crop)."""
-        folder = reproduce.data_folder(self.profile, self.folder)
-        return reproduce.pictures(self.prepared, self.profile, folder, self.folder)
+        return reproduce.pictures(self.prepared, download.located(self.profile), self.photographs, self.folder)
+
+    @cached_property
+    def check(self) -> SelfCheck | None:
+        """The run beside what others have measured with its weights; None where the profile knows of nothing."""
+        return None if self.profile.expected is None else self_check(self.manifest, self.profile.expected)
 
     def table(self, name: str) -> pd.DataFrame:
         """A table of numbers that the run has written, for example ``localisation``.
@@ -178,6 +191,39 @@ def table(rows: pd.DataFrame, label: str, caption: str, formats: Mapping[str, st
     about = _about("table", "tab", label, caption, body=text["pipe"])
     shown = f'<div style="overflow-x:auto">{text["unsafehtml"]}</div><p>{html.escape(about["caption"])}</p>'
     _display({"text/html": shown, "text/plain": text["simple"]}, {KEY: about})
+
+
+def prose(label: str, text: str) -> None:
+    """Show MyST that was computed; in the book it is part of the page, with its directives, mathematics and references.
+
+    Args:
+        label: small letters, digits and hyphens; unique in the notebook.
+        text: MyST.
+
+    Raises:
+        ValueError: if the label has another form or the text is empty.
+    """
+    about = _about("prose", "[a-z0-9]+", label, text, body=text)
+    _display({"text/markdown": text, "text/plain": text}, {KEY: about})
+
+
+def theorem(stated: Theorem, label: str) -> None:
+    """Show a theorem and its proof in the words of the library.
+
+    Args:
+        stated: one of :data:`gradcampp.theorems.THEOREMS`.
+        label: ``thm-``, its number, ``-`` and a name; ``{prf:ref}`` finds it, and it keeps its number in the book.
+
+    Raises:
+        ValueError: if the label has another form or number.
+    """
+    if not re.fullmatch(rf"thm-{stated.number}-[a-z-]+", label):
+        raise ValueError(f"label: expected thm-{stated.number}- and a name in small letters, got {label!r}")
+    statement, proof = (re.sub(r"\beq\. (\d+)", r"{eq}`eq-paper-\1`", text) for text in (stated.statement, stated.proof))
+    prose(
+        label,
+        f"````{{prf:theorem}} {stated.title}\n:label: {label}\n\n{statement}\n````\n\n````{{prf:proof}}\n{proof}\n````",
+    )
 
 
 def _escaped(cells: Mapping[str, list[str]], style: str) -> dict[str, list[str]]:
