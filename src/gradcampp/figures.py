@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from torch import Tensor
 from gradcampp import paper
 from gradcampp.accumulate import Stream, box, tanh_histogram
 from gradcampp.cam import heatmap, weights
-from gradcampp.config import METHODS, SCORES, Scores, column
+from gradcampp.config import METHODS, SCORES, Method, Scores, column
 from gradcampp.evaluate import Explanation
 from gradcampp.explain import min_max, upsample
 from gradcampp.files import written
@@ -158,6 +158,25 @@ def explanations(rows: Sequence[Explanation], names: Sequence[str], scores: Scor
             axis.set_title(title)
         scale = mpl.cm.ScalarMappable(mpl.colors.Normalize(0, 1), "inferno")
         figure.colorbar(scale, ax=axes[:, -1], ticks=[0, 0.5, 1], label=f"heatmap, {_LONG[scores]}", shrink=0.8)
+        return figure
+
+
+def explanation_maps(row: Explanation, scores: Mapping[Method, float]) -> Figure:
+    """What the network sees of a photograph through each method's map.
+
+    Args:
+        row: a photograph explained for one class.
+        scores: what the network gives to each explanation map.
+
+    Source: Lerma & Lucas (2022), eq. 15.
+    """
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(6, 2.4), layout="constrained")
+        for axis, (method, score) in zip(figure.subplots(1, len(scores)), scores.items(), strict=True):
+            axis.imshow((row.maps[method] * row.pixels).permute(1, 2, 0).numpy())
+            axis.set(xticks=[], yticks=[], title=paper.NAMES[method])
+            axis.set_xlabel(f"$O^c$ = {score:.3g}")
+            sns.despine(ax=axis, left=True, bottom=True)
         return figure
 
 
