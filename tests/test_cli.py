@@ -61,7 +61,7 @@ def test_evaluate_then_report(folder: Callable[..., Path], tmp_path: Path, capsy
     assert f"{ratio:.3f}" in printed
     assert "1.24" in printed
     names = {path.name for path in (tmp_path / "report").iterdir()}
-    tables = {f"table{number}.{ending}" for number in (1, 2) for ending in ("csv", "md", "tex")}
+    tables = {f"{name}.{ending}" for name in ("table1", "table2", "certificates") for ending in ("csv", "md", "tex")}
     figures = {f"{stem}.{ending}" for stem in ("figure4-pre", "figure4-post", "figure6") for ending in ("png", "svg")}
     assert names == tables | figures
 
