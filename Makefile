@@ -1,13 +1,15 @@
 # Two commands do everything on a fresh Linux machine with Python 3.11+ and make:
-#   make reproduce   installs into .venv and recomputes every table and figure on the embedded default
+#   make reproduce   installs into .venv, recomputes every table and figure on the embedded default, and builds the book
 #   make test        installs into .venv and runs all tests
 #   make help        lists the rest
 
 PYTHON ?= python3
 BIN := .venv/bin
 PROFILE ?= mini
+NAME := $(basename $(notdir $(PROFILE)))
+PORT ?= 8000
 
-.PHONY: help install reproduce test lint types check mutants benchmark clean
+.PHONY: help install reproduce book serve pdf test lint types check mutants benchmark clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -18,8 +20,19 @@ help:  ## list the targets
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,book]'
 	touch $@
 
-reproduce: install  ## install, then every table and figure of the paper into runs/mini (PROFILE=NAME_OR_FILE)
+reproduce: install  ## install, then every table and figure into runs/mini, and the book (PROFILE=NAME_OR_FILE)
 	$(BIN)/gradcampp reproduce --profile $(PROFILE)
+	$(BIN)/gradcampp book --profile $(PROFILE) --run runs/$(NAME)
+
+book: install  ## execute the notebooks and build the book into runs/mini/book
+	$(BIN)/gradcampp book --profile $(PROFILE)
+
+serve: book  ## build the book and open it on this machine (PORT=8000)
+	@echo "the book: http://localhost:$(PORT)/ (Ctrl-C ends)"
+	@$(BIN)/python -m http.server $(PORT) --bind localhost --directory runs/$(NAME)/book/_build/html
+
+pdf: install  ## print the whole book to runs/mini/book.pdf with Chromium
+	$(BIN)/gradcampp book --profile $(PROFILE) --pdf runs/$(NAME)/book.pdf
 
 install: .venv/installed  ## make .venv with the package and the tools for its tests
 

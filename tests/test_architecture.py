@@ -29,6 +29,7 @@ LEVELS = [
         "profiles",
         "symbolic",
         "derivatives",
+        "sphinx_extension",
     },
     {"certificate", "counterexamples", "download", "network", "mini", "data", "records"},
     {"evaluate", "models", "theorems", "train"},
@@ -37,6 +38,8 @@ LEVELS = [
     {"claims"},
     {"report"},
     {"reproduce"},
+    {"notebook"},
+    {"book"},
     {"cli"},
     {"__main__", "__init__"},
 ]

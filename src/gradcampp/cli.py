@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 import torch
 
-from gradcampp import claims, data, download, evaluate, figures, ledger, profiles, report, scenes, train
+from gradcampp import book, claims, data, download, evaluate, figures, ledger, notebook, profiles, report, scenes, train
 from gradcampp import classes as class_names
 from gradcampp.config import SCORES, Execution
 from gradcampp.errors import InputError
@@ -26,13 +26,19 @@ INTERRUPTED = 130  # what shells report for Ctrl-C
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns its exit code (0 done, 1 an unexpected verdict, 2 bad input, 130 interrupted)."""
+    """Run a command; returns its exit code.
+
+    0 done, 1 an unexpected verdict or a book that does not build, 2 bad input, 130 interrupted.
+    """
     options = _parser().parse_args(arguments)
     warnings.filterwarnings("ignore", module=r"PIL\b")  # of odd metadata; damage is an error
     try:
         return int(options.run(options) or 0)
     except InputError as error:
         return _complain(str(error))
+    except book.BuildError as error:
+        print(f"gradcampp: error: {error}", file=sys.stderr)
+        return 1
     except OSError as error:  # a full disk, a folder that may not be written, a broken mount
         where = f" {error.filename}" if error.filename else ""
         return _complain(f"cannot read or write{where}: {error.strerror or error}; make room, or choose another path")
@@ -100,6 +106,17 @@ def _parser() -> argparse.ArgumentParser:
     fetch.add_argument(
         "--to", type=Path, metavar="DIR", help=f"cache folder (default: {download.VARIABLE}, or the platform's for caches)"
     )
+
+    pages = commands.add_parser("book", help="execute the notebooks and build the book, in a clone of the repository")
+    pages.set_defaults(run=_book)
+    pages.add_argument(
+        "--profile", default="mini", metavar="NAME_OR_FILE", help="mini, sample, paper or a TOML file (default: mini)"
+    )
+    pages.add_argument("--run", dest="finished", type=Path, metavar="RUN", help="a finished run of gradcampp reproduce")
+    pages.add_argument("--out", type=Path, metavar="DIR", help="where to build (default: runs/PROFILE/book)")
+    pages.add_argument("--repository", metavar="URL", help="address on GitHub for links (default: the git remote's)")
+    pages.add_argument("--without-solutions", action="store_true", help="leave the solutions of the exercises out")
+    pages.add_argument("--pdf", type=Path, metavar="FILE", help="also print the whole book to a PDF file")
 
     scene = commands.add_parser("scene", help="draw a generated scene")
     scene.set_defaults(run=_scene)
@@ -275,8 +292,7 @@ def _report(options: argparse.Namespace) -> None:
 
 def _reproduce(options: argparse.Namespace) -> None:
     profile = _profile(options, profiles.load(options.profile))
-    name = options.profile if options.profile in profiles.BUILT_IN else Path(options.profile).stem
-    out: Path = options.out or Path("runs") / name
+    out: Path = options.out or Path("runs") / profiles.name(options.profile)
     said = reproduce(profile, out, _execution(options))
     print(said.text)
     print("\n".join(str(path) for path in said.files if path.suffix in (".png", ".csv")))
@@ -311,6 +327,41 @@ def _download(options: argparse.Namespace) -> None:
     print("\n".join(map(str, paths)) if paths else f"profile {options.profile} needs no download")
     setting = f"{download.VARIABLE}={shlex.quote(str(cache.absolute()))} " if options.to else ""
     print(f"now: {setting}gradcampp reproduce --profile {shlex.quote(options.profile)}")
+
+
+def _book(options: argparse.Namespace) -> None:
+    root = book.checkout()
+    address, branch = book.repository(root, options.repository)
+    own = Path("runs") / profiles.name(options.profile)
+    if options.finished is None:
+        reproduce(profiles.load(options.profile), own, Execution(batch_size=8, workers=0, device="cpu"))
+    edition = book.Edition(
+        profile=options.profile if options.profile in profiles.BUILT_IN else str(Path(options.profile).resolve()),
+        run=notebook.finished_run(options.finished or own),
+        repository=address,
+        branch=branch,
+        solutions=not options.without_solutions,
+    )
+    out = options.out or own / "book"
+    page = book.build(root, out, edition, _help())
+    if options.pdf:
+        book.print_pdf(out, options.pdf)
+        print(f"printed {options.pdf}")
+    print(f"open {page}")
+
+
+def _help() -> dict[str, str]:
+    """The help text of every command, as wide as a page of the book."""
+    parser = _parser()
+    action = next(action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+    found = {"gradcampp": parser, **{f"gradcampp {name}": command for name, command in action.choices.items()}}
+    columns = os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = "88"  # argparse asks the terminal otherwise
+    try:
+        return {name: command.format_help() for name, command in found.items()}
+    finally:
+        os.environ.pop("COLUMNS")
+        os.environ.update({} if columns is None else {"COLUMNS": columns})
 
 
 def _scene(options: argparse.Namespace) -> None:

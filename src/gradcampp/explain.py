@@ -36,7 +36,7 @@ def upsample(heatmaps: Tensor, size: tuple[int, int]) -> Tensor:
         size: height and width of the image, in pixels.
 
     Returns:
-        (N, *size), same dtype and device.
+        (N, h, w), same dtype and device.
 
     Raises:
         ValueError: if the maps are not three-dimensional.

@@ -125,6 +125,11 @@ def load(name: str) -> Profile:
     )
 
 
+def name(profile: str) -> str:
+    """What a profile is called, and its folder below ``runs``: the name, or that of the file without its ending."""
+    return profile if profile in BUILT_IN else Path(profile).stem
+
+
 def _downloads(profile: str, tables: Any) -> dict[str, Download]:
     """The tables ``[download.KEY]`` with everything that a download relies on checked."""
     if not isinstance(tables, dict) or not tables.keys() <= set(DOWNLOADABLE):

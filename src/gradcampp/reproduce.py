@@ -172,7 +172,7 @@ def reproduce(profile: Profile, out: Path, execution: Execution) -> report.Repor
     prepared = prepare(profile)
     out.mkdir(parents=True, exist_ok=True)
     generated = profile.data is None
-    folder = profile.data or draw_scenes(out / "scenes", profile.seed or 0, profile.scenes)
+    folder = data_folder(profile, out)
     photographs = data.choose(data.list_photographs(folder, prepared.classes), profile.limit, profile.seed)
     experiment = experiment_of(prepared, profile)
     evaluate.evaluate(prepared.network, photographs, folder, out / "run", experiment, execution)
@@ -204,7 +204,7 @@ def _illustrations(prepared: Prepared, profile: Profile, folder: Path, out: Path
     """Figures 1, 2, 3 and 5, of the profile's photograph or of one that the run chooses."""
     net, names = prepared.network, prepared.classes.names
     net.module.cpu()
-    single, label, couple, wanted = _pictures(prepared, profile, folder, out)
+    single, label, couple, wanted = pictures(prepared, profile, folder, out)
     pixels = single.float() / 255
     captured = evaluate.capture_photographs(net, pixels[None], torch.tensor([label]))
     explained = evaluate.explain(net, single, [label], "pre")
@@ -217,8 +217,23 @@ def _illustrations(prepared: Prepared, profile: Profile, folder: Path, out: Path
     return [path for name, figure in drawn.items() for path in figures.save(figure, out / name, report.PICTURES)]
 
 
-def _pictures(prepared: Prepared, profile: Profile, folder: Path, out: Path) -> tuple[Tensor, int, Tensor, list[int]]:
-    """A picture and its class for Figures 1, 3 and 5, and a picture with two classes for Figure 2."""
+def data_folder(profile: Profile, out: Path) -> Path:
+    """The photographs of a profile, or the scenes that are drawn in their place."""
+    return profile.data or draw_scenes(out / "scenes", profile.seed or 0, profile.scenes)
+
+
+def pictures(prepared: Prepared, profile: Profile, folder: Path, out: Path) -> tuple[Tensor, int, Tensor, list[int]]:
+    """A picture and its class for Figures 1, 3 and 5, and a picture with two classes for Figure 2.
+
+    Args:
+        prepared: the network of the profile.
+        profile: what was run.
+        folder: its photographs.
+        out: the folder of the finished run.
+
+    Returns:
+        Two pictures as uint8 (3, crop, crop), each with what to explain in it.
+    """
     preprocessing = prepared.network.preprocessing
     wanted = [class_names.find(prepared.classes, text) for text in profile.explain]
     if profile.photograph is not None:

@@ -1,0 +1,208 @@
+"""What the notebooks of the book share: the run that they read, and how they show figures, tables and numbers.
+
+Everything shown carries what the book needs to know (label, caption, alternative text) beside what Jupyter shows, so one
+call serves both: ``gradcampp book`` turns it into a numbered figure or table, and a notebook opened alone shows the same
+picture with the same caption.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+from tabulate import tabulate
+from torch import Tensor
+
+from gradcampp import profiles, records, reproduce
+from gradcampp.accumulate import Stream
+from gradcampp.config import Execution, Scores
+from gradcampp.profiles import Profile
+from gradcampp.reproduce import Prepared
+
+KEY = "gradcampp"  # of the output metadata that the book reads
+DOTS_PER_INCH = 160
+_EXECUTION = Execution(batch_size=8, workers=0, device="cpu")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A profile and the folder that ``gradcampp reproduce`` filled from it; what is asked for is read when it is asked for.
+
+    Attributes:
+        name: of the profile.
+        profile: what was run.
+        folder: with the tables and figures, and the evaluation in ``run/``.
+    """
+
+    name: str
+    profile: Profile
+    folder: Path
+
+    @cached_property
+    def records(self) -> pd.DataFrame:
+        """One row an image, as :func:`gradcampp.records.read_records` gives them."""
+        return records.read_records(self.folder / "run")
+
+    @cached_property
+    def alphas(self) -> dict[Scores, Stream]:
+        """The streams of all non-zero alphas, pre and post."""
+        return records.read_alphas(self.folder / "run")
+
+    @cached_property
+    def manifest(self) -> dict[str, Any]:
+        """What the run says of itself: experiment, counts, accuracy, versions."""
+        return records.read_manifest(self.folder / "run")
+
+    @cached_property
+    def prepared(self) -> Prepared:
+        """The network of the profile with its layer, preprocessing and class names."""
+        return reproduce.prepare(self.profile)
+
+    @cached_property
+    def pictures(self) -> tuple[Tensor, int, Tensor, list[int]]:
+        """The picture of Figures 1, 3 and 5 with its class, and that of Figure 2 with its classes; uint8 (3, crop, crop)."""
+        folder = reproduce.data_folder(self.profile, self.folder)
+        return reproduce.pictures(self.prepared, self.profile, folder, self.folder)
+
+    def table(self, name: str) -> pd.DataFrame:
+        """A table of numbers that the run has written, for example ``localisation``.
+
+        Args:
+            name: a ``.csv`` or ``.parquet`` file of the folder, without its ending.
+        """
+        path = self.folder / f"{name}.parquet"
+        return pd.read_parquet(path) if path.exists() else pd.read_csv(self.folder / f"{name}.csv")
+
+
+def open_run(profile: str = "mini", run: str | None = None) -> Run:
+    """The run that a notebook reads; it is made first where there is none.
+
+    Args:
+        profile: name or TOML file of a profile.
+        run: a folder that ``gradcampp reproduce`` wrote, or its ``run`` folder. None looks for ``runs/PROFILE`` in this
+            folder and those above it, and makes it here where it is missing: half a minute for ``mini``, offline; an
+            interrupted one goes on where it stopped.
+
+    Raises:
+        InputError: if the profile cannot be used, or the folder holds no finished run.
+    """
+    chosen = profiles.load(profile)
+    name = profiles.name(profile)
+    if run is not None:
+        return Run(name, chosen, finished_run(Path(run)))
+    here = Path.cwd()
+    places = [folder / "runs" / name for folder in (here, *here.parents)]
+    found = next((place for place in places if (place / "run" / "manifest.json").exists()), places[0])
+    if not (found / "run" / "records.parquet").exists():
+        reproduce.reproduce(chosen, found, _EXECUTION)
+    return Run(name, chosen, finished_run(found))
+
+
+def finished_run(folder: Path) -> Path:
+    """The folder that ``gradcampp reproduce`` wrote, from its own name or that of the ``run`` in it.
+
+    Raises:
+        InputError: if there is no finished run in it.
+    """
+    if (folder / "manifest.json").exists() and not (folder / "run").exists():
+        folder = folder.parent
+    records.read_records(folder / "run")
+    return folder
+
+
+def glue(name: str, value: object, form: str = "") -> None:
+    """Keep a value for the prose: ``{glue:text}`name``` shows it in the book.
+
+    Emits what ``myst_nb.glue`` emits, without needing myst_nb.
+
+    Args:
+        name: unique in the notebook.
+        value: what to keep; a string as it is.
+        form: a format specification such as ``.3f`` or ``,``.
+    """
+    bundle = {"application/papermill.record/text/plain": repr(format(value, form))}
+    _display(bundle, {"scrapbook": {"name": name, "mime_prefix": "application/papermill.record/"}})
+
+
+def figure(drawn: Figure, label: str, caption: str, alt: str) -> None:
+    """Show a figure with its caption; the book numbers it, and ``{numref}`` finds it by its label.
+
+    Args:
+        drawn: a figure of :mod:`gradcampp.figures`, or any other.
+        label: ``fig-`` and a name; ``fig-paper-3`` is Figure 3 of the paper and gets its number.
+        caption: a line of MyST: mathematics, references and citations work in the book.
+        alt: what a reader who cannot see the figure needs to know, in plain words.
+
+    Raises:
+        ValueError: if the label has another form, or the caption or the alternative text is empty.
+    """
+    about = _about("figure", "fig", label, caption, alt=alt)
+    buffer = io.BytesIO()
+    drawn.savefig(buffer, format="png", dpi=DOTS_PER_INCH, facecolor="white")
+    encoded = base64.b64encode(buffer.getvalue()).decode()
+    shown = (
+        f'<figure><img src="data:image/png;base64,{encoded}" alt="{html.escape(about["alt"])}" style="max-width:100%">'
+        f"<figcaption>{html.escape(about['caption'])}</figcaption></figure>"
+    )
+    _display({"text/html": shown, "text/plain": about["alt"], "image/png": encoded}, {KEY: about})
+
+
+def table(rows: pd.DataFrame, label: str, caption: str, formats: Mapping[str, str] | None = None) -> None:
+    """Show a table with its caption; the book numbers it, and ``{numref}`` finds it by its label.
+
+    Args:
+        rows: what to show, without the index.
+        label: ``tab-`` and a name; ``tab-paper-1`` is Table 1 of the paper and gets its number.
+        caption: a line of MyST.
+        formats: a format specification by column, for example ``{"mean": ".3f"}``; other cells are shown as ``str`` does.
+
+    Raises:
+        ValueError: if the label has another form or the caption is empty.
+    """
+    formats = formats or {}
+    cells = {str(name): [format(value, formats.get(str(name), "")) for value in rows[name]] for name in rows.columns}
+    sides = ["right" if pd.api.types.is_numeric_dtype(rows[name]) else "left" for name in rows.columns]
+    text = {
+        style: tabulate(_escaped(cells, style), headers="keys", tablefmt=style, disable_numparse=True, colalign=sides)
+        for style in ("pipe", "unsafehtml", "simple")
+    }
+    about = _about("table", "tab", label, caption, body=text["pipe"])
+    shown = f'<div style="overflow-x:auto">{text["unsafehtml"]}</div><p>{html.escape(about["caption"])}</p>'
+    _display({"text/html": shown, "text/plain": text["simple"]}, {KEY: about})
+
+
+def _escaped(cells: Mapping[str, list[str]], style: str) -> dict[str, list[str]]:
+    """Cells whose own characters are not taken for the marks of a style."""
+
+    def escape(text: str) -> str:
+        if style == "pipe":
+            return text.replace("|", "\\|").replace("\n", " ")
+        return html.escape(text) if style == "unsafehtml" else text
+
+    return {escape(name): [escape(cell) for cell in column] for name, column in cells.items()}
+
+
+def _display(bundle: Mapping[str, str], metadata: Mapping[str, Any]) -> None:
+    from IPython.display import display  # every notebook has it; the command line does without
+
+    display(dict(bundle), raw=True, metadata=dict(metadata))  # type: ignore[no-untyped-call]
+
+
+def _about(kind: str, prefix: str, label: str, caption: str, **more: str) -> dict[str, str]:
+    """What the book has to know of something shown."""
+    if not re.fullmatch(rf"{prefix}-[a-z0-9-]+", label):
+        raise ValueError(f"label: expected {prefix}- and small letters, digits and hyphens, got {label!r}")
+    texts = {name: " ".join(text.split()) if name != "body" else text for name, text in {"caption": caption, **more}.items()}
+    for name, text in texts.items():
+        if not text:
+            raise ValueError(f"{kind} {label}: expected a text as {name}, got none")
+    return {"kind": kind, "label": label, **texts}

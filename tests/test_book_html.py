@@ -1,0 +1,251 @@
+"""The built book in a browser, with no way out of this machine: what a reader sees on a laptop and on a phone.
+
+Skipped where there is no Chromium on the PATH or no book: `make book` builds one, into runs/mini/book.
+"""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import re
+import shutil
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urldefrag, urljoin, urlparse
+
+import pytest
+
+from gradcampp import book
+from tests.conftest import ROOT
+
+SITE = ROOT / "runs" / "mini" / "book" / "_build" / "html"
+CHROMIUM = next(filter(None, map(shutil.which, book.CHROMIUM)), None)
+SECTIONS = [
+    "1",
+    "2",
+    "2.1",
+    "2.1.1",
+    "2.1.2",
+    "2.2",
+    "3",
+    "3.1",
+    *(f"3.1.{last}" for last in range(1, 6)),
+    "3.2",
+    "3.3",
+    "3.4",
+    "4",
+    "5",
+]
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason=f"no browser: expected one of {', '.join(book.CHROMIUM)} on the PATH"),
+    pytest.mark.skipif(not (SITE / "index.html").exists(), reason="no book in runs/mini/book: make book builds it"),
+]
+
+
+@dataclass
+class Page:
+    """What a browser found on a page.
+
+    Attributes:
+        title: text of its first heading.
+        ids: every anchor.
+        links: every address that it links to, absolute.
+        html: as it stands after all scripts have run.
+        complaints: console errors, failed requests, requests to elsewhere.
+        figures: of every picture of the content: alternative text, width and height as shown.
+        unrendered: formulas that MathJax left alone or could not read.
+        formulas: how many there are.
+        headings: texts of all headings.
+        phone_width: how wide the page is on a phone of 390 pixels.
+    """
+
+    title: str = ""
+    html: str = ""
+    ids: set[str] = field(default_factory=set)
+    links: list[str] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)
+    figures: list[tuple[str, float, float]] = field(default_factory=list)
+    unrendered: list[str] = field(default_factory=list)
+    formulas: int = 0
+    headings: list[str] = field(default_factory=list)
+    phone_width: int = 0
+
+
+LOOK = """() => {
+    const content = document.querySelector("article") || document.body;
+    const all = (selector, within = document) => [...within.querySelectorAll(selector)];
+    return {
+        ids: all("[id]").map(node => node.id),
+        links: all("a[href]").map(node => node.href),
+        html: document.documentElement.outerHTML,
+        title: (content.querySelector("h1") || {}).textContent || "",
+        headings: all("h1, h2, h3, h4", content).map(node => node.textContent.replace(/#$/, "").trim()),
+        figures: all("img", content).map(node => [node.alt, node.clientWidth, node.clientHeight]),
+        formulas: all(".math", content).length,
+        unrendered: all(".math", content).filter(node => !node.querySelector("mjx-container")).map(node => node.textContent)
+            .concat(all("mjx-merror, [data-mjx-error]").map(node => node.textContent)),
+    };
+}"""
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_arguments: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=str(SITE)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/"
+    server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as started:
+        running = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield running
+        running.close()
+
+
+def listening(page: Any, address: str) -> list[str]:
+    """Let a page reach this server only, and collect everything that goes wrong on it."""
+    complaints: list[str] = []
+
+    def route(way: Any) -> None:
+        if way.request.url.startswith((address, "data:", "blob:")):
+            way.continue_()
+        else:
+            complaints.append(f"asked for {way.request.url}")
+            way.abort()
+
+    page.route("**/*", route)
+    page.on("console", lambda message: complaints.append(f"console: {message.text}") if message.type == "error" else None)
+    page.on("pageerror", lambda error: complaints.append(f"error: {error}"))
+    page.on("requestfailed", lambda request: complaints.append(f"failed: {request.url}"))
+    page.on("response", lambda answer: complaints.append(f"{answer.status}: {answer.url}") if answer.status >= 400 else None)
+    return complaints
+
+
+@pytest.fixture(scope="module")
+def pages(address: str, browser: Any) -> dict[str, Page]:
+    """Every page of the table of contents, as a browser sees it, by its path without ending."""
+    found: dict[str, Page] = {}
+    tab = browser.new_page(viewport={"width": 1200, "height": 900})
+    complaints = listening(tab, address)
+    for path in [Path("index.html"), *book.pages(ROOT)]:
+        name = path.with_suffix("").as_posix()
+        complaints.clear()
+        tab.set_viewport_size({"width": 1200, "height": 900})
+        tab.goto(f"{address}{name}.html", wait_until="networkidle")
+        tab.wait_for_function(
+            "!document.querySelector('.math') || (window.MathJax && MathJax.startup && MathJax.startup.promise)"
+        )
+        tab.evaluate("window.MathJax ? MathJax.startup.promise.then(() => true) : true")
+        seen = tab.evaluate(LOOK)
+        tab.set_viewport_size({"width": 390, "height": 844})
+        width = tab.evaluate("document.documentElement.scrollWidth")
+        found[name] = Page(
+            title=seen["title"],
+            html=seen["html"],
+            ids=set(seen["ids"]),
+            links=seen["links"],
+            complaints=list(complaints),
+            figures=[(alt, wide, high) for alt, wide, high in seen["figures"]],
+            unrendered=seen["unrendered"],
+            formulas=seen["formulas"],
+            headings=seen["headings"],
+            phone_width=width,
+        )
+    tab.close()
+    return found
+
+
+def test_every_page_loads_without_a_complaint_and_without_another_host(pages: dict[str, Page]) -> None:
+    assert {name: page.complaints for name, page in pages.items() if page.complaints} == {}
+    assert all(page.title for page in pages.values())
+
+
+def test_every_formula_is_rendered(pages: dict[str, Page]) -> None:
+    assert {name: page.unrendered for name, page in pages.items() if page.unrendered} == {}
+    assert pages["notebooks/02_methods"].formulas > 20
+    for name, page in pages.items():
+        text = re.sub(r"<(pre|script|code|mjx-container)\b.*?</\1>", "", page.html, flags=re.DOTALL)
+        assert not re.search(r"\\[(\[]|\$\$|\{(?:eq|numref|glue:text|cite\S*|doc)\}`", text), name
+
+
+def test_every_figure_has_an_alternative_text_and_can_be_seen(pages: dict[str, Page]) -> None:
+    pictures = {name: page.figures for name, page in pages.items()}
+    assert sum(map(len, pictures.values())) >= 6
+    for name, figures in pictures.items():
+        for alt, width, height in figures:
+            assert len(alt.split()) > 3, (name, alt)
+            assert min(width, height) > 50, (name, alt)
+
+
+def test_no_page_is_wider_than_a_phone(pages: dict[str, Page]) -> None:
+    assert {name: page.phone_width for name, page in pages.items() if page.phone_width > 390} == {}
+
+
+def test_all_links_and_anchors_inside_the_book_lead_somewhere(pages: dict[str, Page], address: str) -> None:
+    known = {f"{address}{name}.html": page.ids for name, page in pages.items()}
+    missing = set()
+    for name, page in pages.items():
+        for link in page.links:
+            target, anchor = urldefrag(urljoin(f"{address}{name}.html", link))
+            if not target.startswith(address):
+                continue
+            if target not in known:
+                file = SITE / urlparse(target).path.lstrip("/")
+                if not file.is_file():
+                    missing.add((name, link))
+                    continue
+                known[target] = set(re.findall(r'\bid="([^"]+)"', file.read_text("utf-8"))) if file.suffix == ".html" else set()
+            if anchor and anchor not in known[target]:
+                missing.add((name, link))
+    assert missing == set()
+
+
+def test_equations_figures_and_tables_of_the_paper_are_there_with_their_numbers(pages: dict[str, Page]) -> None:
+    everything = "\n".join(page.html for page in pages.values())
+    for number in range(1, 20):
+        (place,) = [page for page in pages.values() if f"eq-paper-{number}" in page.ids]
+        block = place.html.partition(f'id="eq-paper-{number}"')[2]
+        assert re.match(rf'.*?class="eqno">\({number}\)', block, re.DOTALL), number
+    for kind, count in (("fig", 6), ("tab", 2)):
+        for number in range(1, count + 1):
+            assert re.search(rf'id="{kind}-paper-{number}"', everything), (kind, number)
+            word = {"fig": "Figure", "tab": "Table"}[kind]
+            assert re.search(rf'class="caption-number">{word} {number}\s*</span>', everything), (kind, number)
+
+
+def test_every_section_of_the_paper_has_a_heading(pages: dict[str, Page]) -> None:
+    headings = [heading for page in pages.values() for heading in page.headings]
+    for section in [*SECTIONS, "Appendix A"]:
+        assert any(re.match(rf"§ {re.escape(section)} \S", heading) for heading in headings), section
+
+
+def test_search_finds_a_word_of_the_paper(browser: Any, address: str) -> None:
+    tab = browser.new_page()
+    complaints = listening(tab, address)
+    tab.goto(f"{address}search.html?q=underdetermined", wait_until="networkidle")
+    tab.wait_for_selector("#search-results li a")
+    assert "04_what_is_wrong" in " ".join(tab.eval_on_selector_all("#search-results li a", "found => found.map(a => a.href)"))
+    assert complaints == []
+
+
+def test_a_figure_keeps_a_light_ground_in_dark_mode(browser: Any, address: str) -> None:
+    tab = browser.new_page(color_scheme="dark")
+    listening(tab, address)
+    tab.goto(f"{address}notebooks/02_methods.html", wait_until="networkidle")
+    assert tab.evaluate("document.documentElement.dataset.theme") == "dark"
+    seen = tab.evaluate(
+        "(({backgroundColor, filter}) => [backgroundColor, filter])(getComputedStyle(document.querySelector('article img')))"
+    )
+    assert seen == ["rgb(255, 255, 255)", "none"]
