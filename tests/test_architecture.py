@@ -28,6 +28,7 @@ LEVELS = [
         "localisation",
         "profiles",
         "sphinx_extension",
+        "execute_notebook",
     },
     {"network", "mini", "data", "records"},
     {"evaluate", "models", "train"},
