@@ -30,6 +30,7 @@ LEVELS = [
         "symbolic",
         "derivatives",
         "sphinx_extension",
+        "execute_notebook",
     },
     {"certificate", "counterexamples", "download", "network", "mini", "data", "records"},
     {"evaluate", "models", "theorems", "train"},
