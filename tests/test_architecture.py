@@ -17,7 +17,7 @@ from tests.conftest import ROOT
 LEVELS = [
     {"errors", "config", "files"},
     {"cam", "explain", "statistics", "accumulate", "classes", "paper", "memory", "scenes", "localisation", "profiles"},
-    {"network", "mini", "data", "records"},
+    {"network", "mini", "data", "records", "distributed"},
     {"evaluate", "models", "train"},
     {"tables", "figures"},
     {"report"},

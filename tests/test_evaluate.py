@@ -241,7 +241,10 @@ def test_photographs_of_the_same_name_and_another_size_are_refused(folder: Calla
         run(data, tmp_path / "run")
 
 
-def test_two_processes_do_not_share_a_run(folder: Callable[..., Path], tmp_path: Path) -> None:
+def test_two_runs_at_once_do_not_share_a_folder(
+    folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "PATIENCE", 0.0)
     data = folder(1)
     experiment = Experiment("own", "fixed", LAYER, "names", SMALL, 0.3)
     with records.opened(tmp_path / "run", experiment), pytest.raises(InputError, match="another process is working on"):
@@ -257,9 +260,9 @@ def test_a_batch_that_is_written_twice_counts_once(
     run(data, tmp_path / "straight")
     once = records.write_part
 
-    def twice(*arguments: Any) -> None:
+    def twice(*arguments: Any) -> str:
         once(*arguments)
-        once(*arguments)
+        return once(*arguments)
 
     monkeypatch.setattr(records, "write_part", twice)
     run(data, tmp_path / "twice")

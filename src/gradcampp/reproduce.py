@@ -20,6 +20,7 @@ from gradcampp import classes as class_names
 from gradcampp import data, evaluate, figures, models, network, records, report, scenes, tables
 from gradcampp.classes import Classes
 from gradcampp.config import SCORES, Execution, Experiment, Preprocessing
+from gradcampp.distributed import World, alone
 from gradcampp.errors import InputError
 from gradcampp.files import written
 from gradcampp.network import Network
@@ -153,27 +154,35 @@ def save_scene(scene: scenes.Scene, path: Path) -> None:
         Image.fromarray(scene.pixels).save(temporary)
 
 
-def reproduce(profile: Profile, out: Path, execution: Execution) -> report.Report:
+def reproduce(profile: Profile, out: Path, execution: Execution, world: World | None = None) -> report.Report:
     """Evaluate, tabulate and draw everything that the paper shows, and what the scenes add.
 
     Args:
         profile: what to do.
         out: folder for the run, the tables, the figures and the summary page; what is finished in it stays.
         execution: how to carry it out.
+        world: the processes that share the evaluation; the first one does the rest. None for this one alone.
 
     Returns:
-        Both tables as text, and the files written.
+        Both tables as text, and the files written; nothing of either in the other processes of a world.
 
     Raises:
         InputError: for anything in the profile that cannot be used.
     """
+    world = world or alone()
     prepared = prepare(profile)
     out.mkdir(parents=True, exist_ok=True)
     generated = profile.data is None
+    if generated and world.rank:
+        world.hear("scenes")
     folder = profile.data or draw_scenes(out / "scenes", profile.seed or 0, profile.scenes)
+    if generated and world.rank == 0:
+        world.say("scenes", "drawn")
     photographs = data.choose(data.list_photographs(folder, prepared.classes), profile.limit, profile.seed)
     experiment = experiment_of(prepared, profile)
-    evaluate.evaluate(prepared.network, photographs, folder, out / "run", experiment, execution)
+    evaluate.evaluate(prepared.network, photographs, folder, out / "run", experiment, execution, world)
+    if world.rank:
+        return report.Report("", [])
     said = report.write(out / "run", out)
     files = said.files + _illustrations(prepared, profile, folder, out)
     extra = ""
