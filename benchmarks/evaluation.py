@@ -97,6 +97,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--memory-model", default="squeezenet1_1", help="network of the memory runs (default: %(default)s)")
     parser.add_argument("--memory-images", type=int, default=200, help="0 leaves the memory runs out")
+    parser.add_argument("--memory-copies", type=int, default=10, help="of each image, in the larger memory run (default: 10)")
     options = parser.parse_args()
     reuse_large_blocks()  # as evaluate does, for the floor too
     model = models.build(options.model, options.weights)
@@ -142,9 +143,11 @@ def main() -> None:
         if options.memory_images:
             few = options.data or jpegs(scratch / "few", options.memory_images)
             small = peak_memory(options, few, scratch / "small")
-            large = peak_memory(options, repeated(few, scratch / "many", 10), scratch / "large")
+            large = peak_memory(options, repeated(few, scratch / "many", options.memory_copies), scratch / "large")
             count = len(data.list_photographs(few, numbered(1000)))
-            print(f"  peak memory         {small / 1024:8.0f} MiB for {count} images, {large / 1024:.0f} MiB for {10 * count}")
+            print(
+                f"  peak memory         {small / 1024:8.0f} MiB for {count} images, {large / 1024:.0f} MiB for {options.memory_copies * count}"
+            )
             ratios["peak_memory_ratio"] = large / small
         print(f"  this process        {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:8.0f} MiB at its peak")
         conclude(ratios)

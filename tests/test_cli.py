@@ -66,6 +66,22 @@ def test_evaluate_then_report(folder: Callable[..., Path], tmp_path: Path, capsy
     assert names == tables | figures
 
 
+def test_a_precision_that_changes_the_tables_says_so(
+    folder: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(evaluate(folder(), tmp_path / "run", "--precision", "bf16")) == 0
+    assert capsys.readouterr().err.count("--precision bf16 is for a quick look") == 1
+    assert json.loads((tmp_path / "run" / "manifest.json").read_text())["experiment"]["precision"] == "bf16"
+    assert main(evaluate(tmp_path / "data", tmp_path / "exact")) == 0
+    assert "precision" not in capsys.readouterr().err
+    assert main(evaluate(tmp_path / "data", tmp_path / "none", "--precision", "tf32", "--device", "cpu")) == 2
+    assert "--precision tf32 needs an NVIDIA GPU" in capsys.readouterr().err
+    profile = tmp_path / "own.toml"
+    profile.write_text('precision = "half"')
+    assert main(["reproduce", "--profile", str(profile), "--out", str(tmp_path / "out")]) == 2
+    assert "precision 'half': expected float32, tf32, bf16" in capsys.readouterr().err
+
+
 def test_changing_a_record_changes_the_report(
     folder: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -19,12 +19,17 @@ import torch
 
 from gradcampp import classes as class_names
 from gradcampp import data, evaluate, figures, profiles, report, scenes, train
-from gradcampp.config import SCORES, Execution
+from gradcampp.config import PRECISIONS, SCORES, Execution
 from gradcampp.distributed import World, joined
 from gradcampp.errors import InputError
 from gradcampp.profiles import Profile
 from gradcampp.reproduce import experiment_of, prepare, reproduce, save_scene
 
+CHANGES = {  # measured with benchmarks/precision.py, SqueezeNet on 200 ImageNet photographs; README, "Precision"
+    "float32": "",
+    "tf32": "relative performance by up to 0.24 percent and standard deviations by up to 1.7 percent (emulated)",
+    "bf16": "relative performance by up to 2.4 percent and standard deviations by up to 46 percent",
+}
 INTERRUPTED = 130  # what shells report for Ctrl-C
 
 
@@ -163,6 +168,12 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        help=f"arithmetic of the network (default: float32, exact); with SqueezeNet, tf32 moved {CHANGES['tf32']}, "
+        f"bf16 {CHANGES['bf16']}",
+    )
+    parser.add_argument(
         "--seed", type=_at_least(0), metavar="N", help="seed of the sample of --limit, and of --weights random (default: 0)"
     )
     parser.add_argument(
@@ -273,9 +284,20 @@ def _explain(options: argparse.Namespace) -> None:
     print(f"layer {net.layer}, {options.scores}-softmax; wrote {', '.join(map(str, written))}")
 
 
+def _warn(precision: str, world: World) -> None:
+    """What a precision other than the default costs."""
+    if CHANGES.get(precision) and world.rank == 0:
+        print(
+            f"gradcampp: warning: --precision {precision} is for a quick look: with SqueezeNet on 200 photographs it moved "
+            f"{CHANGES[precision]}; leave it out for results",
+            file=sys.stderr,
+        )
+
+
 def _evaluate(options: argparse.Namespace) -> None:
     execution = _execution(options)
     profile = _profile(options, Profile())
+    _warn(profile.precision, options.world)
     prepared = prepare(profile)
     photographs = data.choose(data.list_photographs(options.data, prepared.classes), profile.limit, profile.seed)
     experiment = experiment_of(prepared, profile)
@@ -299,6 +321,7 @@ def _reproduce(options: argparse.Namespace) -> None:
     profile = _profile(options, profiles.load(options.profile))
     name = options.profile if options.profile in profiles.BUILT_IN else Path(options.profile).stem
     out: Path = options.out or Path("runs") / name
+    _warn(profile.precision, options.world)
     said = reproduce(profile, out, _execution(options), options.world)
     if options.world.rank:
         return

@@ -29,7 +29,7 @@ from gradcampp.errors import InputError, listed
 from gradcampp.explain import explanation_maps, min_max, upsample
 from gradcampp.localisation import METRICS
 from gradcampp.memory import BatchLimit, in_batches, reuse_large_blocks
-from gradcampp.network import Capture, Network, capture, forward, normalise, probabilities
+from gradcampp.network import Capture, Network, capture, computing, forward, normalise, probabilities
 from gradcampp.scenes import Scene
 
 
@@ -40,8 +40,18 @@ def capture_photographs(network: Network, pixels: Tensor, labels: Tensor) -> Cap
         network: a module on the device of the pixels.
         pixels: in [0, 1], (B, 3, crop, crop).
         labels: class to explain for each photograph, (B,) int64.
+
+    Returns:
+        All of it in float32 or better, whatever the precision of the network.
     """
-    return capture(network.module, network.layer, _inputs(network, pixels), labels)
+    with computing(network.precision, pixels.device.type):
+        captured = capture(network.module, network.layer, _inputs(network, pixels), labels)
+    gradients = {scores: _single(values) for scores, values in captured.gradients.items()}
+    return Capture(_single(captured.activations), gradients, _single(captured.logits))
+
+
+def _single(values: Tensor) -> Tensor:
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def heatmaps(captured: Capture) -> Tensor:
@@ -82,7 +92,8 @@ def score_explanation_maps(
     def score(part: slice) -> list[Tensor]:
         heat = upsample(coarse[part], (pixels.shape[2], pixels.shape[3]))  # (n, crop, crop)
         explanations = explanation_maps(heat, pixels[owners[part]])
-        logits = forward(network.module, _inputs(network, explanations))
+        with computing(network.precision, explanations.device.type):
+            logits = forward(network.module, _inputs(network, explanations))
         wanted = labels[owners[part], None]
         return [probabilities(logits).gather(1, wanted)[:, 0], heat.mean((1, 2)).double()]
 
@@ -225,6 +236,8 @@ def evaluate(
             are not finite. Whatever was finished before is kept.
     """
     world = world or alone()
+    if network.precision == "tf32" and (execution.device == "cpu" or torch.cuda.get_device_capability() < (8, 0)):
+        raise InputError("--precision tf32 needs an NVIDIA GPU of 2020 or later (Ampere); choose float32 or bf16")
     if world.rank:
         done = _plan_of_the_first(photographs, run, experiment, execution, world)
         with _progress(world, done) as advance:
@@ -269,7 +282,7 @@ def _work(
     loader = data.load(folder, todo, network.preprocessing, execution.workers, pinned=execution.device == "cuda")
     limit = BatchLimit(execution.batch_size)
     checkpoint = _Checkpoint(run, execution.checkpoint_seconds)
-    with torch.backends.cudnn.flags(allow_tf32=False):  # float32 means float32
+    with computing("float32", execution.device):  # everything but the network itself
         try:
             for batch in loader:
                 if batch.photographs:

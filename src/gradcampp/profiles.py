@@ -24,6 +24,7 @@ class Profile:
         threshold, limit, seed: as in ``gradcampp evaluate``; the seed is also that of the scenes.
         photograph: the picture of Figures 1, 2, 3 and 5; None chooses one from the data.
         explain: classes to explain in Figure 2.
+        precision: of the network's arithmetic: ``float32``, ``tf32`` or ``bf16``.
     """
 
     model: str = "mini"
@@ -41,6 +42,7 @@ class Profile:
     seed: int | None = None
     photograph: Path | None = None
     explain: tuple[str, ...] = ()
+    precision: str = "float32"
 
 
 def load(name: str) -> Profile:

@@ -17,7 +17,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import IO, Any
 
@@ -106,7 +106,8 @@ def _claim(run: Path, experiment: Experiment) -> None:
     """Write the experiment into a new run, or compare it with that of the run that is there."""
     wanted = _flat(asdict(experiment))
     if (run / "manifest.json").exists():
-        there = _flat(read_manifest(run)["experiment"])
+        later = {field.name: field.default for field in fields(Experiment) if field.default is not MISSING}
+        there = {**later, **_flat(read_manifest(run)["experiment"])}  # of a version that did not have all settings yet
         for key in wanted.keys() | there.keys():
             if there.get(key) != wanted.get(key):
                 raise InputError(

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from gradcampp import classes as class_names
 from gradcampp import data, evaluate, figures, models, network, records, report, scenes, tables
 from gradcampp.classes import Classes
-from gradcampp.config import SCORES, Execution, Experiment, Preprocessing
+from gradcampp.config import PRECISIONS, SCORES, Execution, Experiment, Precision, Preprocessing
 from gradcampp.distributed import World, alone
 from gradcampp.errors import InputError
 from gradcampp.files import written
@@ -66,7 +66,7 @@ def prepare(profile: Profile) -> Prepared:
     blank = torch.zeros(1, 3, preprocessing.crop, preprocessing.crop)
     count = network.forward(model.module, blank).shape[1]
     layer = profile.layer or network.default_layer(model.module, blank)
-    net = Network(model.module, layer, preprocessing, _fastest_format(model.module, blank))
+    net = Network(model.module, layer, preprocessing, _fastest_format(model.module, blank), _precision(profile))
     evaluate.capture_photographs(net, blank, torch.tensor([0]))  # a layer that cannot be explained fails now
     return Prepared(model, net, _classes(profile, model, count))
 
@@ -78,6 +78,13 @@ def _fastest_format(module: nn.Module, blank: Tensor) -> torch.memory_format:
     except InputError:
         return torch.contiguous_format
     return torch.channels_last
+
+
+def _precision(profile: Profile) -> Precision:
+    for known in PRECISIONS:
+        if profile.precision == known:
+            return known
+    raise InputError(f"precision '{profile.precision}': expected {', '.join(PRECISIONS)}")
 
 
 def _preprocessing(profile: Profile, default: Preprocessing) -> Preprocessing:
@@ -204,6 +211,7 @@ def experiment_of(prepared: Prepared, profile: Profile) -> Experiment:
         threshold=profile.threshold,
         limit=profile.limit,
         seed=profile.seed,
+        precision=prepared.network.precision,
     )
 
 
