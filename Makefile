@@ -36,6 +36,7 @@ types: install  ## mypy, strict
 check: lint types test  ## everything that has to pass before a commit
 
 benchmark: install  ## speed, side by side with what people would use instead
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[benchmark]'
 	$(BIN)/python benchmarks/maps.py
 	$(BIN)/python benchmarks/evaluation.py
 

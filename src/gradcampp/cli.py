@@ -248,9 +248,10 @@ def _profile(options: argparse.Namespace, start: Profile) -> Profile:
 
 def _execution(options: argparse.Namespace) -> Execution:
     device = _device(options.device, options.world)
+    cores = max(1, (os.cpu_count() or 1) // options.world.local_size)
     return Execution(
         batch_size=options.batch_size or (8 if device == "cpu" else 128),
-        workers=(0 if device == "cpu" else min(8, os.cpu_count() or 1)) if options.workers is None else options.workers,
+        workers=(0 if device == "cpu" else min(8, cores)) if options.workers is None else options.workers,
         device=device,
         skip_bad_images=options.skip_bad_images,
     )

@@ -52,12 +52,14 @@ class World:
         size: how many there are.
         local_rank: number of this process on its machine, from 0.
         store: where they leave notes for each other.
+        local_size: how many there are on this machine.
     """
 
     rank: int
     size: int
     local_rank: int
     store: Store
+    local_size: int = 1
 
     def share(self, items: Sequence[Item]) -> list[Item]:
         """What this process has to do of a list that is the same in all of them."""
@@ -113,4 +115,4 @@ def joined() -> World:
         return alone()
     with _connected():
         store, rank, size = next(dist.rendezvous("env://"))  # type: ignore[attr-defined]
-    return World(rank, size, int(os.environ["LOCAL_RANK"]), store)
+    return World(rank, size, int(os.environ["LOCAL_RANK"]), store, int(os.environ["LOCAL_WORLD_SIZE"]))
