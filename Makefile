@@ -39,6 +39,7 @@ benchmark: install  ## speed, side by side with what people would use instead
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[benchmark]'
 	$(BIN)/python benchmarks/maps.py
 	$(BIN)/python benchmarks/evaluation.py
+	$(BIN)/python benchmarks/processes.py
 
 clean:  ## remove what the targets made, .venv too
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis src/*.egg-info

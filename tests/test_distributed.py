@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import subprocess
@@ -238,6 +239,10 @@ def test_more_processes_than_cuda_devices(monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(InputError, match="more processes than the 2 CUDA devices"):
         cli._device("cuda", worlds_of_three[2])
     assert cli._device("cpu", worlds_of_three[2]) == "cpu"
+    monkeypatch.setattr("os.cpu_count", lambda: 12)
+    options = argparse.Namespace(device="auto", batch_size=None, workers=None, skip_bad_images=False)
+    options.world = replace(worlds_of_three[1], local_size=3)
+    assert cli._execution(options).workers == 4  # of twelve cores
 
 
 @pytest.fixture(scope="module")

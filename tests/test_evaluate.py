@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import math
 import os
@@ -9,6 +11,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -252,6 +255,28 @@ def test_two_runs_at_once_do_not_share_a_folder(
     with records.opened(tmp_path / "run", experiment), pytest.raises(InputError, match="another process is working on"):
         run(data, tmp_path / "run")
     assert len(run(data, tmp_path / "run")) == 3
+
+
+def test_a_lock_that_is_about_to_go_is_waited_for(folder: Callable[..., Path], tmp_path: Path) -> None:
+    """The decoding processes of a run that was killed hold it until they notice."""
+    data = folder(1)
+    (tmp_path / "run").mkdir()
+    with (tmp_path / "run" / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        timer = threading.Timer(0.3, fcntl.flock, (lock, fcntl.LOCK_UN))
+        timer.start()
+        assert len(run(data, tmp_path / "run")) == 3
+        timer.join()
+
+
+def test_a_file_system_without_locks_will_do(
+    folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unsupported(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", unsupported)
+    assert len(run(folder(1), tmp_path / "run")) == 3
 
 
 def test_a_batch_that_is_written_twice_counts_once(
