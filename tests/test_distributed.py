@@ -22,7 +22,7 @@ from gradcampp import evaluate as chain
 from gradcampp.classes import numbered
 from gradcampp.config import Execution, Experiment
 from gradcampp.data import list_photographs
-from gradcampp.distributed import World, alone, joined
+from gradcampp.distributed import World, agreed_name, alone, joined
 from gradcampp.errors import InputError
 from gradcampp.network import Network
 from gradcampp.reproduce import draw_scenes
@@ -54,7 +54,7 @@ def in_threads(calls: list[Callable[[], Any]]) -> list[Any]:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(600)
     return results
 
 
@@ -191,6 +191,22 @@ def test_notes_and_counts() -> None:
     assert [world.is_first("x") for world in (second, first, second)] == [True, False, False]
 
 
+def test_each_attempt_has_a_name_of_its_own_in_a_store_that_outlives_them_all() -> None:
+    store = alone().store
+    names: set[str] = set()
+    for size in (3, 3, 2, 4):  # the tokens of the attempts before are still there
+        calls = [lambda rank=rank, size=size: agreed_name(store, rank, size) for rank in range(size)]
+        late = calls.pop()
+
+        def last(late: Callable[[], str] = late) -> str:
+            time.sleep(0.3)  # the first answers its predecessor's token meanwhile
+            return late()
+
+        (name,) = set(in_threads([*calls, last]))
+        names.add(name)
+    assert len(names) == 4
+
+
 def test_without_torchrun_a_process_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"RANK": "3", "WORLD_SIZE": "8", "LOCAL_RANK": "3"}.items():
         monkeypatch.setenv(name, value)  # some clusters set these for everybody
@@ -309,7 +325,7 @@ def test_torchrun_restarts_after_kill_minus_nine_and_nothing_is_lost(
         os.kill(int(children[victim]), signal.SIGKILL)
         kept = {part: part.stat().st_mtime_ns for part in out.glob("parts/[!.]*/records.parquet")}
         assert 3 <= len(kept) < 12
-        assert process.wait(120) == 0, (tmp_path / "said").read_text()
+        assert process.wait(600) == 0, (tmp_path / "said").read_text()
     assert same_files(straight, out)
     assert (tmp_path / "said").read_text().count("of 48 images over 0.5") == 1
 

@@ -3,7 +3,8 @@
 The processes exchange a few short notes and no tensors, so there is no process group and no backend to
 choose: the key-value store through which torchrun introduces them to each other is all that they need. It
 lives in torchrun's own process and outlasts any of them. A process that dies is torchrun's to notice: it
-ends the others, or restarts all of them, and each attempt has keys of its own.
+ends the others, or restarts all of them. The notes of the dead stay in the store, so each attempt begins by
+agreeing on a name of its own.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import base64
 import json
 import os
 import time
+import uuid
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -115,4 +117,30 @@ def joined() -> World:
         return alone()
     with _connected():
         store, rank, size = next(dist.rendezvous("env://"))  # type: ignore[attr-defined]
+        store = dist.PrefixStore(agreed_name(store, rank, size), store)  # type: ignore[attr-defined]
     return World(rank, size, int(os.environ["LOCAL_RANK"]), store, int(os.environ["LOCAL_WORLD_SIZE"]))
+
+
+def agreed_name(store: Store, rank: int, size: int) -> str:
+    """A name that the processes of this attempt share, and that no earlier attempt had.
+
+    Every process says its own random token, over whatever an earlier one of its rank has left. The first answers
+    under each token with the name of the attempt, until all have confirmed it; an answer under a new token, and
+    a confirmation of a new name, cannot be old ones. torchrun's count of restarts would not do: it is each machine's own.
+    """
+    token = uuid.uuid4().hex
+    if rank:
+        store.set(f"token {rank}", token)
+        while not store.check([token]):
+            time.sleep(_POLL)
+        name = store.get(token).decode()
+        store.set(f"{name} {rank}", "confirmed")
+        return name
+    missing = list(range(1, size))
+    while missing:
+        for other in missing:
+            if store.check([f"token {other}"]):
+                store.set(store.get(f"token {other}").decode(), token)
+        time.sleep(_POLL)
+        missing = [other for other in missing if not store.check([f"{token} {other}"])]
+    return token
