@@ -32,7 +32,7 @@ LEVELS = [
         "sphinx_extension",
         "execute_notebook",
     },
-    {"certificate", "counterexamples", "download", "network", "mini", "data", "records"},
+    {"certificate", "counterexamples", "download", "network", "mini", "data", "records", "distributed"},
     {"evaluate", "models", "theorems", "train"},
     {"errata", "explorer", "tables", "figures", "ledger", "selfcheck"},
     {"claims_proved", "claims_measured"},

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import json
 import math
 import os
 import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +27,7 @@ from torch import Tensor, nn
 from gradcampp import evaluate as chain
 from gradcampp import records
 from gradcampp.classes import numbered
-from gradcampp.config import COLUMNS, METHODS, SCORES, Execution, Experiment, Preprocessing, column
+from gradcampp.config import COLUMNS, METHODS, SCORES, Execution, Experiment, Precision, Preprocessing, column
 from gradcampp.data import list_photographs, read_photograph
 from gradcampp.errors import InputError
 from gradcampp.network import Network
@@ -36,9 +40,10 @@ LAYER = "features.4"
 
 def run(data: Path, out: Path, module: nn.Module | None = None, **changes: Any) -> pd.DataFrame:
     """Evaluate the small network on a folder."""
-    experiment = Experiment("own", "fixed", LAYER, "names", SMALL, changes.pop("threshold", 0.3))
+    precision: Precision = changes.pop("precision", "float32")
+    experiment = Experiment("own", "fixed", LAYER, "names", SMALL, changes.pop("threshold", 0.3), precision=precision)
     execution = Execution(changes.pop("batch_size", 4), changes.pop("workers", 0), "cpu", **changes)
-    network = Network(module or scored().eval(), LAYER, SMALL)
+    network = Network(module or scored().eval(), LAYER, SMALL, precision=precision)
     chain.evaluate(network, list_photographs(data, numbered(3)), data, out, experiment, execution)
     return records.read_records(out)
 
@@ -241,12 +246,37 @@ def test_photographs_of_the_same_name_and_another_size_are_refused(folder: Calla
         run(data, tmp_path / "run")
 
 
-def test_two_processes_do_not_share_a_run(folder: Callable[..., Path], tmp_path: Path) -> None:
+def test_two_runs_at_once_do_not_share_a_folder(
+    folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "PATIENCE", 0.0)
     data = folder(1)
     experiment = Experiment("own", "fixed", LAYER, "names", SMALL, 0.3)
     with records.opened(tmp_path / "run", experiment), pytest.raises(InputError, match="another process is working on"):
         run(data, tmp_path / "run")
     assert len(run(data, tmp_path / "run")) == 3
+
+
+def test_a_lock_that_is_about_to_go_is_waited_for(folder: Callable[..., Path], tmp_path: Path) -> None:
+    """The decoding processes of a run that was killed hold it until they notice."""
+    data = folder(1)
+    (tmp_path / "run").mkdir()
+    with (tmp_path / "run" / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        timer = threading.Timer(0.3, fcntl.flock, (lock, fcntl.LOCK_UN))
+        timer.start()
+        assert len(run(data, tmp_path / "run")) == 3
+        timer.join()
+
+
+def test_a_file_system_without_locks_will_do(
+    folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unsupported(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", unsupported)
+    assert len(run(folder(1), tmp_path / "run")) == 3
 
 
 def test_a_batch_that_is_written_twice_counts_once(
@@ -257,9 +287,9 @@ def test_a_batch_that_is_written_twice_counts_once(
     run(data, tmp_path / "straight")
     once = records.write_part
 
-    def twice(*arguments: Any) -> None:
+    def twice(*arguments: Any) -> str:
         once(*arguments)
-        once(*arguments)
+        return once(*arguments)
 
     monkeypatch.setattr(records, "write_part", twice)
     run(data, tmp_path / "twice")
@@ -351,6 +381,34 @@ def test_running_out_of_memory_halves_the_batch_and_the_run_goes_on(folder: Call
     assert max(sizes) == 8
     assert sizes.count(8) == sizes.count(4) == 1  # each size is refused once, and never tried again
     assert np.nanmax((rows[list(COLUMNS)] - expected[list(COLUMNS)]).abs().to_numpy()) < 1e-5
+
+
+def test_bf16_rounds_the_network_and_nothing_else(folder: Callable[..., Path], tmp_path: Path) -> None:
+    data = folder()
+    exact = run(data, tmp_path / "exact")
+    rough = run(data, tmp_path / "rough", precision="bf16")
+    change = (rough["score"] - exact["score"]).abs()
+    assert 0 < change.max() < 0.1  # 8 bits of logits up to 20 are known to 1/16
+    torch.manual_seed(0)
+    pixels, labels = torch.rand(2, 3, 16, 16), torch.tensor([0, 1])
+    captured = chain.capture_photographs(Network(scored().eval(), LAYER, SMALL, precision="bf16"), pixels, labels)
+    for values in (captured.activations, captured.logits, *captured.gradients.values()):
+        assert values.dtype == torch.float32
+        assert (values == values.bfloat16()).all()  # what the network gave
+    maps = chain.heatmaps(captured)
+    assert not (maps == maps.bfloat16()).all()  # what became of it is not rounded
+
+
+def test_runs_of_two_precisions_do_not_mix_and_old_runs_are_float32(folder: Callable[..., Path], tmp_path: Path) -> None:
+    data = folder(1)
+    run(data, tmp_path / "run")
+    path = tmp_path / "run" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    assert manifest["experiment"].pop("precision") == "float32"
+    path.write_text(json.dumps(manifest))
+    run(data, tmp_path / "run")  # of a version that knew no other
+    with pytest.raises(InputError, match="holds a run with precision = float32, and this one has bf16"):
+        run(data, tmp_path / "run", precision="bf16")
 
 
 def test_explaining_one_photograph_gives_the_maps_of_each_class() -> None:
