@@ -69,7 +69,7 @@ def exact_shrinkage(activations: list[Exact], gradients: list[Exact], lam: float
     for maps, slopes in zip(activations, gradients, strict=True):
         s, positive = sum(flat(maps), Fraction(0)), [g for g in flat(slopes) if g > 0]
         weight = sum((g * g / (2 * g * g + Fraction(lam) * s * g * g * g) * g for g in positive), Fraction(0))
-        result.append(1 - weight / (sum(positive) / 2) if positive else Fraction(0))
+        result.append(1 - weight / (sum(positive, Fraction(0)) / 2) if positive else Fraction(0))
     return result
 
 
@@ -86,7 +86,9 @@ def exact_channel_heats(activations: list[Exact], gradients: list[Exact]) -> lis
 
 def combined(shares: list[Fraction], heats: list[list[Fraction]]) -> list[Fraction]:
     """A sum of the channels' heats, pixel by pixel."""
-    return [sum((share * values[p] for share, values in zip(shares, heats, strict=True)), Fraction(0)) for p in range(len(heats[0]))]
+    return [
+        sum((share * values[p] for share, values in zip(shares, heats, strict=True)), Fraction(0)) for p in range(len(heats[0]))
+    ]
 
 
 def exact_bounds(deltas: list[Fraction], heats: list[list[Fraction]]) -> tuple[Fraction, list[Fraction]]:
@@ -303,7 +305,9 @@ CONSTANT = of_channels(([1.0, 1.0, 1.0], [2.0, -1.0, 0.0]), ([0.0, 3.0, 1.0], [0
 
 def both_bounds(layer: tuple[Tensor, Tensor]) -> tuple[Fraction, Fraction]:
     activations, gradients = exact(layer[0][0]), exact(layer[1][0])
-    sandwiched, leftovers = exact_bounds(exact_shrinkage(activations, gradients, 1.0), exact_channel_heats(activations, gradients))
+    sandwiched, leftovers = exact_bounds(
+        exact_shrinkage(activations, gradients, 1.0), exact_channel_heats(activations, gradients)
+    )
     return sandwiched, min(leftovers)
 
 

@@ -16,7 +16,7 @@ from gradcampp import derivatives, symbolic
 from tests.loops import assert_same
 
 SHAPE = (3, 2, 2)
-UNITS = list(product(*map(range, SHAPE)))
+UNITS = list(product(range(3), range(2), range(2)))
 SEEDS = pytest.mark.parametrize("seed", range(5))
 # Every number is a sum of a few hundred terms up to about 10 in size, each with a few roundings of 1e-16.
 ROUNDING = 1e-12
@@ -93,7 +93,7 @@ def differences(function: Callable[[Tensor], float], activations: Tensor) -> Ten
     step, result = 1e-3, torch.zeros_like(activations)
     for unit in UNITS:
 
-        def moved(by: float, unit: tuple[int, ...] = unit) -> float:
+        def moved(by: float, unit: symbolic.Unit = unit) -> float:
             there = activations.clone()
             there[unit] += by
             return function(there)
