@@ -36,7 +36,7 @@ def shrinkage(activations: Tensor, gradients: Tensor, lam: float = 1.0) -> Tenso
     positive = _positive_gradients(activations, gradients, lam)  # (B, K, H, W)
     terms = lam * cam.activation_sums(activations) * positive
     total = positive.sum((2, 3))  # (B, K)
-    return torch.where(total > 0, (positive * terms / (2 + terms)).sum((2, 3)) / total, 0)
+    return torch.where(total > 0, (positive * (terms / (2 + terms))).sum((2, 3)) / total, 0)
 
 
 def sandwich(activations: Tensor, gradients: Tensor, lam: float = 1.0) -> tuple[Tensor, Tensor]:
@@ -99,7 +99,7 @@ def certificate(activations: Tensor, gradients: Tensor, lam: float = 1.0) -> Ten
 
 
 def _positive_gradients(activations: Tensor, gradients: Tensor, lam: float) -> Tensor:
-    if not lam >= 0:
+    if not 0 <= lam < torch.inf:
         raise ValueError(f"lam: expected a number from 0 up, got {lam}")
     if activations.ndim != 4 or activations.shape != gradients.shape:
         raise ValueError(
