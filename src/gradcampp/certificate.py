@@ -72,6 +72,8 @@ def certificate(activations: Tensor, gradients: Tensor, lam: float = 1.0) -> Ten
     Grad-CAM++ differs by a map of the channels that shrink less, and one of those that shrink more, and the bound is
     the range of the one plus the range of the other, over ``(1 - d) * (M - m)``. Bilinear upsampling keeps both.
 
+    It speaks of the exact maps: where the Grad-CAM+ map is constant but for rounding, its min-max map is that rounding.
+
     Args:
         activations: feature maps after the layer's ReLU, (B, K, H, W), none negative.
         gradients: derivative of the class score with respect to them, same shape.
