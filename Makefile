@@ -52,8 +52,10 @@ mutants: install  ## change every formula in one place at a time: do the tests n
 	nice $(BIN)/python -m tests.mutation
 
 benchmark: install  ## speed, side by side with what people would use instead
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[benchmark]'
 	$(BIN)/python benchmarks/maps.py
 	$(BIN)/python benchmarks/evaluation.py
+	$(BIN)/python benchmarks/processes.py
 
 clean:  ## remove what the targets made, .venv too
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis src/*.egg-info

@@ -1,4 +1,4 @@
-"""The whole of evaluate, decoding included, against the bare forward passes that it needs.
+"""The whole of evaluate, decoding included, against the bare forward passes that it needs, and against grad-cam.
 
 By default VGG16 with random weights, its sure images (a threshold of 0: all of them) and generated JPEGs
 of ImageNet size; any network and folder can be given instead:
@@ -6,9 +6,16 @@ of ImageNet size; any network and folder can be given instead:
     python benchmarks/evaluation.py
     python benchmarks/evaluation.py --model squeezenet1_0 --weights W.safetensors --data PHOTOS --threshold 0.5
 
-The floor is every image once and the ones over the threshold six times more, in batches as large and in the
-memory format of evaluate, on pixels that are ready in memory. Both run in this process and take turns.
-Peak memory is measured in processes of their own, on 200 images and on the same files ten times over.
+It runs on the GPU if there is one; there 10,000 images show the speed of a whole data set:
+
+    python benchmarks/evaluation.py --images 10000 --rounds 1 --precision float32   # then tf32, bf16
+    python benchmarks/evaluation.py --images 1000 --rounds 1 --profile              # where the time goes
+
+The floor is every image once and the ones over the threshold six times more, in batches as large, in the
+memory format and in the precision of evaluate, on pixels that are ready on the device. The same evaluation
+written with grad-cam and its metric has four maps, not six, and its photographs decoded beforehand. All run in
+this process and take turns. Peak memory is measured in processes of their own, on a CPU, on 200 images and on
+the same files several times over.
 """
 
 from __future__ import annotations
@@ -27,17 +34,18 @@ import torch
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent))
+from packages import evaluate_with_grad_cam, installed
 from timing import conclude, machine, side_by_side
 
 from gradcampp import data, models
 from gradcampp.classes import numbered
-from gradcampp.config import Execution, Experiment
+from gradcampp.config import PRECISIONS, Execution, Experiment
 from gradcampp.evaluate import evaluate
 from gradcampp.memory import reuse_large_blocks
-from gradcampp.network import Network, default_layer, normalise
+from gradcampp.network import Network, computing, default_layer, normalise
 from gradcampp.records import read_records
 
-BATCH, WORKERS = 8, 0  # what the command line takes on a CPU
+READY = 8  # batches that the floor and grad-cam take turns with; all of a large data set would not fit
 
 
 def jpegs(folder: Path, count: int) -> Path:
@@ -62,21 +70,13 @@ def repeated(folder: Path, target: Path, times: int) -> Path:
 
 def peak_memory(options: argparse.Namespace, folder: Path, out: Path) -> int:
     """Peak resident memory of the command line on a folder, in KiB."""
-    weights = ["--weights", options.weights]
-    command = [
-        sys.executable,
-        "-m",
-        "gradcampp",
-        "evaluate",
-        "--data",
-        str(folder),
-        "--out",
-        str(out),
-        "--model",
-        options.memory_model,
-    ]
+    weights = ["--weights", options.weights if options.memory_model == options.model else "random"]
     process = subprocess.Popen(
-        [*command, *(weights if options.memory_model == options.model else ["--weights", "random"]), "--threshold", "0.5"],
+        [
+            *(sys.executable, "-m", "gradcampp", "evaluate", "--data", str(folder), "--out", str(out), "--device", "cpu"),
+            *("--model", options.memory_model, "--threshold", "0.5"),
+            *([] if options.memory_model == "mini" else weights),
+        ],
         env={**os.environ, "PYTHONWARNINGS": "ignore"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -93,58 +93,85 @@ def main() -> None:
     parser.add_argument("--weights", default="random")
     parser.add_argument("--data", type=Path)
     parser.add_argument("--threshold", type=float, default=0.0)
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32")
     parser.add_argument("--images", type=int, default=24, help="of the generated JPEGs (default: 24)")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--profile", action="store_true", help="also print where the time of one evaluate goes")
     parser.add_argument("--memory-model", default="squeezenet1_1", help="network of the memory runs (default: %(default)s)")
     parser.add_argument("--memory-images", type=int, default=200, help="0 leaves the memory runs out")
+    parser.add_argument("--memory-copies", type=int, default=10, help="of each image, in the larger memory run (default: 10)")
     options = parser.parse_args()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    size, workers = (8, 0) if device == "cpu" else (128, min(8, os.cpu_count() or 1))  # what the command line takes
     reuse_large_blocks()  # as evaluate does, for the floor too
     model = models.build(options.model, options.weights)
     module = model.module.to(memory_format=torch.channels_last)
     side = model.preprocessing.crop
     layer = default_layer(module, torch.zeros(1, 3, side, side))
-    network = Network(module, layer, model.preprocessing, torch.channels_last)
+    module = module.to(device)
+    network = Network(module, layer, model.preprocessing, torch.channels_last, options.precision)
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
         folder = options.data or jpegs(scratch / "jpegs", options.images)
         photographs = data.list_photographs(folder, numbered(1000))
-        experiment = Experiment(options.model, options.weights, layer, "ImageNet", model.preprocessing, options.threshold)
-        execution = Execution(BATCH, WORKERS, "cpu")
-        batches = [photographs[start : start + BATCH] for start in range(0, len(photographs), BATCH)]
+        experiment = Experiment(
+            options.model, options.weights, layer, "ImageNet", model.preprocessing, options.threshold, precision=options.precision
+        )
+        batches = [photographs[start : start + size] for start in range(0, len(photographs), size)]
         runs = 0
 
         def whole() -> Path:
             nonlocal runs
             runs += 1
-            evaluate(network, photographs, folder, scratch / f"run{runs}", experiment, execution)
+            evaluate(network, photographs, folder, scratch / f"run{runs}", experiment, Execution(size, workers, device))
             return scratch / f"run{runs}"
 
         over = int((read_records(whole())["score"] > options.threshold).sum())
         ready = [
-            normalise(batch.pixels.float() / 255, model.preprocessing.mean, model.preprocessing.std).contiguous(
+            normalise(batch.pixels.to(device).float() / 255, model.preprocessing.mean, model.preprocessing.std).contiguous(
                 memory_format=torch.channels_last
             )
-            for batch in data.load(folder, batches, model.preprocessing, 0)
+            for batch in data.load(folder, batches[:READY], model.preprocessing, 0)
         ]
+        labels = [torch.tensor([photograph.label for photograph in batch], device=device) for batch in batches[:READY]]
 
         def floor() -> None:
-            with torch.no_grad():
-                for inputs in ready:
-                    module(inputs)
-                for start in range(0, 6 * over, BATCH):
-                    module(ready[0][: min(BATCH, 6 * over - start)])
+            with torch.no_grad(), computing(options.precision, device):
+                for place, batch in enumerate(batches):
+                    module(ready[place % len(ready)][: len(batch)])
+                for start in range(0, 6 * over, size):
+                    module(ready[0][: min(size, 6 * over - start)])
 
         seconds = side_by_side(options.rounds, floor=floor, evaluate=whole)
-        print(f"{options.model}, {len(photographs)} images, {over} over {options.threshold:g}, batches of {BATCH}; {machine()}")
+        print(f"{options.model}, {options.precision}, {len(photographs)} images, {over} over {options.threshold:g}")
+        print(f"  batches of {size}; {machine()}")
         print(f"  bare forward passes {median(seconds['floor']):8.2f} s")
         print(f"  evaluate            {median(seconds['evaluate']):8.2f} s")
         ratios = {"evaluate_over_forward": median(seconds["evaluate"]) / median(seconds["floor"])}
+        if "grad-cam" in installed():
+            some = list(zip(ready, labels, strict=True))
+            count = sum(len(own) for own in labels)
+
+            def with_grad_cam() -> None:
+                with computing("float32", device):
+                    evaluate_with_grad_cam(module, layer, some, options.threshold)
+
+            each = median(side_by_side(1, grad_cam=with_grad_cam)["grad_cam"]) / count
+            print(f"  with grad-cam       {1000 * each:8.1f} ms an image (four maps, float32, {count} images decoded beforehand)")
+            ratios["grad_cam_over_evaluate_per_image"] = each / (median(seconds["evaluate"]) / len(photographs))
+        if options.profile:
+            with torch.profiler.profile() as profiled:
+                whole()
+            print(profiled.key_averages().table(sort_by=f"self_{device}_time_total", row_limit=25, max_name_column_width=60))
         if options.memory_images:
             few = options.data or jpegs(scratch / "few", options.memory_images)
             small = peak_memory(options, few, scratch / "small")
-            large = peak_memory(options, repeated(few, scratch / "many", 10), scratch / "large")
+            large = peak_memory(options, repeated(few, scratch / "many", options.memory_copies), scratch / "large")
             count = len(data.list_photographs(few, numbered(1000)))
-            print(f"  peak memory         {small / 1024:8.0f} MiB for {count} images, {large / 1024:.0f} MiB for {10 * count}")
+            many = options.memory_copies * count
+            print(
+                f"  peak memory, {options.memory_model}: {small / 1024:.0f} MiB for {count} images, {large / 1024:.0f} for {many}"
+            )
             ratios["peak_memory_ratio"] = large / small
         print(f"  this process        {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:8.0f} MiB at its peak")
         conclude(ratios)

@@ -1,37 +1,32 @@
-"""Six maps per image against a bare forward pass, and against the package grad-cam.
+"""Six maps per image against a bare forward pass, and against grad-cam, torchcam and captum.
 
-VGG16 with random weights on random images, everything in one run:
+VGG16 with random weights on random images, on the GPU if there is one, everything in one run:
 
     python benchmarks/maps.py [--batch-size 8] [--rounds 20]
+
+The packages are compared by the time for one map, because each has other methods.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 from statistics import median
 
 import torch
-from pytorch_grad_cam import GradCAM, GradCAMPlusPlus
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parent))
+from packages import installed
 from timing import conclude, machine, side_by_side
 
 from gradcampp import models
 from gradcampp.evaluate import heatmaps
-from gradcampp.network import capture
+from gradcampp.network import capture, computing
 
-
-class Score:
-    """A target of grad-cam: the logit or the softmax score of a class."""
-
-    def __init__(self, label: int, softmax: bool) -> None:
-        self.label, self.softmax = label, softmax
-
-    def __call__(self, logits: Tensor) -> Tensor:
-        return (logits.softmax(-1) if self.softmax else logits)[self.label]
+LAYER = "features.29"
 
 
 def main() -> None:
@@ -40,38 +35,34 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20)
     options = parser.parse_args()
     torch.manual_seed(0)
-    module = models.build("vgg16", "random").module.to(memory_format=torch.channels_last)
-    inputs = torch.rand(options.batch_size, 3, 224, 224).contiguous(memory_format=torch.channels_last)
-    labels = torch.arange(options.batch_size)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    module = models.build("vgg16", "random").module.to(device).to(memory_format=torch.channels_last)
+    inputs = torch.rand(options.batch_size, 3, 224, 224, device=device).contiguous(memory_format=torch.channels_last)
+    labels = torch.arange(options.batch_size, device=device)
 
     def forward() -> Tensor:
         with torch.no_grad():
             return module(inputs)  # type: ignore[no-any-return]
 
     def ours() -> Tensor:
-        return heatmaps(capture(module, "features.29", inputs, labels))
+        return heatmaps(capture(module, LAYER, inputs, labels))
 
-    def grad_cam() -> None:
-        for method in (GradCAM, GradCAMPlusPlus):
-            with method(module, [module.get_submodule("features.29")]) as maps:
-                for softmax in (False, True):
-                    maps(inputs, [Score(int(label), softmax) for label in labels])
-
-    close = side_by_side(options.rounds, forward=forward, ours=ours)
-    far = side_by_side(max(1, options.rounds // 5), ours=ours, grad_cam=grad_cam)
-    print(f"VGG16, 224 x 224, batch of {options.batch_size}, channels last; {machine()}")
-    for what, seconds in (
-        ("bare forward pass", close["forward"]),
-        ("six maps, gradcampp", close["ours"]),
-        ("four maps, grad-cam", far["grad_cam"]),
-    ):
-        print(f"  {what:22s} {1000 * median(seconds):9.1f} ms a batch")
-    conclude(
-        {
-            "maps_over_forward": median(close["ours"]) / median(close["forward"]),
-            "grad_cam_over_ours": median(far["grad_cam"]) / median(far["ours"]),
-        }
-    )
+    print(f"VGG16, 224 x 224, batch of {options.batch_size}, channels last, float32; {machine()}")
+    others = installed()
+    with computing("float32", device):
+        counts = {name: run(module, LAYER, inputs, labels) for name, run in others.items()}
+        contestants = {name: partial(run, module, LAYER, inputs, labels) for name, run in others.items()}
+        close = side_by_side(options.rounds, forward=forward, ours=ours)
+        far = side_by_side(max(1, options.rounds // 5), ours=ours, **contestants)
+    print(f"  bare forward pass   {1000 * median(close['forward']):9.1f} ms a batch")
+    ratios = {"maps_over_forward": median(close["ours"]) / median(close["forward"])}
+    for name, maps in {"ours": 6, **counts}.items():
+        seconds = median(far[name])
+        speed = maps * options.batch_size / seconds
+        print(f"  {name:9s} {maps} maps    {1000 * seconds:9.1f} ms a batch, {speed:9.1f} maps a second")
+        if name != "ours":
+            ratios[f"{name.replace('-', '_')}_over_ours_per_map"] = seconds / maps / (median(far["ours"]) / 6)
+    conclude(ratios)
 
 
 if __name__ == "__main__":

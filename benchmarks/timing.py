@@ -18,17 +18,23 @@ def side_by_side(rounds: int, **contestants: Callable[[], object]) -> dict[str, 
     """
     for run in contestants.values():
         run()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for turn in range(rounds):
         for name in list(contestants)[:: 1 if turn % 2 else -1]:
             start = time.perf_counter()
             contestants[name]()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()  # it returns before the GPU is done
             seconds[name].append(time.perf_counter() - start)
     return seconds
 
 
 def machine() -> str:
     """Where the numbers were measured."""
+    if torch.cuda.is_available():
+        return f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
     capability = torch.backends.cpu.get_cpu_capability()
     return f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, {capability}"
 

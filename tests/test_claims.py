@@ -205,8 +205,8 @@ def small_run(folder: Path, count: int = 24, **changes: Any) -> Path:
     (folder / "parts").mkdir(parents=True)
     experiment = {"model": "mini", "weights": mini.SHA256, "layer": mini.LAYER, "threshold": 0.5, "limit": None, "seed": 0}
     (folder / "manifest.json").write_text(json.dumps({"finished": False, "experiment": experiment | changes}))
-    records.write_part(folder, rows, dict.fromkeys(SCORES, accumulate.stream(torch.tensor([0.4, 0.5, 0.6]))))
-    records.finish(folder, lambda merged: {"images": len(merged), "over_threshold": len(merged)})
+    part = records.write_part(folder, rows, dict.fromkeys(SCORES, accumulate.stream(torch.tensor([0.4, 0.5, 0.6]))))
+    records.finish(folder, [part], lambda merged: {"images": len(merged), "over_threshold": len(merged)})
     return folder
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +17,7 @@ import pytest
 import torch
 from PIL import Image
 
+from gradcampp import evaluate as chain
 from gradcampp import records
 from gradcampp.cli import main
 from gradcampp.config import COLUMNS
@@ -61,9 +64,43 @@ def test_evaluate_then_report(folder: Callable[..., Path], tmp_path: Path, capsy
     assert f"{ratio:.3f}" in printed
     assert "1.24" in printed
     names = {path.name for path in (tmp_path / "report").iterdir()}
-    tables = {f"table{number}.{ending}" for number in (1, 2) for ending in ("csv", "md", "tex")}
+    tables = {f"{name}.{ending}" for name in ("table1", "table2", "certificates") for ending in ("csv", "md", "tex")}
     figures = {f"{stem}.{ending}" for stem in ("figure4-pre", "figure4-post", "figure6") for ending in ("png", "svg")}
     assert names == tables | figures
+
+
+def test_a_precision_that_changes_the_tables_says_so(
+    folder: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(evaluate(folder(), tmp_path / "run", "--precision", "bf16")) == 0
+    assert capsys.readouterr().err.count("--precision bf16 is for a quick look") == 1
+    assert json.loads((tmp_path / "run" / "manifest.json").read_text())["experiment"]["precision"] == "bf16"
+    assert main(evaluate(tmp_path / "data", tmp_path / "exact")) == 0
+    assert "precision" not in capsys.readouterr().err
+    assert main(evaluate(tmp_path / "data", tmp_path / "none", "--precision", "tf32", "--device", "cpu")) == 2
+    assert "--precision tf32 needs an NVIDIA GPU" in capsys.readouterr().err
+    profile = tmp_path / "own.toml"
+    profile.write_text('precision = "half"')
+    assert main(["reproduce", "--profile", str(profile), "--out", str(tmp_path / "out")]) == 2
+    assert "precision 'half': expected float32, tf32, bf16" in capsys.readouterr().err
+
+
+def test_sigterm_saves_what_is_finished(
+    folder: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure, before, calls = chain.measure, signal.getsignal(signal.SIGTERM), []
+
+    def terminated(*arguments: Any) -> chain.Measured:
+        calls.append(1)
+        if len(calls) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return measure(*arguments)
+
+    monkeypatch.setattr(chain, "measure", terminated)
+    assert main(evaluate(folder(), tmp_path / "run", "--batch-size", "4")) == 130
+    assert "the same command goes on where it stopped" in capsys.readouterr().err
+    assert len(records.finished_images(tmp_path / "run")) == 8
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_changing_a_record_changes_the_report(

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data._utils.pin_memory import pin_memory
 from torchvision.transforms import v2
 
 from gradcampp.classes import imagenet, named, numbered
 from gradcampp.config import Preprocessing
-from gradcampp.data import choose, list_photographs, load, read_photograph
+from gradcampp.data import Batch, Photograph, choose, list_photographs, load, read_photograph
 from gradcampp.errors import InputError
 from tests.conftest import photograph
 
@@ -154,3 +155,12 @@ def test_batches_come_in_order_with_the_bad_ones_named(folder: Callable[..., Pat
     for batch in batches:
         for item, pixels in zip(batch.photographs, batch.pixels, strict=True):
             assert torch.equal(pixels, read_photograph(root / item.image, SMALL))
+
+
+def test_batches_are_pinned_by_the_loader(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DataLoader passes over types that it does not know, without a word."""
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor + 1)
+    batch = Batch([Photograph("0/a.png", 0)], torch.zeros(1, 3, 2, 2, dtype=torch.uint8), ["x"], [3], {})
+    pinned = pin_memory(batch)  # type: ignore[no-untyped-call]
+    assert (pinned.pixels == 1).all()
+    assert (pinned.photographs, pinned.hashes, pinned.sizes, pinned.bad) == (batch.photographs, ["x"], [3], {})

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import json
 import math
 import os
 import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +27,7 @@ from torch import Tensor, nn
 from gradcampp import evaluate as chain
 from gradcampp import records
 from gradcampp.classes import numbered
-from gradcampp.config import COLUMNS, METHODS, SCORES, Execution, Experiment, Preprocessing, column
+from gradcampp.config import COLUMNS, METHODS, SCORES, Execution, Experiment, Precision, Preprocessing, column
 from gradcampp.data import list_photographs, read_photograph
 from gradcampp.errors import InputError
 from gradcampp.network import Network
@@ -36,9 +40,10 @@ LAYER = "features.4"
 
 def run(data: Path, out: Path, module: nn.Module | None = None, **changes: Any) -> pd.DataFrame:
     """Evaluate the small network on a folder."""
-    experiment = Experiment("own", "fixed", LAYER, "names", SMALL, changes.pop("threshold", 0.3))
+    precision: Precision = changes.pop("precision", "float32")
+    experiment = Experiment("own", "fixed", LAYER, "names", SMALL, changes.pop("threshold", 0.3), precision=precision)
     execution = Execution(changes.pop("batch_size", 4), changes.pop("workers", 0), "cpu", **changes)
-    network = Network(module or scored().eval(), LAYER, SMALL)
+    network = Network(module or scored().eval(), LAYER, SMALL, precision=precision)
     chain.evaluate(network, list_photographs(data, numbered(3)), data, out, experiment, execution)
     return records.read_records(out)
 
@@ -241,12 +246,37 @@ def test_photographs_of_the_same_name_and_another_size_are_refused(folder: Calla
         run(data, tmp_path / "run")
 
 
-def test_two_processes_do_not_share_a_run(folder: Callable[..., Path], tmp_path: Path) -> None:
+def test_two_runs_at_once_do_not_share_a_folder(
+    folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "PATIENCE", 0.0)
     data = folder(1)
     experiment = Experiment("own", "fixed", LAYER, "names", SMALL, 0.3)
     with records.opened(tmp_path / "run", experiment), pytest.raises(InputError, match="another process is working on"):
         run(data, tmp_path / "run")
     assert len(run(data, tmp_path / "run")) == 3
+
+
+def test_a_lock_that_is_about_to_go_is_waited_for(folder: Callable[..., Path], tmp_path: Path) -> None:
+    """The decoding processes of a run that was killed hold it until they notice."""
+    data = folder(1)
+    (tmp_path / "run").mkdir()
+    with (tmp_path / "run" / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        timer = threading.Timer(0.3, fcntl.flock, (lock, fcntl.LOCK_UN))
+        timer.start()
+        assert len(run(data, tmp_path / "run")) == 3
+        timer.join()
+
+
+def test_a_file_system_without_locks_will_do(
+    folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unsupported(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", unsupported)
+    assert len(run(folder(1), tmp_path / "run")) == 3
 
 
 def test_a_batch_that_is_written_twice_counts_once(
@@ -257,9 +287,9 @@ def test_a_batch_that_is_written_twice_counts_once(
     run(data, tmp_path / "straight")
     once = records.write_part
 
-    def twice(*arguments: Any) -> None:
+    def twice(*arguments: Any) -> str:
         once(*arguments)
-        once(*arguments)
+        return once(*arguments)
 
     monkeypatch.setattr(records, "write_part", twice)
     run(data, tmp_path / "twice")
@@ -309,6 +339,106 @@ def test_logits_that_are_not_finite_name_the_photograph_and_keep_the_rest(tmp_pa
     assert len(records.finished_images(tmp_path / "run")) == 4
 
 
+def slow_promise(a: Tensor, g: Tensor) -> tuple[float, float, float]:
+    """Largest alpha at a positive gradient, certificate and difference of one image's maps, (K, H, W) in float64.
+
+    Loops over channels; the certificate tries each delta as the d of theorem 3's second bound, for the smallest sum.
+    """
+    deltas, heats, kept, largest = [], [], [], -math.inf
+    for maps, slopes in zip(a, g, strict=True):
+        positive = slopes[slopes > 0]
+        half, weight = positive.sum() / 2, (positive / (2 + maps.sum() * positive)).sum()
+        largest = max([largest, *(1 / (2 + maps.sum() * positive)).tolist()])
+        deltas.append(float(1 - weight / half) if len(positive) else 0.0)
+        heats.append(half * maps)
+        kept.append(weight * maps)
+    plus, plusplus = torch.stack(heats).sum(0), torch.stack(kept).sum(0)
+
+    def spread(values: Tensor) -> float:
+        return float(values.max() - values.min())
+
+    used = [delta for delta, heat in zip(deltas, heats, strict=True) if heat.max() > 0]
+    first = (max(used) - min(used)) / (1 - min(used)) * float(plus.max()) / spread(plus)
+    d = min(deltas, key=lambda d: sum(abs(delta - d) * spread(h) for delta, h in zip(deltas, heats, strict=True)) / (1 - d))
+    signs = [
+        torch.stack([max(sign * (delta - d), 0) * heat for delta, heat in zip(deltas, heats, strict=True)]) for sign in (-1, 1)
+    ]
+    second = sum(spread(part.sum(0)) for part in signs) / (1 - d) / spread(plus)
+    stretched = [(values - values.min()) / spread(values) for values in (plus, plusplus)]
+    return largest, min(first, second, 1.0), float((stretched[0] - stretched[1]).abs().max())
+
+
+PROMISES = [f"{scores}_{name}" for scores in SCORES for name in ("alpha_max_positive", "certificate", "difference")]
+
+
+def test_what_the_theorems_promise_is_recorded_as_a_slow_twin_finds_it(folder: Callable[..., Path], tmp_path: Path) -> None:
+    """float32 gradients of other batches differ by 1e-5, and a minimal heat near the maximal one makes ten times that."""
+    data = folder()
+    rows = run(data, tmp_path / "run")
+    module = scored().eval()
+    over = rows["score"] > 0.3
+    assert 3 < over.sum() < len(rows)
+    for _, row in rows.iterrows():
+        pixels = read_photograph(data / row["image"], SMALL).float() / 255
+        label = int(Path(row["image"]).parts[0])
+        mean, std = torch.tensor(SMALL.mean)[:, None, None], torch.tensor(SMALL.std)[:, None, None]
+        maps = module.features(((pixels - mean) / std)[None]).detach().requires_grad_()  # type: ignore[operator]
+        logits = 20 * module.classifier(maps)[0]  # type: ignore[operator]
+        for scores, target in (("pre", logits[label]), ("post", logits.softmax(0)[label])):
+            (g,) = torch.autograd.grad(target, maps, retain_graph=True)
+            largest, bound, difference = slow_promise(maps.detach()[0].double(), g[0].double())
+            if largest == -math.inf:
+                assert math.isnan(row[f"{scores}_alpha_max_positive"])
+            else:
+                assert row[f"{scores}_alpha_max_positive"] == pytest.approx(largest, abs=1e-4)
+                assert 0 < row[f"{scores}_alpha_max_positive"] <= 0.5
+            if row["score"] > 0.3:
+                assert row[f"{scores}_certificate"] == pytest.approx(bound, abs=1e-3)
+                assert row[f"{scores}_difference"] == pytest.approx(difference, abs=1e-3)
+                assert row[f"{scores}_difference"] <= row[f"{scores}_certificate"] + 1e-12
+            else:
+                assert math.isnan(row[f"{scores}_certificate"])
+                assert math.isnan(row[f"{scores}_difference"])
+    assert (rows.loc[over, "pre_difference"] > 1e-3).any()
+
+
+class Signed(nn.Module):
+    """A ReLU, but bright photographs get some values below 0."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        positive = values.relu()
+        return torch.where(values.amax((1, 2, 3), keepdim=True) > 0.8, positive - 0.25, positive)
+
+
+def test_a_photograph_with_negative_activations_has_no_certificate_and_the_others_keep_theirs(
+    folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    data = folder()
+    module = scored().eval()
+    layer = Signed()
+    module.get_submodule("features").register_module("4", layer)
+    kept: list[float] = []
+    layer.register_forward_hook(lambda _m, _i, output: kept.extend(output.amin((1, 2, 3)).tolist()))
+    rows = run(data, tmp_path / "run", module, threshold=0.0, batch_size=18)
+    negative = np.array(kept[:18]) < 0
+    assert 0 < negative.sum() < 18
+    for scores in SCORES:
+        for name in ("certificate", "difference"):
+            assert (rows[f"{scores}_{name}"].isna() == negative).all()
+        assert rows[f"{scores}_alpha_max_positive"].notna().all()
+    assert (rows.loc[~negative, "pre_difference"] <= rows.loc[~negative, "pre_certificate"] + 1e-12).all()
+
+
+def test_a_photograph_without_positive_gradients_has_no_largest_alpha(folder: Callable[..., Path], tmp_path: Path) -> None:
+    """The scores of the classes 1 and 2 do not depend on the photograph: neither column has a number then."""
+    rows = run(folder(2), tmp_path / "run", Constant())
+    flat = rows["label"] > 0
+    assert rows.loc[flat, "pre_alpha_max_positive"].isna().all()
+    assert rows.loc[~flat, "pre_alpha_max_positive"].notna().all()
+    assert records.SCHEMA.names == [*rows.columns]
+    assert all(records.SCHEMA.field(name).nullable for name in PROMISES)
+
+
 class Constant(nn.Module):
     """Activations and gradients that make every map constant: two channels of ones."""
 
@@ -351,6 +481,34 @@ def test_running_out_of_memory_halves_the_batch_and_the_run_goes_on(folder: Call
     assert max(sizes) == 8
     assert sizes.count(8) == sizes.count(4) == 1  # each size is refused once, and never tried again
     assert np.nanmax((rows[list(COLUMNS)] - expected[list(COLUMNS)]).abs().to_numpy()) < 1e-5
+
+
+def test_bf16_rounds_the_network_and_nothing_else(folder: Callable[..., Path], tmp_path: Path) -> None:
+    data = folder()
+    exact = run(data, tmp_path / "exact")
+    rough = run(data, tmp_path / "rough", precision="bf16")
+    change = (rough["score"] - exact["score"]).abs()
+    assert 0 < change.max() < 0.1  # 8 bits of logits up to 20 are known to 1/16
+    torch.manual_seed(0)
+    pixels, labels = torch.rand(2, 3, 16, 16), torch.tensor([0, 1])
+    captured = chain.capture_photographs(Network(scored().eval(), LAYER, SMALL, precision="bf16"), pixels, labels)
+    for values in (captured.activations, captured.logits, *captured.gradients.values()):
+        assert values.dtype == torch.float32
+        assert (values == values.bfloat16()).all()  # what the network gave
+    maps = chain.heatmaps(captured)
+    assert not (maps == maps.bfloat16()).all()  # what became of it is not rounded
+
+
+def test_runs_of_two_precisions_do_not_mix_and_old_runs_are_float32(folder: Callable[..., Path], tmp_path: Path) -> None:
+    data = folder(1)
+    run(data, tmp_path / "run")
+    path = tmp_path / "run" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    assert manifest["experiment"].pop("precision") == "float32"
+    path.write_text(json.dumps(manifest))
+    run(data, tmp_path / "run")  # of a version that knew no other
+    with pytest.raises(InputError, match="holds a run with precision = float32, and this one has bf16"):
+        run(data, tmp_path / "run", precision="bf16")
 
 
 def test_explaining_one_photograph_gives_the_maps_of_each_class() -> None:

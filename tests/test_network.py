@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torchvision.models import get_model
 
-from gradcampp.config import SCORES
+from gradcampp.config import SCORES, Precision
 from gradcampp.errors import InputError
-from gradcampp.network import capture, default_layer, find_layer, forward, normalise, probabilities
+from gradcampp.network import capture, computing, default_layer, find_layer, forward, normalise, probabilities
 from tests.networks import Custom, InPlace, Scored, Shared, Vector
 
 
@@ -213,3 +213,29 @@ def test_normalise_and_probabilities_by_hand() -> None:
     assert_exact(normalise(pixels, (0.1, 0.2, 0.3), (2, 4, 5)).flatten(), expected)
     # A score that float32 cannot hold: exp(-200).
     assert probabilities(torch.tensor([[0.0, 200.0]]))[0, 0].item() == pytest.approx(1.3838965267367376e-87, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("precision", "device"), [("float32", "cpu"), ("tf32", "cpu"), ("bf16", "cpu"), ("float32", "cuda"), ("tf32", "cuda")]
+)
+def test_a_precision_holds_inside_its_block_only(precision: Precision, device: str) -> None:
+    def flags() -> tuple[object, ...]:
+        return (
+            torch.get_float32_matmul_precision(),
+            torch.backends.cudnn.allow_tf32,
+            torch.backends.cudnn.enabled,
+            torch.is_autocast_enabled("cpu"),
+        )
+
+    def failing() -> None:
+        with computing(precision, device):
+            inside.append(flags())
+            raise KeyError
+
+    before, inside, rounded = flags(), list[tuple[object, ...]](), precision == "tf32" and device == "cuda"
+    with pytest.raises(KeyError):
+        failing()
+    assert inside == [
+        ("high" if rounded else "highest", rounded, True, precision == "bf16")
+    ]  # cudnn.flags alone switches cuDNN off
+    assert flags() == before

@@ -23,11 +23,11 @@ def test_a_file_may_say_everything(tmp_path: Path) -> None:
         'model = "net:make"\nweights = "w.pth"\nlayer = "body"\nclasses = "names.txt"\nresize = 20\ncrop = 16\n'
         "mean = [0, 0, 0.5]\n"
         'std = [1, 1, 1]\ndata = "photos"\nthreshold = 0.25\nlimit = 9\nseed = 3\n'
-        'photograph = "a.png"\nexplain = ["cat", "dog"]\n'
+        'photograph = "a.png"\nexplain = ["cat", "dog"]\nprecision = "bf16"\n'
     )
     assert load(str(path)) == Profile(
         "net:make", "w.pth", "body", Path("names.txt"), 20, 16, (0, 0, 0.5), (1, 1, 1), Path("photos"), 1000, 0.25, 9, 3,
-        Path("a.png"), ("cat", "dog"),
+        Path("a.png"), ("cat", "dog"), "bf16",
     )  # fmt: skip
 
 

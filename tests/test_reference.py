@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gradcampp import cam, data, models, records, tables
 from gradcampp.accumulate import box
+from gradcampp.certificate import certificate, sandwich
 from gradcampp.cli import main
 from gradcampp.config import COLUMNS, MAPS, Method, Scores, column
 from gradcampp.evaluate import capture_photographs, heatmaps
@@ -78,6 +79,72 @@ def test_all_eighteen_entries_of_the_tables_are_those_of_the_reference(run: Path
     for key, expected in REFERENCE.items():
         for ours, theirs in zip((found[key].relative_performance, found[key].mean, found[key].std), expected, strict=True):
             assert ours == pytest.approx(theirs, rel=0.005, abs=0.002 if abs(theirs) < 0.1 else 0)
+
+
+@pytest.fixture(scope="module")
+def promised(shared: Path) -> dict[Scores, pd.DataFrame]:
+    """One pass over all photographs: what theorems 1 and 3 promise of each, and what is seen, in float64."""
+    model = models.build("squeezenet1_0", str(shared / "squeezenet1_0.safetensors"))
+    network = Network(model.module, LAYER, model.preprocessing)
+    reference = pd.read_csv(shared / "reference.csv")
+    parts: dict[Scores, list[pd.DataFrame]] = {"pre": [], "post": []}
+    for start in range(0, len(reference), 20):
+        rows = reference[start : start + 20]
+        pictures = [data.read_photograph(shared / "imagenet-sample" / name, model.preprocessing) for name in rows["file"]]
+        captured = capture_photographs(network, torch.stack(pictures).float() / 255, torch.tensor(rows["label"].to_numpy()))
+        activations = captured.activations.double()
+        for scores, part in parts.items():
+            gradients = captured.gradients[scores].double()
+            alphas = cam.alphas(activations, gradients)
+            plus, plusplus = (
+                cam.heatmap(cam.weights(method, activations, gradients), activations) for method in ("gradcam+", "gradcam++")
+            )
+            low, high = sandwich(activations, gradients)
+            # K = 512 products and sums of one sign, on either side.
+            outside = (plusplus < low * (1 - 1e-12)) | (plusplus > high * (1 + 1e-12))
+            part.append(
+                pd.DataFrame(
+                    {
+                        "image": rows["file"],
+                        "alpha": torch.where(gradients > 0, alphas, 0).amax((1, 2, 3)),
+                        "wildest": torch.where(gradients < 0, alphas.abs(), 0).amax((1, 2, 3)),
+                        "outside": outside.sum((1, 2)),
+                        "certificate": certificate(activations, gradients),
+                        "difference": (min_max(plus) - min_max(plusplus)).abs().amax((1, 2)),
+                    }
+                )
+            )
+    return {scores: pd.concat(part).set_index("image") for scores, part in parts.items()}
+
+
+@pytest.mark.parametrize("scores", ["pre", "post"])
+def test_the_theorems_hold_on_every_photograph(promised: dict[Scores, pd.DataFrame], scores: Scores) -> None:
+    seen = promised[scores]
+    print(f"{scores}:\n{seen[['certificate', 'difference', 'alpha', 'wildest']].describe()}")
+    assert len(seen) == 200
+    assert 0.4 < seen["alpha"].max() <= 0.5
+    assert seen["outside"].sum() == 0
+    # Differences of maps in [0, 1] with about a hundred roundings, where the range of a map is not far below its maximum.
+    assert (seen["difference"] <= seen["certificate"] + 1e-12).all()
+    assert (seen["certificate"] <= 1).all()
+    # And it says something: at least for half of the photographs, half of what it could say at worst.
+    assert seen["certificate"].median() < 0.5
+
+
+def test_the_instability_is_there_but_not_where_it_counts(promised: dict[Scores, pd.DataFrame]) -> None:
+    assert promised["pre"]["wildest"].max() > 2
+
+
+def test_the_run_has_recorded_what_the_theorems_promise(run: Path, promised: dict[Scores, pd.DataFrame]) -> None:
+    """Kernels may differ with the batch: float32 gradients to 1e-5, and a min-max map to 1e-4."""
+    rows = records.read_records(run).set_index("image")
+    over = rows["score"] > 0.5
+    for scores, expected in promised.items():
+        assert rows[f"{scores}_alpha_max_positive"].max() <= 0.5
+        for name in ("certificate", "difference"):
+            found = rows[f"{scores}_{name}"]
+            assert (found.notna() == over).all()
+            assert (found - expected.loc[rows.index, name]).abs().max() < 1e-3
 
 
 def test_the_network_is_found_out_without_naming_the_layer(

@@ -11,7 +11,7 @@ import pytest
 from gradcampp import paper
 from gradcampp.config import Scores
 from gradcampp.errors import InputError
-from gradcampp.tables import formatted, readable, summaries, tables, title
+from gradcampp.tables import certificates, formatted, readable, summaries, tables, title
 from tests.loops import UNIT
 
 LN2 = math.log(2)
@@ -181,3 +181,17 @@ def test_the_order_of_images_does_not_matter(records: pd.DataFrame) -> None:
     for key, summary in summaries(records).items():
         assert backwards[key].relative_performance == pytest.approx(summary.relative_performance, rel=16 * UNIT)
         assert backwards[key].std == pytest.approx(summary.std, rel=16 * UNIT)
+
+
+def test_certificates_are_summarised_without_the_images_that_have_none() -> None:
+    values = {"pre_certificate": [0.1, 0.2, 0.4, None], "pre_difference": [0.05, 0.1, 0.3, None]}
+    rows = pd.DataFrame({**values, "post_certificate": [None] * 4, "post_difference": [None] * 4}, dtype=float)
+    table = certificates(rows)
+    assert list(table["scores"]) == ["pre", "pre", "post", "post"]
+    first = table.iloc[0]
+    assert (first["n"], first["min"], first["median"], first["max"]) == (3, 0.1, 0.2, 0.4)
+    assert first["quartile1"] == pytest.approx(0.15)
+    assert first["quartile3"] == pytest.approx(0.3)
+    assert table.iloc[2]["n"] == 0
+    assert np.isnan(table.iloc[2]["median"])
+    assert "0.2000" in formatted(readable("certificates", table), "simple")

@@ -15,7 +15,6 @@ import http.server
 import importlib
 import inspect
 import json
-import multiprocessing
 import os
 import pkgutil
 import re
@@ -25,7 +24,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -177,10 +176,10 @@ def execute(root: Path, notebooks: Sequence[Path], cache: Path, parameters: Mapp
     at_once = max(1, min(len(todo), _cores(), 8))
     threads = str(max(1, _cores() // at_once))
     with (
-        ProcessPoolExecutor(at_once, multiprocessing.get_context("spawn")) as pool,
+        ThreadPoolExecutor(at_once) as pool,
         tqdm(total=len(notebooks), initial=len(notebooks) - len(todo), unit="notebook", disable=None) as progress,
     ):
-        running = [pool.submit(_execute, root / page, results[page], dict(parameters), keys[page], threads) for page in todo]
+        running = [pool.submit(_execute, root / page, results[page], parameters, keys[page], threads) for page in todo]
         try:
             for future in as_completed(running):
                 if problem := future.result():
@@ -194,35 +193,27 @@ def execute(root: Path, notebooks: Sequence[Path], cache: Path, parameters: Mapp
     return results
 
 
-def _execute(source: Path, target: Path, parameters: dict[str, str], key: str, threads: str) -> str | None:
+def _execute(source: Path, target: Path, parameters: Mapping[str, str], key: str, threads: str) -> str | None:
     """Execute one notebook in a process of its own; returns what went wrong."""
-    import papermill
-    from papermill.exceptions import PapermillExecutionError
-    from traitlets.config import Config
-
-    os.environ["OMP_NUM_THREADS"] = threads
-    with Path(os.devnull).open("w") as nowhere:
-        os.dup2(nowhere.fileno(), 2)  # the kernel's own log; what a cell prints is in the notebook
-    try:
-        with tempfile.TemporaryDirectory() as sockets, written(target) as temporary:
-            os.environ["JUPYTER_RUNTIME_DIR"] = sockets
-            config = Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets}/kernel"}})  # no port to collide on
-            papermill.execute_notebook(
-                source, temporary, parameters, kernel_name="python3", progress_bar=False, cwd=str(source.parent), config=config
-            )
-            notebook = json.loads(temporary.read_text("utf-8"))
+    program = Path(__file__).with_name("execute_notebook.py")
+    environment = os.environ | {"OMP_NUM_THREADS": threads}
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        made = Path(folder) / target.name
+        command = [sys.executable, "-P", str(program), str(source), str(made), json.dumps(dict(parameters))]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+        if done.returncode == 0:
+            notebook = json.loads(made.read_text("utf-8"))
             notebook["metadata"][KEY] = key
-            temporary.write_text(json.dumps(notebook), "utf-8")
-    except PapermillExecutionError as error:
-        cells = json.loads(source.read_text("utf-8"))["cells"]
-        number, text = _failed_cell(cells, error.source)
-        last = f"{error.ename}: {' '.join(str(error.evalue).split())}"
-        return f"{source.name}, cell {number} ({text}): {last}"
-    except KeyboardInterrupt:
-        return f"{source.name}: interrupted"
-    except Exception as error:  # a kernel that died or did not start
-        return f"{source.name}: {type(error).__name__}: {' '.join(str(error).split())}"
-    return None
+            made.write_text(json.dumps(notebook), "utf-8")
+            made.replace(target)
+            return None
+    try:
+        failed = json.loads(done.stdout.splitlines()[-1])
+    except (IndexError, ValueError):  # the kernel died or did not start
+        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        return f"{source.name}: {last}"
+    number, text = _failed_cell(json.loads(source.read_text("utf-8"))["cells"], failed["source"])
+    return f"{source.name}, cell {number} ({text}): {failed['error']}"
 
 
 def _failed_cell(cells: Sequence[Mapping[str, Any]], source: str) -> tuple[int, str]:
@@ -317,12 +308,17 @@ def _configuration(root: Path, edition: Edition) -> str:
 
     config = yaml.safe_load((root / "book" / "_config.yml").read_text("utf-8"))
     if edition.repository:
-        config["repository"] = {"url": edition.repository, "branch": edition.branch, "path_to_book": ""}
-        config["html"] |= {"use_repository_button": True, "use_issues_button": True}
-        config["launch_buttons"] = {
-            "notebook_interface": "jupyterlab",
-            "binderhub_url": "https://mybinder.org",
-            "colab_url": "https://colab.research.google.com",
+        config["sphinx"]["config"]["html_theme_options"] |= {
+            "repository_url": edition.repository,
+            "repository_branch": edition.branch,
+            "path_to_docs": "",
+            "use_repository_button": True,
+            "use_issues_button": True,
+            "launch_buttons": {
+                "notebook_interface": "jupyterlab",
+                "binderhub_url": "https://mybinder.org",
+                "colab_url": "https://colab.research.google.com",
+            },
         }
     text: str = yaml.safe_dump(config, sort_keys=False)
     return text

@@ -36,7 +36,7 @@ def shrinkage(activations: Tensor, gradients: Tensor, lam: float = 1.0) -> Tenso
     positive = _positive_gradients(activations, gradients, lam)  # (B, K, H, W)
     terms = lam * cam.activation_sums(activations) * positive
     total = positive.sum((2, 3))  # (B, K)
-    return torch.where(total > 0, (positive * terms / (2 + terms)).sum((2, 3)) / total, 0)
+    return torch.where(total > 0, (positive * (terms / (2 + terms))).sum((2, 3)) / total, 0)
 
 
 def sandwich(activations: Tensor, gradients: Tensor, lam: float = 1.0) -> tuple[Tensor, Tensor]:
@@ -72,6 +72,8 @@ def certificate(activations: Tensor, gradients: Tensor, lam: float = 1.0) -> Ten
     Grad-CAM++ differs by a map of the channels that shrink less, and one of those that shrink more, and the bound is
     the range of the one plus the range of the other, over ``(1 - d) * (M - m)``. Bilinear upsampling keeps both.
 
+    It speaks of the exact maps: where the Grad-CAM+ map is constant but for rounding, its min-max map is that rounding.
+
     Args:
         activations: feature maps after the layer's ReLU, (B, K, H, W), none negative.
         gradients: derivative of the class score with respect to them, same shape.
@@ -99,7 +101,7 @@ def certificate(activations: Tensor, gradients: Tensor, lam: float = 1.0) -> Ten
 
 
 def _positive_gradients(activations: Tensor, gradients: Tensor, lam: float) -> Tensor:
-    if not lam >= 0:
+    if not 0 <= lam < torch.inf:
         raise ValueError(f"lam: expected a number from 0 up, got {lam}")
     if activations.ndim != 4 or activations.shape != gradients.shape:
         raise ValueError(

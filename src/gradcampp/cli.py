@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
+import io
 import os
 import shlex
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -16,12 +20,18 @@ import torch
 
 from gradcampp import book, claims, data, download, evaluate, figures, ledger, notebook, profiles, report, scenes, train
 from gradcampp import classes as class_names
-from gradcampp.config import SCORES, Execution
+from gradcampp.config import PRECISIONS, SCORES, Execution
+from gradcampp.distributed import World, joined
 from gradcampp.errors import InputError
 from gradcampp.profiles import Profile
 from gradcampp.reproduce import experiment_of, prepare, reproduce, save_scene
 
 UNEXPECTED = 1  # a claim's verdict is not the committed one
+CHANGES = {  # measured with benchmarks/precision.py, SqueezeNet on 200 ImageNet photographs; README, "Precision"
+    "float32": "",
+    "tf32": "relative performance by up to 0.24 percent and standard deviations by up to 1.7 percent (emulated)",
+    "bf16": "relative performance by up to 2.4 percent and standard deviations by up to 46 percent",
+}
 INTERRUPTED = 130  # what shells report for Ctrl-C
 
 
@@ -30,26 +40,54 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     0 done, 1 an unexpected verdict or a book that does not build, 2 bad input, 130 interrupted.
     """
-    options = _parser().parse_args(arguments)
     warnings.filterwarnings("ignore", module=r"PIL\b")  # of odd metadata; damage is an error
+    world = None
     try:
-        return int(options.run(options) or 0)
+        with _terminated_like_interrupted():
+            world = joined()
+            options = _parse(arguments, world)
+            if world.size > 1 and options.run not in (_evaluate, _reproduce):
+                raise InputError(f"torchrun has started {world.size} processes; only evaluate and reproduce can share their work")
+            options.world = world
+            return int(options.run(options) or 0)
     except InputError as error:
-        return _complain(str(error))
+        return _leave(2, f"error: {' '.join(str(error).split())}", world)
     except book.BuildError as error:
-        print(f"gradcampp: error: {error}", file=sys.stderr)
-        return 1
+        return _leave(1, f"error: {error}", world)
     except OSError as error:  # a full disk, a folder that may not be written, a broken mount
         where = f" {error.filename}" if error.filename else ""
-        return _complain(f"cannot read or write{where}: {error.strerror or error}; make room, or choose another path")
+        reason = f"cannot read or write{where}: {error.strerror or error}; make room, or choose another path"
+        return _leave(2, f"error: {' '.join(reason.split())}", world)
     except KeyboardInterrupt:
-        print("gradcampp: interrupted; the same command goes on where it stopped", file=sys.stderr)
-        return INTERRUPTED
+        return _leave(INTERRUPTED, "interrupted; the same command goes on where it stopped", world)
 
 
-def _complain(reason: str) -> int:
-    print(f"gradcampp: error: {' '.join(reason.split())}", file=sys.stderr)
-    return 2
+def _leave(code: int, reason: str, world: World | None) -> int:
+    """Say why, unless another process of the run has said why it leaves."""
+    if world is None or world.is_first("to leave"):
+        print(f"gradcampp: {reason}", file=sys.stderr)
+    return code
+
+
+@contextlib.contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """SIGTERM, which torchrun and cluster schedulers send, saves what is finished just as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _parse(arguments: Sequence[str] | None, world: World) -> argparse.Namespace:
+    """The options; what the parser itself has to say, the first process says for all."""
+    if world.rank == 0:
+        return _parser().parse_args(arguments)
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        return _parser().parse_args(arguments)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -166,6 +204,12 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        help=f"arithmetic of the network (default: float32, exact); with SqueezeNet, tf32 moved {CHANGES['tf32']}, "
+        f"bf16 {CHANGES['bf16']}",
+    )
+    parser.add_argument(
         "--seed", type=_at_least(0), metavar="N", help="seed of the sample of --limit, and of --weights random (default: 0)"
     )
     parser.add_argument(
@@ -215,10 +259,17 @@ def _threshold(text: str) -> float:
     return value
 
 
-def _device(name: str) -> str:
+def _device(name: str, world: World) -> str:
+    """The device to use; of several CUDA devices, each process of a machine makes one its own."""
     if name == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda: this machine has no CUDA device that torch can use; choose cpu or auto")
-    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+    device = ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+    if device == "cuda" and world.size > 1:
+        count = torch.cuda.device_count()
+        if world.local_rank >= count:
+            raise InputError(f"torchrun has started more processes than the {count} CUDA devices of this machine; choose fewer")
+        torch.cuda.set_device(world.local_rank)
+    return device
 
 
 def _profile(options: argparse.Namespace, start: Profile) -> Profile:
@@ -232,10 +283,11 @@ def _profile(options: argparse.Namespace, start: Profile) -> Profile:
 
 
 def _execution(options: argparse.Namespace) -> Execution:
-    device = _device(options.device)
+    device = _device(options.device, options.world)
+    cores = max(1, (os.cpu_count() or 1) // options.world.local_size)
     return Execution(
         batch_size=options.batch_size or (8 if device == "cpu" else 128),
-        workers=(0 if device == "cpu" else min(8, os.cpu_count() or 1)) if options.workers is None else options.workers,
+        workers=(0 if device == "cpu" else min(8, cores)) if options.workers is None else options.workers,
         device=device,
         skip_bad_images=options.skip_bad_images,
     )
@@ -249,7 +301,7 @@ def _explain(options: argparse.Namespace) -> None:
         raise InputError(f"--out {options.out}: the folder {options.out.parent} does not exist")
     prepared = prepare(_profile(options, Profile()))
     net, classes = prepared.network, prepared.classes
-    net.module.to(_device(options.device))
+    net.module.to(_device(options.device, options.world))
     labels = [class_names.find(classes, text) for text in options.wanted]
     rows: list[evaluate.Explanation] = []
     for path in options.photos:
@@ -269,13 +321,26 @@ def _explain(options: argparse.Namespace) -> None:
     print(f"layer {net.layer}, {options.scores}-softmax; wrote {', '.join(map(str, written))}")
 
 
+def _warn(precision: str, world: World) -> None:
+    """What a precision other than the default costs."""
+    if CHANGES.get(precision) and world.rank == 0:
+        print(
+            f"gradcampp: warning: --precision {precision} is for a quick look: with SqueezeNet on 200 photographs it moved "
+            f"{CHANGES[precision]}; leave it out for results",
+            file=sys.stderr,
+        )
+
+
 def _evaluate(options: argparse.Namespace) -> None:
     execution = _execution(options)
     profile = _profile(options, Profile())
+    _warn(profile.precision, options.world)
     prepared = prepare(profile)
     photographs = data.choose(data.list_photographs(options.data, prepared.classes), profile.limit, profile.seed)
     experiment = experiment_of(prepared, profile)
-    manifest = evaluate.evaluate(prepared.network, photographs, options.data, options.out, experiment, execution)
+    manifest = evaluate.evaluate(prepared.network, photographs, options.data, options.out, experiment, execution, options.world)
+    if options.world.rank:
+        return
     skipped = f", {len(manifest['skipped'])} unreadable skipped" if manifest["skipped"] else ""
     print(
         f"{options.out}: {manifest['over_threshold']} of {manifest['images']} images over {experiment.threshold:g}{skipped}; "
@@ -293,7 +358,10 @@ def _report(options: argparse.Namespace) -> None:
 def _reproduce(options: argparse.Namespace) -> None:
     profile = _profile(options, profiles.load(options.profile))
     out: Path = options.out or Path("runs") / profiles.name(options.profile)
-    said = reproduce(profile, out, _execution(options))
+    _warn(profile.precision, options.world)
+    said = reproduce(profile, out, _execution(options), options.world)
+    if options.world.rank:
+        return
     print(said.text)
     print("\n".join(str(path) for path in said.files if path.suffix in (".png", ".csv")))
     print(f"open {said.files[0]}")

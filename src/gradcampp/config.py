@@ -9,6 +9,8 @@ Method = Literal["gradcam", "gradcam+", "gradcam++"]
 Scores = Literal["pre", "post"]
 METHODS: tuple[Method, ...] = get_args(Method)
 SCORES: tuple[Scores, ...] = get_args(Scores)
+Precision = Literal["float32", "tf32", "bf16"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 _METHOD_COLUMNS: dict[Method, str] = {
     "gradcam": "gradcam",
     "gradcam+": "gradcam_plus",
@@ -48,6 +50,7 @@ class Experiment:
         threshold: explanation maps are scored where the label's score exceeds it, in [0, 1).
         limit: number of images, or None for all.
         seed: with a limit, the seed of the random sample; None takes the first images.
+        precision: of the network's own arithmetic; everything that follows from it is float32 or better.
     """
 
     model: str
@@ -58,6 +61,7 @@ class Experiment:
     threshold: float = 0.5
     limit: int | None = None
     seed: int | None = None
+    precision: Precision = "float32"
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import random
 import signal
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +49,10 @@ class Batch:
     hashes: list[str]
     sizes: list[int]
     bad: dict[str, str]
+
+    def pin_memory(self) -> Batch:
+        """The same in page-locked memory, which a GPU copies while it computes; DataLoader calls this by its name."""
+        return replace(self, pixels=self.pixels.pin_memory())
 
 
 def list_photographs(folder: Path, classes: Classes) -> list[Photograph]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
+import json
 import math
 import platform
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +25,12 @@ from gradcampp.accumulate import Accumulator
 from gradcampp.certificate import certificate
 from gradcampp.config import COLUMNS, MAPS, METHODS, SCORES, Execution, Experiment, Method, Scores
 from gradcampp.data import Batch, Photograph
+from gradcampp.distributed import World, alone
 from gradcampp.errors import InputError, listed
 from gradcampp.explain import explanation_maps, min_max, upsample
 from gradcampp.localisation import METRICS
 from gradcampp.memory import BatchLimit, in_batches, reuse_large_blocks
-from gradcampp.network import Capture, Network, capture, forward, normalise, probabilities
+from gradcampp.network import Capture, Network, capture, computing, forward, normalise, probabilities
 from gradcampp.scenes import Scene
 
 
@@ -38,8 +41,18 @@ def capture_photographs(network: Network, pixels: Tensor, labels: Tensor) -> Cap
         network: a module on the device of the pixels.
         pixels: in [0, 1], (B, 3, crop, crop).
         labels: class to explain for each photograph, (B,) int64.
+
+    Returns:
+        All of it in float32 or better, whatever the precision of the network.
     """
-    return capture(network.module, network.layer, _inputs(network, pixels), labels)
+    with computing(network.precision, pixels.device.type):
+        captured = capture(network.module, network.layer, _inputs(network, pixels), labels)
+    gradients = {scores: _single(values) for scores, values in captured.gradients.items()}
+    return Capture(_single(captured.activations), gradients, _single(captured.logits))
+
+
+def _single(values: Tensor) -> Tensor:
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def heatmaps(captured: Capture) -> Tensor:
@@ -80,7 +93,8 @@ def score_explanation_maps(
     def score(part: slice) -> list[Tensor]:
         heat = upsample(coarse[part], (pixels.shape[2], pixels.shape[3]))  # (n, crop, crop)
         explanations = explanation_maps(heat, pixels[owners[part]])
-        logits = forward(network.module, _inputs(network, explanations))
+        with computing(network.precision, explanations.device.type):
+            logits = forward(network.module, _inputs(network, explanations))
         wanted = labels[owners[part], None]
         return [probabilities(logits).gather(1, wanted)[:, 0], heat.mean((1, 2)).double()]
 
@@ -196,6 +210,7 @@ class _Checkpoint:
     def __init__(self, run: Path, shortest: float) -> None:
         self.run, self.shortest = run, shortest
         self.started = self.written = time.monotonic()
+        self.parts: list[str] = []
         self._start()
 
     def _start(self) -> None:
@@ -218,13 +233,20 @@ class _Checkpoint:
     def write(self) -> None:
         """Put what is held on disk."""
         if self.rows and self.whole:
-            records.write_part(self.run, self.rows, {scores: held.stream() for scores, held in self.alphas.items()})
+            streams = {scores: held.stream() for scores, held in self.alphas.items()}
+            self.parts.append(records.write_part(self.run, self.rows, streams))
         self._start()
         self.written = time.monotonic()
 
 
 def evaluate(
-    network: Network, photographs: list[Photograph], folder: Path, run: Path, experiment: Experiment, execution: Execution
+    network: Network,
+    photographs: list[Photograph],
+    folder: Path,
+    run: Path,
+    experiment: Experiment,
+    execution: Execution,
+    world: World | None = None,
 ) -> dict[str, Any]:
     """Evaluate a network on photographs, or finish what an interrupted run has left undone.
 
@@ -235,41 +257,63 @@ def evaluate(
         run: the run folder; made where it does not exist.
         experiment: what the numbers depend on.
         execution: how to carry it out.
+        world: the processes that share the run, each of which makes this call; None for this one alone.
 
     Returns:
-        The manifest of the finished run.
+        The manifest of the finished run, in every process.
 
     Raises:
         InputError: for an unusable run folder, an unreadable photograph (unless skipped) or logits that
             are not finite. Whatever was finished before is kept.
     """
-    with records.opened(run, experiment):
-        return _evaluate(network, photographs, folder, run, experiment, execution)
-
-
-def _evaluate(
-    network: Network, photographs: list[Photograph], folder: Path, run: Path, experiment: Experiment, execution: Execution
-) -> dict[str, Any]:
-    todo = _batches(photographs, records.finished_images(run), folder, run, execution.batch_size)
-    manifest = records.read_manifest(run)
-    if manifest["finished"]:
-        added = [photograph.image for batch in todo for photograph in batch if photograph.image not in manifest["skipped"]]
-        if added:
-            raise InputError(f"{run} is finished and has no results for {listed(added)}; choose another --out")
-        records.clear(run)
+    world = world or alone()
+    if network.precision == "tf32" and (execution.device == "cpu" or torch.cuda.get_device_capability() < (8, 0)):
+        raise InputError("--precision tf32 needs an NVIDIA GPU of 2020 or later (Ampere); choose float32 or bf16")
+    if world.rank:
+        done = _plan_of_the_first(photographs, run, experiment, execution, world)
+        with _progress(world, done) as advance:
+            todo = world.share(_batches(photographs, done, execution.batch_size))
+            world.say(f"finished {world.rank}", _work(network, todo, folder, run, experiment, execution, advance))
+        manifest: dict[str, Any] = world.hear("manifest")  # not before: a machine that leaves early may take the store along
         return manifest
+    with records.opened(run, experiment):
+        done = _done(photographs, folder, run)
+        settings = _settings(photographs, experiment, execution)
+        world.say("plan", {"settings": settings, "done": "".join("1" if is_done else "0" for is_done in done)})
+        manifest = records.read_manifest(run)
+        if manifest["finished"]:
+            records.clear(run)
+        else:
+            kept = records.parts(run)
+            with _progress(world, done) as advance:
+                todo = world.share(_batches(photographs, done, execution.batch_size))
+                shares = [_work(network, todo, folder, run, experiment, execution, advance)]
+                shares += [world.hear(f"finished {rank}", advance) for rank in range(1, world.size)]
+            manifest = _merged(kept, shares, folder, run, experiment, execution)
+        world.say("manifest", manifest)
+    return manifest
+
+
+def _work(
+    network: Network,
+    todo: list[list[Photograph]],
+    folder: Path,
+    run: Path,
+    experiment: Experiment,
+    execution: Execution,
+    advance: Callable[[int], None],
+) -> dict[str, Any]:
+    """Measure batches and write them to the run; returns ``parts``, their names, and ``skipped``, reasons by image."""
+    skipped: dict[str, str] = {}
+    if not todo:
+        return {"parts": [], "skipped": skipped}
     if execution.device == "cpu":
         reuse_large_blocks()
     network.module.to(execution.device).to(memory_format=network.memory_format)
-    skipped: dict[str, str] = {}
-    left = sum(map(len, todo))
     loader = data.load(folder, todo, network.preprocessing, execution.workers, pinned=execution.device == "cuda")
     limit = BatchLimit(execution.batch_size)
     checkpoint = _Checkpoint(run, execution.checkpoint_seconds)
-    with (
-        tqdm(total=len(photographs), initial=len(photographs) - left, unit="image", disable=None) as progress,
-        torch.backends.cudnn.flags(allow_tf32=False),  # float32 means float32
-    ):
+    with computing("float32", execution.device):  # everything but the network itself
         try:
             for batch in loader:
                 if batch.photographs:
@@ -277,38 +321,111 @@ def _evaluate(
                 for image, reason in batch.bad.items():
                     if not execution.skip_bad_images:
                         raise InputError(f"{reason} (--skip-bad-images leaves it out)")
-                    progress.write(f"skipped: {reason}", file=sys.stderr)
+                    tqdm.write(f"skipped: {reason}", file=sys.stderr)
                     skipped[image] = reason
-                progress.update(len(batch.photographs) + len(batch.bad))
+                advance(len(batch.photographs) + len(batch.bad))
         except RuntimeError as error:
             if "DataLoader worker" not in str(error):
                 raise
+            if "Terminated" in str(error):  # together with this process, which hears of it a moment later
+                raise KeyboardInterrupt from None
             raise InputError(
                 f"a process that decodes photographs was killed ({error}); choose fewer --workers, then go on"
             ) from None
         finally:
             checkpoint.write()
-    if not records.finished_images(run):
-        raise InputError(f"data {folder}: none of the {len(photographs)} photographs can be read")
-    records.finish(run, lambda rows: _details(rows, experiment, execution, folder, skipped))
+    return {"parts": checkpoint.parts, "skipped": skipped}
+
+
+def _merged(
+    kept: list[str], shares: list[dict[str, Any]], folder: Path, run: Path, experiment: Experiment, execution: Execution
+) -> dict[str, Any]:
+    """The manifest of a run after the parts that were kept and those of all processes have been merged."""
+    names = [*kept, *(name for share in shares for name in share["parts"])]
+    skipped = {image: reason for share in shares for image, reason in share["skipped"].items()}
+    if not names:
+        raise InputError(f"data {folder}: none of the {len(skipped)} photographs can be read")
+    if not all(records.appeared(run / "parts" / name) for name in names):
+        raise InputError(f"{run} does not show what the other processes wrote; --out must be a folder that all machines share")
+    records.finish(run, names, lambda rows: _details(rows, experiment, execution, folder, skipped) | {"processes": len(shares)})
     return records.read_manifest(run)
 
 
-def _batches(
-    photographs: list[Photograph], done: Mapping[str, int], folder: Path, run: Path, batch_size: int
-) -> list[list[Photograph]]:
-    """What is left to do, in batches whose limits do not depend on what is done already.
+def _settings(photographs: list[Photograph], experiment: Experiment, execution: Execution) -> dict[str, Any]:
+    """What has to be the same in all processes that share a run, as JSON gives it back."""
+    listing = "".join(f"{photograph.label}  {photograph.image}\n" for photograph in photographs)
+    settings = {
+        "number of photographs": len(photographs),
+        "photographs and labels": hashlib.sha256(listing.encode()).hexdigest(),
+        "batch size": execution.batch_size,
+        "device": execution.device,
+        **asdict(experiment),
+    }
+    return dict(json.loads(json.dumps(settings)))
 
-    So an interrupted run computes the same batches, hence the same bits, as an uninterrupted one.
+
+def _plan_of_the_first(
+    photographs: list[Photograph], run: Path, experiment: Experiment, execution: Execution, world: World
+) -> list[bool]:
+    """Which photographs need no more work, as the process with rank 0 found them when it opened the run.
+
+    All have to know the same: who looked later would see parts that the others have added meanwhile.
     """
-    known = {photograph.image for photograph in photographs}
-    for image, size in done.items():
+    plan = world.hear("plan")
+    for name, value in _settings(photographs, experiment, execution).items():
+        if plan["settings"][name] != value:
+            raise InputError(
+                f"{name}: {value} in process {world.rank} (machine {platform.node()}), and {plan['settings'][name]} in "
+                "process 0; expected the same data, weights, device and options everywhere"
+            )
+    if not records.appeared(run / "manifest.json"):
+        raise InputError(
+            f"{run} is not there for process {world.rank} (machine {platform.node()}); "
+            "--out must be a folder that all machines share"
+        )
+    return [is_done == "1" for is_done in plan["done"]]
+
+
+@contextlib.contextmanager
+def _progress(world: World, done: list[bool]) -> Iterator[Callable[..., None]]:
+    """What advances the progress of all processes by a number of images; the first one draws it."""
+    before = sum(done)
+    with tqdm(total=len(done), initial=before, unit="image", disable=None if world.rank == 0 else True) as bar:
+
+        def advance(images: int = 0) -> None:
+            bar.update(before + world.add("images", images) - bar.n)
+
+        yield advance
+
+
+def _done(photographs: list[Photograph], folder: Path, run: Path) -> list[bool]:
+    """Which photographs need no more work.
+
+    Raises:
+        InputError: if the run has results for other photographs, or is finished without some of these.
+    """
+    sizes, known = records.finished_images(run), {photograph.image for photograph in photographs}
+    for image, size in sizes.items():
         if image in known and (folder / image).stat().st_size != size:
             raise InputError(f"{folder / image} is not the file that {run} holds results for; choose another --out")
         if image not in known:
             raise InputError(f"{run} holds results for {image}, which is not among the photographs now; choose another --out")
-    batches = [photographs[start : start + batch_size] for start in range(0, len(photographs), batch_size)]
-    left = [[photograph for photograph in batch if photograph.image not in done] for batch in batches]
+    manifest = records.read_manifest(run)
+    if manifest["finished"]:
+        added = known - sizes.keys() - manifest["skipped"].keys()
+        if added:
+            raise InputError(f"{run} is finished and has no results for {listed(sorted(added))}; choose another --out")
+        return [True] * len(photographs)
+    return [photograph.image in sizes for photograph in photographs]
+
+
+def _batches(photographs: list[Photograph], done: list[bool], batch_size: int) -> list[list[Photograph]]:
+    """What is left to do, in batches whose limits depend neither on what is done already nor on who does it.
+
+    So interrupted runs, and runs shared by any number of processes, compute the same batches, hence the same bits.
+    """
+    starts = range(0, len(photographs), batch_size)
+    left = [[photographs[i] for i in range(start, min(start + batch_size, len(done))) if not done[i]] for start in starts]
     return [batch for batch in left if batch]
 
 
@@ -327,6 +444,7 @@ def _details(
         "undefined_maps": {name: int(((rows["score"] > experiment.threshold) & rows[name].isna()).sum()) for name in COLUMNS},
         "data": {"folder": folder.name, "sha256": hashlib.sha256(listing.encode()).hexdigest()},
         "device": torch.cuda.get_device_name() if execution.device == "cuda" else platform.machine(),
+        "threads": torch.get_num_threads(),
         "batch_size": execution.batch_size,
         "versions": {
             "python": platform.python_version(),

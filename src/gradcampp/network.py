@@ -10,7 +10,7 @@ from difflib import get_close_matches
 import torch
 from torch import Tensor, nn
 
-from gradcampp.config import SCORES, Preprocessing, Scores, Triple
+from gradcampp.config import SCORES, Precision, Preprocessing, Scores, Triple
 from gradcampp.errors import InputError, listed
 
 _POOLING = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveMaxPool2d, nn.AdaptiveAvgPool2d, nn.LPPool2d, nn.FractionalMaxPool2d)
@@ -35,18 +35,44 @@ class Capture:
 
 @dataclass(frozen=True)
 class Network:
-    """A module that ends in class logits, the layer to explain it at, and how it is fed."""
+    """A module that ends in class logits, the layer to explain it at, how it is fed and how it computes."""
 
     module: nn.Module
     layer: str
     preprocessing: Preprocessing
     memory_format: torch.memory_format = torch.contiguous_format
+    precision: Precision = "float32"
 
 
 def normalise(pixels: Tensor, mean: Triple, std: Triple) -> Tensor:
     """Pixels in [0, 1] to the input of a network, (B, 3, h, w) in both cases."""
     shift, scale = pixels.new_tensor(mean), pixels.new_tensor(std)
     return (pixels - shift[:, None, None]) / scale[:, None, None]
+
+
+@contextmanager
+def computing(precision: Precision, device: str) -> Iterator[None]:
+    """The arithmetic of a network inside the block; the settings are as before after it.
+
+    ``float32`` is exact, also on a GPU where torch would round convolutions to TF32. ``tf32`` keeps 10
+    bits after the point of the factors of convolutions and matrix products, and sums in float32; it is
+    float32 on a CPU. ``bf16`` keeps 7, of their results too (autocast).
+
+    Args:
+        precision: one of ``config.PRECISIONS``.
+        device: ``cpu`` or ``cuda``.
+    """
+    rounded = precision == "tf32" and device == "cuda"
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if rounded else "highest")
+    try:
+        with (
+            torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=rounded),
+            torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"),
+        ):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def probabilities(logits: Tensor) -> Tensor:

@@ -71,6 +71,7 @@ class Profile:
         threshold, limit, seed: as in ``gradcampp evaluate``; the seed is also that of the scenes.
         photograph: the picture of Figures 1, 2, 3 and 5; None chooses one from the data.
         explain: classes to explain in Figure 2.
+        precision: of the network's arithmetic: ``float32``, ``tf32`` or ``bf16``.
         download: files on the network, by the key that each fills where it is None.
         expected: what is known of a run on the whole set.
         source: the name or file that the profile was loaded from; no key.
@@ -91,6 +92,7 @@ class Profile:
     seed: int | None = None
     photograph: Path | None = None
     explain: tuple[str, ...] = ()
+    precision: str = "float32"
     download: Mapping[str, Download] = field(default_factory=dict)
     expected: Expected | None = None
     source: str = field(default="", compare=False)

@@ -15,10 +15,11 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import MISSING, asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pandas as pd
@@ -33,6 +34,8 @@ from gradcampp.files import written
 
 Streams = Mapping[Scores, Stream]
 Row = dict[str, Any]
+
+PATIENCE = 7.0  # seconds; the decoding processes of a killed run keep its lock for up to five
 
 SCHEMA = pa.schema(
     [
@@ -64,19 +67,36 @@ SCHEMA = pa.schema(
 def opened(run: Path, experiment: Experiment) -> Iterator[None]:
     """Start a run in a folder, or continue the one that is there; no other process can do so meanwhile.
 
+    Where the file system has no locks, another process can. That wastes work and spoils nothing: each merges
+    the parts that it knows of, and parts that overlap are never merged.
+
     Raises:
         InputError: if the folder cannot be written, is in use, is not a run, or holds another experiment;
             the line names the difference.
     """
     _make_folder(run)
     with (run / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise InputError(f"another process is working on {run}; wait for it, or choose another --out") from None
+        if not _locked(lock):
+            raise InputError(f"another process is working on {run}; wait for it, or choose another --out")
         _claim(run, experiment)
         _remove_damaged_parts(run)
         yield
+
+
+def _locked(lock: IO[str]) -> bool:
+    """Whether no other process has the lock, or will give it back at once."""
+    last = time.monotonic() + PATIENCE
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            if time.monotonic() > last:
+                return False
+            time.sleep(0.1)
+        except OSError:  # a shared file system without locks
+            return True
+        else:
+            return True
 
 
 def _make_folder(run: Path) -> None:
@@ -92,7 +112,8 @@ def _claim(run: Path, experiment: Experiment) -> None:
     """Write the experiment into a new run, or compare it with that of the run that is there."""
     wanted = _flat(asdict(experiment))
     if (run / "manifest.json").exists():
-        there = _flat(read_manifest(run)["experiment"])
+        later = {field.name: field.default for field in fields(Experiment) if field.default is not MISSING}
+        there = {**later, **_flat(read_manifest(run)["experiment"])}  # of a version that did not have all settings yet
         for key in wanted.keys() | there.keys():
             if there.get(key) != wanted.get(key):
                 raise InputError(
@@ -103,16 +124,19 @@ def _claim(run: Path, experiment: Experiment) -> None:
 
 
 def _remove_damaged_parts(run: Path) -> None:
-    """Forget parts that a power failure has left half on disk, and what was never finished."""
-    for part in (run / "parts").glob("*"):
+    """Forget parts that a power failure has left half on disk, what was never finished, and what is there twice."""
+    seen: set[str] = set()
+    for part in sorted((run / "parts").glob("*")):
         try:
-            for name in ("records.parquet", "alphas.parquet"):
-                _read(part / name)
-            damaged = part.name.startswith(".")
+            _read(part / "alphas.parquet")
+            images = set(_read(part / "records.parquet")["image"].to_pylist())
+            damaged = part.name.startswith(".") or not seen.isdisjoint(images)
         except (OSError, pa.ArrowException):
             damaged = True
         if damaged:
             shutil.rmtree(part, ignore_errors=True)
+        else:
+            seen |= images
 
 
 def read_manifest(run: Path) -> dict[str, Any]:
@@ -136,15 +160,34 @@ def finished_images(run: Path) -> dict[str, int]:
     return {row["image"]: row["bytes"] for table in tables for row in table.to_pylist()}
 
 
-def write_part(run: Path, rows: Sequence[Row], streams: Streams) -> None:
-    """Add the rows and alphas of some finished batches to a run; the same ones again change nothing."""
+def parts(run: Path) -> list[str]:
+    """The names of the finished parts of an unfinished run."""
+    return sorted(path.name for path in (run / "parts").glob("*") if not path.name.startswith("."))
+
+
+def write_part(run: Path, rows: Sequence[Row], streams: Streams) -> str:
+    """Add the rows and alphas of some finished batches to a run; the same ones again change nothing.
+
+    Returns:
+        The name of the part.
+    """
     name = hashlib.sha256("\n".join(row["image"] for row in rows).encode()).hexdigest()
-    if (run / "parts" / name).exists():
-        return
-    with written(run / "parts" / name) as part:
-        part.mkdir()
-        _write(part / "records.parquet", pa.Table.from_pylist(rows, SCHEMA))
-        _write(part / "alphas.parquet", _stream_table(streams))
+    if not (run / "parts" / name).exists():
+        with written(run / "parts" / name) as part:
+            part.mkdir()
+            _write(part / "records.parquet", pa.Table.from_pylist(rows, SCHEMA))
+            _write(part / "alphas.parquet", _stream_table(streams))
+    return name
+
+
+def appeared(path: Path, patience: float = 120.0) -> bool:
+    """Whether a file or folder of another machine is there; a network file system may take a minute to show it."""
+    last = time.monotonic() + patience
+    while not path.exists():
+        if time.monotonic() > last:
+            return False
+        time.sleep(0.1)
+    return True
 
 
 def _read(file: Path, columns: list[str] | None = None) -> pa.Table:
@@ -159,17 +202,19 @@ def _write(file: Path, table: pa.Table) -> None:
         os.fsync(target.fileno())
 
 
-def finish(run: Path, details: Callable[[pd.DataFrame], Mapping[str, Any]]) -> None:
-    """Merge all parts into the final records and alphas, and say in the manifest that they are final.
+def finish(run: Path, names: Iterable[str], details: Callable[[pd.DataFrame], Mapping[str, Any]]) -> None:
+    """Merge parts into the final records and alphas, and say in the manifest that they are final.
 
     Args:
-        run: an unfinished run with at least one part.
+        run: an unfinished run.
+        names: of its parts, one or more; together they hold each image once.
         details: from the merged records, what the manifest says beside the experiment.
     """
-    records = pa.concat_tables([_read(file) for file in _record_files(run)]).sort_by("image").combine_chunks()
+    folders = [run / "parts" / name for name in sorted(set(names))]
+    records = pa.concat_tables([_read(part / "records.parquet") for part in folders]).sort_by("image").combine_chunks()
     streams: Streams = dict.fromkeys(SCORES, accumulate.EMPTY)
-    for file in _record_files(run):
-        added = _read_streams(file.with_name("alphas.parquet"))
+    for part in folders:
+        added = _read_streams(part / "alphas.parquet")
         streams = {scores: accumulate.merge(streams[scores], added[scores]) for scores in SCORES}
     with written(run / "alphas.parquet") as file:
         _write(file, _stream_table(streams))
@@ -221,7 +266,7 @@ def _record_files(run: Path) -> list[Path]:
     """The records of the merged run where it is finished, else of its parts."""
     if read_manifest(run)["finished"]:
         return [run / "records.parquet"]
-    return sorted(path for path in (run / "parts").glob("*/records.parquet") if not path.parent.name.startswith("."))
+    return [run / "parts" / name / "records.parquet" for name in parts(run)]
 
 
 def _stream_table(streams: Streams) -> pa.Table:

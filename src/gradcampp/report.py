@@ -1,4 +1,4 @@
-"""What a finished run says: Tables 1 and 2, Figures 4 and 6. Reads records; no network is needed."""
+"""What a finished run says: Tables 1 and 2, certificates, Figures 4 and 6. Reads records; no network is needed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PICTURES = ("png", "svg")
 
 @dataclass(frozen=True)
 class Report:
-    """Both tables for a terminal, the files written, and the comparison with known values where there are some."""
+    """The tables for a terminal, the files written, and the comparison with known values where there are some."""
 
     text: str
     files: list[Path]
@@ -24,7 +24,7 @@ class Report:
 
 
 def write(run: Path, out: Path, expected: Expected | None = None) -> Report:
-    """Write Tables 1 and 2 (CSV, Markdown, LaTeX) and Figures 4 and 6 (PNG, SVG) of a run.
+    """Write Tables 1 and 2, the certificates (CSV, Markdown, LaTeX) and Figures 4 and 6 (PNG, SVG) of a run.
 
     Args:
         run: a finished run.
@@ -37,11 +37,11 @@ def write(run: Path, out: Path, expected: Expected | None = None) -> Report:
     Source: Lerma & Lucas (2022), Tables 1 and 2, Figures 4 and 6.
     """
     rows, alphas = records.read_records(run), records.read_alphas(run)
-    both = tables.tables(rows)
+    every = {**tables.tables(rows), "certificates": tables.certificates(rows)}
     out.mkdir(parents=True, exist_ok=True)
     files: list[Path] = []
     texts: list[str] = []
-    for name, table in both.items():
+    for name, table in every.items():
         readable, title = tables.readable(name, table), tables.title(name, table)
         texts.append(f"{title}\n\n{tables.formatted(readable, 'simple')}\n")
         for ending, content in (

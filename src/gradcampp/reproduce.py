@@ -19,7 +19,8 @@ from tqdm import tqdm
 from gradcampp import classes as class_names
 from gradcampp import data, download, evaluate, figures, models, network, records, report, scenes, tables
 from gradcampp.classes import Classes
-from gradcampp.config import SCORES, Execution, Experiment, Preprocessing
+from gradcampp.config import PRECISIONS, SCORES, Execution, Experiment, Precision, Preprocessing
+from gradcampp.distributed import World, alone
 from gradcampp.errors import InputError
 from gradcampp.files import written
 from gradcampp.network import Network
@@ -66,7 +67,7 @@ def prepare(profile: Profile) -> Prepared:
     blank = torch.zeros(1, 3, preprocessing.crop, preprocessing.crop)
     count = network.forward(model.module, blank).shape[1]
     layer = profile.layer or network.default_layer(model.module, blank)
-    net = Network(model.module, layer, preprocessing, _fastest_format(model.module, blank))
+    net = Network(model.module, layer, preprocessing, _fastest_format(model.module, blank), _precision(profile))
     evaluate.capture_photographs(net, blank, torch.tensor([0]))  # a layer that cannot be explained fails now
     return Prepared(model, net, _classes(profile, model, count))
 
@@ -78,6 +79,13 @@ def _fastest_format(module: nn.Module, blank: Tensor) -> torch.memory_format:
     except InputError:
         return torch.contiguous_format
     return torch.channels_last
+
+
+def _precision(profile: Profile) -> Precision:
+    for known in PRECISIONS:
+        if profile.precision == known:
+            return known
+    raise InputError(f"precision '{profile.precision}': expected {', '.join(PRECISIONS)}")
 
 
 def _preprocessing(profile: Profile, default: Preprocessing) -> Preprocessing:
@@ -154,28 +162,36 @@ def save_scene(scene: scenes.Scene, path: Path) -> None:
         Image.fromarray(scene.pixels).save(temporary)
 
 
-def reproduce(profile: Profile, out: Path, execution: Execution) -> report.Report:
+def reproduce(profile: Profile, out: Path, execution: Execution, world: World | None = None) -> report.Report:
     """Evaluate, tabulate and draw everything that the paper shows, and what the scenes add.
 
     Args:
         profile: what to do.
         out: folder for the run, the tables, the figures and the summary page; what is finished in it stays.
         execution: how to carry it out.
+        world: the processes that share the evaluation; the first one does the rest. None for this one alone.
 
     Returns:
-        Both tables as text, and the files written.
+        Both tables as text, and the files written; nothing of either in the other processes of a world.
 
     Raises:
         InputError: for anything in the profile that cannot be used.
     """
+    world = world or alone()
     profile = download.located(profile)
     prepared = prepare(profile)
     out.mkdir(parents=True, exist_ok=True)
     generated = profile.data is None
+    if generated and world.rank:
+        world.hear("scenes")
     folder = data_folder(profile, out)
+    if generated and world.rank == 0:
+        world.say("scenes", "drawn")
     photographs = data.choose(data.list_photographs(folder, prepared.classes), profile.limit, profile.seed)
     experiment = experiment_of(prepared, profile)
-    evaluate.evaluate(prepared.network, photographs, folder, out / "run", experiment, execution)
+    evaluate.evaluate(prepared.network, photographs, folder, out / "run", experiment, execution, world)
+    if world.rank:
+        return report.Report("", [])
     said = report.write(out / "run", out, profile.expected)
     files = said.files + _illustrations(prepared, profile, folder, out)
     extra = ""
@@ -197,6 +213,7 @@ def experiment_of(prepared: Prepared, profile: Profile) -> Experiment:
         threshold=profile.threshold,
         limit=profile.limit,
         seed=profile.seed,
+        precision=prepared.network.precision,
     )
 
 

@@ -211,7 +211,7 @@ def derivation(channels: int = 2, height: int = 1, width: int = 2) -> list[Step]
     lam = sp.Symbol("lambda", positive=True)
     g, second, third = (logit.diff(at, order) for order in (1, 2, 3))
     curved = (g**2 + second) / (2 * (g**2 + second) + total * (g**3 + 3 * g * second + third))
-    faster = lam**2 * g**2 / (2 * lam**2 * g**2 + total * lam**3 * g**3)
+    faster = without_curvature(equation_8(sp.exp(lam * logit), maps, unit).doit())
     return [
         Step(6, "posed", value, equation_5(value, symbols, maps).rhs.subs(filled), with_relu.rhs),
         Step(6, "no ReLU", value, with_relu.rhs, without_relu.rhs),

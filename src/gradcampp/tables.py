@@ -174,13 +174,35 @@ def localisation_gain(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found, columns=["scores", "metric", "n", "difference", "low", "high"])
 
 
+def certificates(records: pd.DataFrame) -> pd.DataFrame:
+    """How far the min-max maps of Grad-CAM++ and Grad-CAM+ can be from each other, and are, image by image.
+
+    Args:
+        records: rows of a run; those without a certificate (under the threshold, or negative activations) are left out.
+
+    Returns:
+        One row for each kind of score and for ``certificate`` and ``difference``: ``scores``, ``of``, ``n``, ``min``,
+        ``quartile1``, ``median``, ``quartile3``, ``max``; NaN where no image has one.
+
+    Source: ours; theorem 3 of the companion.
+    """
+    found = []
+    for scores in SCORES:
+        for name in ("certificate", "difference"):
+            values = records[f"{scores}_{name}"].dropna()
+            found.append((scores, name, len(values), *(values.quantile(share) for share in (0, 0.25, 0.5, 0.75, 1))))
+    return pd.DataFrame(found, columns=["scores", "of", "n", "min", "quartile1", "median", "quartile3", "max"])
+
+
 def readable(name: str, table: pd.DataFrame) -> pd.DataFrame:
     """A table as people read it: every cell a string, the interval behind its value.
 
     Args:
-        name: ``table1`` or ``table2``.
-        table: as :func:`tables` returns it.
+        name: ``table1``, ``table2`` or ``certificates``.
+        table: as :func:`tables` or :func:`certificates` returns it.
     """
+    if name == "certificates":
+        return table.map(lambda value: f"{value:.4f}" if isinstance(value, float) else str(value))
     columns: dict[str, list[str]] = {"methods": list(table["methods"])}
     for scores in SCORES:
         if name == "table1":
@@ -198,6 +220,8 @@ def readable(name: str, table: pd.DataFrame) -> pd.DataFrame:
 
 def title(name: str, table: pd.DataFrame) -> str:
     """A one-line caption: what the table shows, and of how many images."""
+    if name == "certificates":
+        return "Certificates. Largest difference of the min-max maps of Grad-CAM++ and Grad-CAM+: guaranteed, and observed"
     what = {"table1": "Table 1. Relative performance", "table2": "Table 2. Log relative performance"}[name]
     counts = sorted({int(count) for scores in SCORES for count in table[f"{scores}_n"]})
     return f"{what}, paper (n = {paper.IMAGES}) beside this run (n = {' to '.join(map(str, counts))})"

@@ -15,7 +15,7 @@ import sympy as sp
 import torch
 from torch import Tensor
 
-from gradcampp import cam, paper
+from gradcampp import cam, paper, symbolic
 from gradcampp.certificate import certificate, sandwich, shrinkage
 from gradcampp.explain import min_max
 
@@ -70,7 +70,7 @@ def tame_alphas() -> Check:
 def shrinking() -> Check:
     """Theorem 2: r / (2 + lam s r) grows, is concave, starts with slope 1/2 and never exceeds 1 / (lam s)."""
     r, scale, total = sp.Symbol("r", nonnegative=True), sp.Symbol("lambda", positive=True), sp.Symbol("s", positive=True)
-    passed = r / (2 + scale * total * r)
+    passed = sp.simplify(symbolic.equation_12(r, total, scale) * r)
     slope, bend = sp.simplify(passed.diff(r)), sp.simplify(passed.diff(r, 2))
     limit = sp.limit(passed, r, sp.oo)
     holds = bool(slope.is_positive) and bool(bend.is_negative) and slope.subs(r, 0) == sp.Rational(1, 2)
