@@ -15,7 +15,7 @@ from matplotlib.cbook import boxplot_stats
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gradcampp.accumulate import BINS, EMPTY, Accumulator, Stream, box, merge, quantile, stream, tanh_histogram
+from gradcampp.accumulate import BINS, EMPTY, Accumulator, Stream, box, merge, quantile, share, stream, tanh_histogram
 from tests.loops import PROPERTY
 
 NEAR = 5e-5  # what Figure 4 can show; half a bin is 2e-6 at 1/2
@@ -246,3 +246,10 @@ def test_the_memory_of_an_accumulator_does_not_grow_with_what_it_is_fed() -> Non
     assert largest <= 8  # 16 MiB of float32
     assert accumulator.stream().count == 20 * 2**19
     assert accumulator.stream().counts.nbytes == EMPTY.counts.nbytes == 8 * BINS <= 2**22
+
+
+def test_the_share_between_two_bounds_is_that_of_a_count() -> None:
+    alphas = torch.linspace(-1, 2, 1001, dtype=torch.float64)
+    between = ((alphas > 0.3001) & (alphas < 0.7001)).double().mean()
+    assert share(stream(alphas), 0.3001, 0.7001) == between  # no value is within a bin of the bounds
+    assert math.isnan(share(EMPTY, 0, 1))

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from gradcampp import book, cli
+from gradcampp import book, cli, records
 from gradcampp.errors import InputError
 from tests.conftest import ROOT
 
@@ -142,6 +142,64 @@ def test_staging_drops_the_injected_cell_and_turns_what_is_shown_into_numbered_t
     assert ":alt: a dot" in staged["cells"][2]["source"]
     assert "{table} Counted." in staged["cells"][3]["source"]
     assert "papermill" not in staged["metadata"]
+
+
+def test_a_caption_may_have_roles_and_computed_prose_stays_as_it_is(tmp_path: Path) -> None:
+    executed = notebook("1 + 1")
+    table = {"kind": "table", "label": "tab-a", "caption": "By {eq}`eq-a`.", "body": "| a |\n|---|\n| 1 |"}
+    prose = {"kind": "prose", "label": "said", "body": ":::{note}\nA\n:::"}
+    executed["cells"][1]["outputs"] = [
+        {"output_type": "display_data", "data": {"text/plain": ""}, "metadata": {"gradcampp": about}} for about in (table, prose)
+    ]
+    book.stage_notebook(executed, tmp_path / "a.ipynb")
+    shown, said = (cell["source"] for cell in json.loads((tmp_path / "a.ipynb").read_text("utf-8"))["cells"][2:])
+    fence, _, rest = shown.partition("{table}")
+    assert "`" not in fence or "`" not in rest.splitlines()[0]  # else CommonMark takes it for no fence
+    assert said == prose["body"]
+
+
+@needs_tools
+def test_another_record_changes_the_numbers_that_chapter_6_prints(tmp_path: Path) -> None:
+    """The whole chapter is executed twice: tables, prose and Figure 6 come from the records, and the paper's numbers stay."""
+    profile = tmp_path / "few.toml"
+    profile.write_text("scenes = 6\nseed = 0\nthreshold = 0.0\n", "utf-8")
+    run = tmp_path / "run"
+    assert cli.main(["reproduce", "--profile", str(profile), "--out", str(run), "--workers", "0"]) == 0
+    chapter = Path("notebooks/06_does_it_matter.ipynb")
+    parameters = {"PROFILE": str(profile), "RUN": str(run)}
+
+    def printed() -> dict[str, str]:
+        executed = book.execute(ROOT, [chapter], tmp_path / "executed", parameters)[chapter]
+        outputs = [output for cell in cells(executed) for output in cell.get("outputs", []) if "data" in output]
+        found = {}
+        for output in outputs:
+            data, about = output["data"], output["metadata"].get("gradcampp")
+            glued = output["metadata"].get("scrapbook")
+            if about is not None:
+                found[about["label"]] = str(data.get("image/png") or about["body"])
+            elif glued is not None:
+                found[glued["name"]] = str(data["application/papermill.record/text/plain"])
+        return found
+
+    before = printed()
+    file = run / "run" / "records.parquet"
+    rows = records.read_records(run / "run")
+    rows["pre_gradcam_plusplus"] = rows["pre_gradcam_plusplus"].where(rows.index > 0, rows["pre_gradcam_plusplus"] / 7)
+    rows.to_parquet(file)
+    after = printed()
+    changed = {name for name in before if before[name] != after[name]}
+    for name in (
+        "tab-paper-1",
+        "tab-paper-2",
+        "fig-paper-6",
+        "tab-equivalence",
+        "pre-ratio",
+        "pre-whole",
+        "pre-extra",
+        "pre-std",
+    ):
+        assert name in changed
+    assert not changed & {"tab-rounding", "fig-paper-5", "post-ratio", "post-std", "over"}
 
 
 @pytest.mark.parametrize("kept", [True, False])

@@ -292,3 +292,15 @@ def test_files_are_named_after_the_stem_whatever_dots_it_has(tmp_path: Path) -> 
     assert sorted(tmp_path.iterdir()) == sorted(paths)
     assert paths[0].read_bytes().startswith(b"\x89PNG")
     assert b"<svg" in paths[1].read_bytes()
+
+
+def test_the_dots_at_the_pole_are_the_alphas_that_float32_has_there() -> None:
+    _, right = figures.alpha_pole().axes
+    drawn = [line for line in right.lines if len(line.get_xdata()) > 2]  # type: ignore[arg-type]
+    distances = np.concatenate([np.asarray(line.get_xdata(), np.float64) / 1e6 for line in drawn])
+    values = np.concatenate([np.asarray(line.get_ydata(), np.float64) for line in drawn])
+    products = (-2 + distances).astype(np.float32)
+    assert (2 + products.astype(np.float64)) == pytest.approx(distances, rel=1e-9)  # float32 holds each product exactly
+    assert values == pytest.approx(1 / distances, rel=1e-9)
+    circled = {float(np.asarray(line.get_ydata())[0]) for line in right.lines if len(line.get_xdata()) == 1}  # type: ignore[arg-type]
+    assert circled == set(paper.EXTREMES)

@@ -62,6 +62,29 @@ def test_a_table_formats_numbers_and_escapes_what_would_end_a_cell(shown: Shown)
     assert "2.00" in bundle["text/html"]
 
 
+def test_computed_prose_is_handed_to_the_book_as_it_is(shown: Shown) -> None:
+    notebook.prose("self-check", ":::{note}\nA\n\nB\n:::")
+    ((bundle, metadata),) = shown
+    assert metadata["gradcampp"]["kind"] == "prose"
+    assert metadata["gradcampp"]["body"] == bundle["text/markdown"] == ":::{note}\nA\n\nB\n:::"
+    with pytest.raises(ValueError, match="expected a text"):
+        notebook.prose("self-check", "")
+
+
+def test_a_theorem_is_shown_in_the_words_of_the_library(shown: Shown) -> None:
+    from gradcampp.theorems import THEOREMS
+
+    stated = THEOREMS[0]
+    notebook.theorem(stated, "thm-1-tame")
+    body = shown[0][1]["gradcampp"]["body"]
+    assert body.startswith(f"````{{prf:theorem}} {stated.title}\n:label: thm-1-tame\n")
+    assert stated.proof in body
+    assert "pole of {eq}`eq-paper-13` lies" in body  # equations of the paper become references
+    for label in ("thm-2-tame", "tame", "thm-1"):
+        with pytest.raises(ValueError, match="expected thm-1-"):
+            notebook.theorem(stated, label)
+
+
 def test_glue_is_what_myst_nb_reads(shown: Shown) -> None:
     notebook.glue("ratio", 1.0625, ".2f")
     ((bundle, metadata),) = shown

@@ -7,11 +7,13 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from gradcampp import paper
+from gradcampp.accumulate import Stream, box, stream
 from gradcampp.config import Scores
 from gradcampp.errors import InputError
-from gradcampp.tables import certificates, formatted, readable, summaries, tables, title
+from gradcampp.tables import alphas, certificates, formatted, readable, readings, summaries, tables, title
 from tests.loops import UNIT
 
 LN2 = math.log(2)
@@ -195,3 +197,33 @@ def test_certificates_are_summarised_without_the_images_that_have_none() -> None
     assert table.iloc[2]["n"] == 0
     assert np.isnan(table.iloc[2]["median"])
     assert "0.2000" in formatted(readable("certificates", table), "simple")
+
+
+def test_the_readings_of_the_paper_follow_from_what_it_prints(records: pd.DataFrame) -> None:
+    found = readings(records, 1.1).set_index(["source", "scores"])
+    printed, ours = found.loc["paper"], found.loc["this run"]
+    half = 1.960 * 0.41 / math.sqrt(4219)  # of the logarithm; Student's t is the normal distribution here, to 1e-4
+    assert printed.loc["pre", "low"] == pytest.approx(1.06 * math.exp(-half), abs=1e-4)
+    assert printed.loc["pre", "high"] == pytest.approx(1.06 * math.exp(half), abs=1e-4)
+    assert printed["differs"].all()
+    assert printed["equivalent"].all()
+    assert not readings(records, 1.05).set_index(["source", "scores"]).loc[("paper", "pre"), "equivalent"]
+    for scores in ("pre", "post"):
+        summary = summaries(records)[scores, paper.PAIRS[-1]]
+        assert tuple(ours.loc[scores, ["ratio", "low", "high"]]) == (summary.relative_performance, summary.low, summary.high)
+        assert ours.loc[scores, "differs"] == (summary.low > 1 or summary.high < 1)
+
+
+def test_the_table_of_alphas_has_the_box_of_figure_4() -> None:
+    streams: dict[Scores, Stream] = {
+        "pre": stream(torch.linspace(0.1, 0.9, 1001)),
+        "post": stream(torch.linspace(0.45, 0.9, 1001)),
+    }
+    found = alphas(streams).set_index("quantity")
+    for scores, own in streams.items():
+        wanted = box(own)
+        assert found.loc["median", scores] == wanted.median
+        assert found.loc["lower whisker", scores] == wanted.low_whisker
+        assert found.loc["minimum", scores] == own.minimum
+        assert found.loc["count", scores] == 1001
+    assert found.loc["share from 0.4 to 0.6", "pre"] == pytest.approx(0.25, abs=0.002)  # 200 of 800 steps

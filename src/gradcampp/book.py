@@ -270,7 +270,7 @@ def _markdown(about: Mapping[str, str], picture: str) -> dict[str, Any]:
         head, body = f"{{figure}} {picture}\n:alt: {about['alt']}\n:class: dark-light", about["caption"]
     else:
         head, body = f"{{table}} {about['caption']}", about["body"]
-    text = f"````{head}\n:name: {about['label']}\n\n{body}\n````"
+    text = f"~~~~{head}\n:name: {about['label']}\n\n{body}\n~~~~"  # the line of a fence of backticks may hold none: no roles
     return {"cell_type": "markdown", "id": about["label"], "metadata": {}, "source": text}
 
 

@@ -197,7 +197,7 @@ def prose(label: str, text: str) -> None:
     """Show MyST that was computed; in the book it is part of the page, with its directives, mathematics and references.
 
     Args:
-        label: small letters, digits and hyphens; unique in the notebook.
+        label: two or more words of small letters and digits, joined by hyphens; unique in the notebook.
         text: MyST.
 
     Raises:
