@@ -27,6 +27,7 @@ from gradcampp.accumulate import Stream
 from gradcampp.config import Execution, Scores
 from gradcampp.profiles import Profile
 from gradcampp.reproduce import Prepared
+from gradcampp.theorems import THEOREMS
 
 KEY = "gradcampp"  # of the output metadata that the book reads
 DOTS_PER_INCH = 160
@@ -145,7 +146,7 @@ def figure(drawn: Figure, label: str, caption: str, alt: str) -> None:
     Raises:
         ValueError: if the label has another form, or the caption or the alternative text is empty.
     """
-    about = _about("figure", "fig", label, caption, alt=alt)
+    about = _about("figure", "fig", label, caption=caption, alt=alt)
     buffer = io.BytesIO()
     drawn.savefig(buffer, format="png", dpi=DOTS_PER_INCH, facecolor="white")
     encoded = base64.b64encode(buffer.getvalue()).decode()
@@ -175,9 +176,36 @@ def table(rows: pd.DataFrame, label: str, caption: str, formats: Mapping[str, st
         style: tabulate(_escaped(cells, style), headers="keys", tablefmt=style, disable_numparse=True, colalign=sides)
         for style in ("pipe", "unsafehtml", "simple")
     }
-    about = _about("table", "tab", label, caption, body=text["pipe"])
+    about = _about("table", "tab", label, caption=caption, body=text["pipe"])
     shown = f'<div style="overflow-x:auto">{text["unsafehtml"]}</div><p>{html.escape(about["caption"])}</p>'
     _display({"text/html": shown, "text/plain": text["simple"]}, {KEY: about})
+
+
+def markdown(text: str, label: str, alone: str | None = None) -> None:
+    """Show computed text; the book takes it for a Markdown cell, with directives and roles.
+
+    Args:
+        text: MyST.
+        label: ``text-`` and a name, unique in the notebook.
+        alone: what a notebook that is opened alone shows in its place, in plain Markdown.
+
+    Raises:
+        ValueError: if the label has another form or the text is empty.
+    """
+    _display({"text/markdown": alone or text, "text/plain": alone or text}, {KEY: _about("markdown", "text", label, body=text)})
+
+
+def theorem(number: int) -> None:
+    """Show a theorem with its proof; ``{prf:ref}`theorem-3``` refers to it.
+
+    Args:
+        number: of :data:`gradcampp.theorems.THEOREMS`, from 1.
+    """
+    one = THEOREMS[number - 1]
+    text = f"````{{prf:theorem}} {one.title}\n:label: theorem-{number}\n\n{one.statement}\n````\n\n"
+    text += f"````{{prf:proof}}\n{one.proof}\n````"
+    alone = f"**Theorem {number} ({one.title}).** {one.statement}\n\n*Proof.* {one.proof}"
+    markdown(text, f"text-theorem-{number}", alone)
 
 
 def _escaped(cells: Mapping[str, list[str]], style: str) -> dict[str, list[str]]:
@@ -197,11 +225,11 @@ def _display(bundle: Mapping[str, str], metadata: Mapping[str, Any]) -> None:
     display(dict(bundle), raw=True, metadata=dict(metadata))  # type: ignore[no-untyped-call]
 
 
-def _about(kind: str, prefix: str, label: str, caption: str, **more: str) -> dict[str, str]:
+def _about(kind: str, prefix: str, label: str, **given: str) -> dict[str, str]:
     """What the book has to know of something shown."""
     if not re.fullmatch(rf"{prefix}-[a-z0-9-]+", label):
         raise ValueError(f"label: expected {prefix}- and small letters, digits and hyphens, got {label!r}")
-    texts = {name: " ".join(text.split()) if name != "body" else text for name, text in {"caption": caption, **more}.items()}
+    texts = {name: " ".join(text.split()) if name != "body" else text for name, text in given.items()}
     for name, text in texts.items():
         if not text:
             raise ValueError(f"{kind} {label}: expected a text as {name}, got none")

@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-_PAPER = re.compile(r"(?:equation-eq|fig|tab)-paper-(\d+)(?:-[a-z-]+)?")
+_PAPER = re.compile(r"(?:(?:equation-eq|fig|tab)-paper|theorem)-(\d+)(?:-[a-z-]+)?")
 
 
 def numbered(found: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
@@ -23,7 +23,7 @@ def numbered(found: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]
         found: what Sphinx counted, by anchor in the order of the page: chapter and place.
 
     Returns:
-        The same anchors; those of the paper are (N,), the others are counted without gaps.
+        The same anchors; those of the paper, and our theorems, are (N,), the others are counted without gaps.
     """
     result: dict[str, tuple[int, ...]] = {}
     place = 0
@@ -39,7 +39,7 @@ def numbered(found: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]
 def _renumber(_app: Any, env: Any) -> list[str]:
     for page, kinds in env.toc_fignumbers.items():
         env.toc_fignumbers[page] = {
-            kind: numbered(found) if kind in ("figure", "table", "displaymath") else found for kind, found in kinds.items()
+            kind: numbered(found) if kind in ("figure", "table", "displaymath", "theorem") else found for kind, found in kinds.items()
         }
     return list(env.toc_fignumbers)
 
@@ -51,6 +51,19 @@ def _anchor(_app: Any, document: Any) -> None:
             node["ids"].append(node["label"])
 
 
+def _source(_name: str, raw: str, text: str, _line: int, inliner: Any, *_more: Any) -> tuple[list[Any], list[Any]]:
+    """A file of the repository, ``{source}`words <tests/test_cam.py::test_a>```: a link where its address is known."""
+    from docutils import nodes
+
+    words, _, target = text.removesuffix(">").partition(" <")
+    theme = inliner.document.settings.env.config.html_theme_options
+    if not theme.get("repository_url"):
+        return [nodes.literal(raw, target or words)], []
+    file = (target or words).partition("::")[0]
+    address = f"{theme['repository_url']}/blob/{theme.get('repository_branch') or 'main'}/{file}"
+    return [nodes.reference(raw, "", nodes.literal(raw, words), refuri=address)], []
+
+
 def _draw_single_page(app: Any) -> None:
     """Draw a single page with what draws pages: Sphinx forgets that as soon as one extension has means for a single page only."""
     handlers = app.registry.translation_handlers
@@ -59,6 +72,7 @@ def _draw_single_page(app: Any) -> None:
 
 def setup(app: Any) -> dict[str, bool]:
     """What Sphinx calls to load the extension."""
+    app.add_role("source", _source)
     app.connect("builder-inited", _draw_single_page)
     app.connect("doctree-read", _anchor)
     app.connect("env-get-updated", _renumber, priority=900)  # after Sphinx has counted
