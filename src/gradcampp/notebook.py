@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from tabulate import tabulate
 from torch import Tensor
 
-from gradcampp import profiles, records, reproduce
+from gradcampp import data, profiles, records, reproduce
 from gradcampp.accumulate import Stream
 from gradcampp.config import Execution, Scores
 from gradcampp.profiles import Profile
@@ -73,6 +73,23 @@ class Run:
         """The picture of Figures 1, 3 and 5 with its class, and that of Figure 2 with its classes; uint8 (3, crop, crop)."""
         folder = reproduce.data_folder(self.profile, self.folder)
         return reproduce.pictures(self.prepared, self.profile, folder, self.folder)
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether the run knows where the objects are, as those on generated scenes do."""
+        return (self.folder / "localisation.csv").exists()
+
+    def photograph(self, image: str) -> Tensor:
+        """A photograph of the run as the network sees it.
+
+        Args:
+            image: as in the column of the records.
+
+        Returns:
+            uint8 (3, crop, crop).
+        """
+        folder = reproduce.data_folder(self.profile, self.folder)
+        return data.read_photograph(folder / image, self.prepared.network.preprocessing)
 
     def table(self, name: str) -> pd.DataFrame:
         """A table of numbers that the run has written, for example ``localisation``.
