@@ -155,6 +155,22 @@ def box(alphas: Stream) -> Box:
     )
 
 
+def share(alphas: Stream, low: float, high: float) -> float:
+    """The share of the alphas between two bounds, up to those in the bins of the bounds themselves.
+
+    Args:
+        alphas: a stream.
+        low, high: bounds; the bin of the lower one counts, that of the upper one does not.
+
+    Returns:
+        A number in [0, 1]; NaN for an empty stream.
+    """
+    if alphas.count == 0:
+        return math.nan
+    first, last = (int((math.tanh(bound - 0.5) + 1) * BINS / 2) for bound in (low, high))
+    return float(alphas.counts[first:last].sum() / alphas.count)
+
+
 def tanh_histogram(alphas: Stream, bars: int = 128) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Exact counts of tanh(alpha - 1/2) in equal bars over [-1, 1].
 

@@ -281,8 +281,8 @@ def stage_notebook(notebook: dict[str, Any], target: Path, solutions: bool = Tru
 
 
 def _markdown(about: Mapping[str, str], picture: str) -> dict[str, Any]:
-    """A figure, table or text as a Markdown cell."""
-    if about["kind"] == "markdown":
+    """A figure, a table or computed prose as a Markdown cell."""
+    if about["kind"] == "prose":
         return {"cell_type": "markdown", "id": about["label"], "metadata": {}, "source": about["body"]}
     if about["kind"] == "figure":
         head, body = f"{{figure}} {picture}\n:alt: {about['alt']}\n:class: dark-light", about["caption"]

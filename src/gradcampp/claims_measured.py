@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -136,9 +135,7 @@ def _median_half(scores: Scores) -> Callable[[Run], Finding]:
 
 def _small_terms(scores: Scores) -> Callable[[Run], Finding]:
     def check(run: Run) -> Finding:
-        stream = run.alphas[scores]
-        edges = [(math.tanh(1 / (2 + term) - 0.5) + 1) * accumulate.BINS / 2 for term in (0.5, -0.5)]
-        share = stream.counts[int(edges[0]) : int(edges[1])].sum() / stream.count
+        share = accumulate.share(run.alphas[scores], 1 / (2 + 0.5), 1 / (2 - 0.5))
         return found(share > 0.5, f"{share:.1%} of the products are below 1/2 in size")
 
     return check

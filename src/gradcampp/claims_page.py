@@ -10,6 +10,15 @@ from gradcampp.ledger import NOT_TESTED, Claim
 
 ICONS = {"holds": "✔", "sharpened": "✚", "fails": "✘", NOT_TESTED: "○"}  # each with its word: never colour alone
 COMPANION = "companion"
+THEOREMS = {
+    1: "thm-1-tame",
+    2: "thm-2-shrinkage",
+    3: "thm-3-sandwich",
+    4: "thm-4-family",
+    5: "thm-5-pooled",
+    6: "thm-6-post-softmax",
+    7: "thm-7-grid",
+}  # their labels in the chapters
 _KINDS = (("eqs?", "eq"), ("Figures?", "fig"), ("Tables?", "tab"))
 _TWICE = {("03_derivation", "2.2"): "sec-paper-2-2-derivation"}  # the one section that two chapters share
 
@@ -17,10 +26,10 @@ _TWICE = {("03_derivation", "2.2"): "sec-paper-2-2-derivation"}  # the one secti
 def anchors(claim: Claim) -> list[str]:
     """The places of the book that a claim is about, the section first: ``["sec-paper-3-3", "fig-paper-3", "fig-paper-4"]``.
 
-    A theorem of ours has one place, ``theorem-3``.
+    A theorem of ours has one place, ``thm-3-sandwich``.
     """
     if claim.place == COMPANION:
-        return ["-".join(claim.name.split("-")[:2])]
+        return [THEOREMS[int(claim.name.split("-")[1])]]
     found = [_TWICE.get((claim.chapter, name), f"sec-paper-{name.lower().replace('.', '-')}") for name in _sections(claim.place)]
     for words, kind in _KINDS:
         for numbers in re.findall(rf"\b{words}\.? (\d+(?: and \d+)?)", claim.place):
@@ -76,14 +85,8 @@ def _test(claim: Claim) -> str:
 
 
 def _link(anchor: str) -> str:
-    kind, _, rest = anchor.partition("-paper-")
-    if kind == "eq":
-        return f"{{eq}}`{anchor}`"
-    if kind in ("fig", "tab"):
-        return f"{{numref}}`{anchor}`"
-    if kind == "sec":
-        return f"{{ref}}`{anchor}`"
-    return f"{{prf:ref}}`{rest or anchor}`"
+    role = {"eq": "eq", "fig": "numref", "tab": "numref", "sec": "ref", "thm": "prf:ref"}[anchor.partition("-")[0]]
+    return f"{{{role}}}`{anchor}`"
 
 
 def _plain(text: str) -> str:

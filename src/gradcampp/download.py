@@ -18,6 +18,7 @@ import os
 import shutil
 import sys
 import tarfile
+import warnings
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -26,13 +27,16 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NoReturn
 from urllib.parse import urlsplit
 
-import pooch
 import requests
-from tqdm import tqdm
+from tqdm import TqdmWarning, tqdm
 
 from gradcampp.errors import InputError, listed
 from gradcampp.files import file_hash
 from gradcampp.profiles import Download, Profile
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", TqdmWarning)  # it loads tqdm's bar for notebooks, which asks for widgets that we do not use
+    import pooch
 
 VARIABLE = "GRADCAMPP_CACHE"
 CHUNK = 1 << 16  # bytes; a cut connection costs less than one chunk

@@ -182,6 +182,38 @@ def single_alphas(row: Explanation) -> Figure:
         return figure
 
 
+def alpha_pole() -> Figure:
+    """The alpha as a function of its product, and the values that float32 has for it next to the pole.
+
+    Source: Lerma & Lucas (2022), eq. 13 and section 3.4; theorems 1 and 7 of the companion.
+    """
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(7, 3.3), layout="constrained")
+        left, right = figure.subplots(1, 2, width_ratios=[1, 1.2])
+        left.axvspan(0, 3, color=_PALETTE[2], alpha=0.15, linewidth=0)
+        left.axhline(0.5, color="0.6", linewidth=1, linestyle="--", zorder=0)
+        left.axvline(-2, color="0.6", linewidth=1, linestyle=":", zorder=0)
+        for side in (np.linspace(-5, -2.05, 200), np.linspace(-1.95, 3, 400)):
+            left.plot(side, 1 / (2 + side), color=_PALETTE[0])
+        left.annotate("positive gradients:\nonly these count", (1.5, 2), ha="center", fontsize=9)
+        left.set(xlim=(-5, 3), ylim=(-4, 4), xticks=[-4, -2, 0, 2], xlabel=r"$s_k\,g$", title=r"$\alpha = 1/(2 + s_k\,g)$")
+        above, below = np.arange(1, 25) * 2.0**-23, -np.arange(1, 13) * 2.0**-22
+        right.axhline(0, color="0.6", linewidth=1, zorder=0)
+        for distances in (below, above):
+            right.plot(distances * 1e6, 1 / distances, "o", color=_PALETTE[0], markersize=3)
+        for value, (steps, exponent) in paper.EXTREMES.items():
+            place, negative = steps * 2.0**exponent * 1e6, value < 0
+            right.plot(place, value, "o", color=_PALETTE[3], markersize=7, markerfacecolor="none")
+            right.annotate(
+                f"{value}", (place, value), (-12, -8) if negative else (0, 10), textcoords="offset points", fontsize=9,
+                ha="right" if negative else "center", va="top" if negative else "bottom", color=_PALETTE[3],
+            )  # fmt: skip
+        right.set_yscale("symlog", linthresh=1e5)
+        right.set(ylim=(-3e7, 3e7), yticks=[-1e7, -1e6, -1e5, 0, 1e5, 1e6, 1e7])
+        right.set(xlabel=r"distance of $s_k\,g$ from $-2$, in millionths", title="its values in float32")
+        return figure
+
+
 def alpha_distribution(stream: Stream, scores: Scores) -> Figure:
     """Boxplot of the non-zero alphas of a data set, and histogram of their tanh-squeezed distance from 1/2.
 
@@ -274,7 +306,9 @@ def family(captured: Capture, pixels: Tensor, lams: Sequence[float], scores: Sco
         for axis, lam in zip(axes, lams, strict=False):
             heat = min_max(heatmap(weights("gradcam++", activations, gradients, lam), activations))
             axis.imshow(overlay(pixels, upsample(heat, (pixels.shape[1], pixels.shape[2]))[0]))
-            axis.set_title(rf"$\lambda$ = {lam:,g}" "\n" f"largest difference {float((heat[0] - plus).abs().max()):.3f}", fontsize=9)
+            axis.set_title(
+                rf"$\lambda$ = {lam:,g}" "\n" f"largest difference {float((heat[0] - plus).abs().max()):.3f}", fontsize=9
+            )
         return figure
 
 

@@ -15,19 +15,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from matplotlib.figure import Figure
 from tabulate import tabulate
 from torch import Tensor
 
-from gradcampp import data, profiles, records, reproduce
+from gradcampp import download, profiles, records, reproduce
 from gradcampp.accumulate import Stream
 from gradcampp.config import Execution, Scores
 from gradcampp.profiles import Profile
 from gradcampp.reproduce import Prepared
-from gradcampp.theorems import THEOREMS
+from gradcampp.selfcheck import SelfCheck, self_check
+
+if TYPE_CHECKING:
+    from gradcampp.theorems import Theorem  # SymPy is slow to load, and few notebooks need it
 
 KEY = "gradcampp"  # of the output metadata that the book reads
 DOTS_PER_INCH = 160
@@ -69,27 +72,24 @@ class Run:
         return reproduce.prepare(self.profile)
 
     @cached_property
+    def photographs(self) -> Path:
+        """The folder that the paths of :attr:`records` are relative to."""
+        return reproduce.data_folder(download.located(self.profile), self.folder)
+
+    @cached_property
     def pictures(self) -> tuple[Tensor, int, Tensor, list[int]]:
         """The picture of Figures 1, 3 and 5 with its class, and that of Figure 2 with its classes; uint8 (3, crop, crop)."""
-        folder = reproduce.data_folder(self.profile, self.folder)
-        return reproduce.pictures(self.prepared, self.profile, folder, self.folder)
+        return reproduce.pictures(self.prepared, download.located(self.profile), self.photographs, self.folder)
+
+    @cached_property
+    def check(self) -> SelfCheck | None:
+        """The run beside what others have measured with its weights; None where the profile knows of nothing."""
+        return None if self.profile.expected is None else self_check(self.manifest, self.profile.expected)
 
     @property
     def has_masks(self) -> bool:
         """Whether the run knows where the objects are, as those on generated scenes do."""
         return (self.folder / "localisation.csv").exists()
-
-    def photograph(self, image: str) -> Tensor:
-        """A photograph of the run as the network sees it.
-
-        Args:
-            image: as in the column of the records.
-
-        Returns:
-            uint8 (3, crop, crop).
-        """
-        folder = reproduce.data_folder(self.profile, self.folder)
-        return data.read_photograph(folder / image, self.prepared.network.preprocessing)
 
     def table(self, name: str) -> pd.DataFrame:
         """A table of numbers that the run has written, for example ``localisation``.
@@ -163,7 +163,7 @@ def figure(drawn: Figure, label: str, caption: str, alt: str) -> None:
     Raises:
         ValueError: if the label has another form, or the caption or the alternative text is empty.
     """
-    about = _about("figure", "fig", label, caption=caption, alt=alt)
+    about = _about("figure", "fig", label, caption, alt=alt)
     buffer = io.BytesIO()
     drawn.savefig(buffer, format="png", dpi=DOTS_PER_INCH, facecolor="white")
     encoded = base64.b64encode(buffer.getvalue()).decode()
@@ -193,36 +193,42 @@ def table(rows: pd.DataFrame, label: str, caption: str, formats: Mapping[str, st
         style: tabulate(_escaped(cells, style), headers="keys", tablefmt=style, disable_numparse=True, colalign=sides)
         for style in ("pipe", "unsafehtml", "simple")
     }
-    about = _about("table", "tab", label, caption=caption, body=text["pipe"])
+    about = _about("table", "tab", label, caption, body=text["pipe"])
     shown = f'<div style="overflow-x:auto">{text["unsafehtml"]}</div><p>{html.escape(about["caption"])}</p>'
     _display({"text/html": shown, "text/plain": text["simple"]}, {KEY: about})
 
 
-def markdown(text: str, label: str, alone: str | None = None) -> None:
-    """Show computed text; the book takes it for a Markdown cell, with directives and roles.
+def prose(label: str, text: str) -> None:
+    """Show MyST that was computed; in the book it is part of the page, with its directives, mathematics and references.
 
     Args:
+        label: small letters, digits and hyphens; unique in the notebook.
         text: MyST.
-        label: ``text-`` and a name, unique in the notebook.
-        alone: what a notebook that is opened alone shows in its place, in plain Markdown.
 
     Raises:
         ValueError: if the label has another form or the text is empty.
     """
-    _display({"text/markdown": alone or text, "text/plain": alone or text}, {KEY: _about("markdown", "text", label, body=text)})
+    about = _about("prose", "[a-z0-9]+", label, text, body=text)
+    _display({"text/markdown": text, "text/plain": text}, {KEY: about})
 
 
-def theorem(number: int) -> None:
-    """Show a theorem with its proof; ``{prf:ref}`theorem-3``` refers to it.
+def theorem(stated: Theorem, label: str) -> None:
+    """Show a theorem and its proof in the words of the library.
 
     Args:
-        number: of :data:`gradcampp.theorems.THEOREMS`, from 1.
+        stated: one of :data:`gradcampp.theorems.THEOREMS`.
+        label: ``thm-``, its number, ``-`` and a name; ``{prf:ref}`` finds it, and it keeps its number in the book.
+
+    Raises:
+        ValueError: if the label has another form or number.
     """
-    one = THEOREMS[number - 1]
-    text = f"````{{prf:theorem}} {one.title}\n:label: theorem-{number}\n\n{one.statement}\n````\n\n"
-    text += f"````{{prf:proof}}\n{one.proof}\n````"
-    alone = f"**Theorem {number} ({one.title}).** {one.statement}\n\n*Proof.* {one.proof}"
-    markdown(text, f"text-theorem-{number}", alone)
+    if not re.fullmatch(rf"thm-{stated.number}-[a-z-]+", label):
+        raise ValueError(f"label: expected thm-{stated.number}- and a name in small letters, got {label!r}")
+    statement, proof = (re.sub(r"\beq\. (\d+)", r"{eq}`eq-paper-\1`", text) for text in (stated.statement, stated.proof))
+    prose(
+        label,
+        f"````{{prf:theorem}} {stated.title}\n:label: {label}\n\n{statement}\n````\n\n````{{prf:proof}}\n{proof}\n````",
+    )
 
 
 def _escaped(cells: Mapping[str, list[str]], style: str) -> dict[str, list[str]]:
@@ -242,11 +248,11 @@ def _display(bundle: Mapping[str, str], metadata: Mapping[str, Any]) -> None:
     display(dict(bundle), raw=True, metadata=dict(metadata))  # type: ignore[no-untyped-call]
 
 
-def _about(kind: str, prefix: str, label: str, **given: str) -> dict[str, str]:
+def _about(kind: str, prefix: str, label: str, caption: str, **more: str) -> dict[str, str]:
     """What the book has to know of something shown."""
     if not re.fullmatch(rf"{prefix}-[a-z0-9-]+", label):
         raise ValueError(f"label: expected {prefix}- and small letters, digits and hyphens, got {label!r}")
-    texts = {name: " ".join(text.split()) if name != "body" else text for name, text in given.items()}
+    texts = {name: " ".join(text.split()) if name != "body" else text for name, text in {"caption": caption, **more}.items()}
     for name, text in texts.items():
         if not text:
             raise ValueError(f"{kind} {label}: expected a text as {name}, got none")

@@ -10,6 +10,7 @@ Pair = tuple[Method, Method]
 PAIRS: tuple[Pair, ...] = (("gradcam++", "gradcam"), ("gradcam+", "gradcam"), ("gradcam++", "gradcam+"))
 NAMES: dict[Method, str] = {"gradcam": "Grad-CAM", "gradcam+": "Grad-CAM+", "gradcam++": "Grad-CAM++"}
 IMAGES = 4219  # of 10,000 in ImageNetV2 MatchedFrequency, score over 0.5
+EXTREMES = {-1398101.4: (-3, -22), 559240.56: (15, -23)}  # alphas printed in section 3.4: 1 / (n * 2**e) in float32
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Sphinx extension of the book: what is numbered in the paper keeps its number there.
 
-An equation, figure or table whose label is ``eq-paper-N``, ``fig-paper-N`` or ``tab-paper-N`` is number N, without a dot.
-Whatever is ours is counted by chapter: 2.1, 2.2. Equations get their label as an anchor too, so that a link ends in
-``#eq-paper-N``.
+An equation, figure or table whose label is ``eq-paper-N``, ``fig-paper-N`` or ``tab-paper-N`` is number N, without a dot,
+and a theorem ``thm-N-name`` has the number N of the library. Whatever else is ours is counted by chapter: 2.1, 2.2.
+Equations get their label as an anchor too, so that a link ends in ``#eq-paper-N``.
 
 The book as a single page, which is what gets printed, is drawn with the same means as the pages of the site.
 """
@@ -13,7 +13,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-_PAPER = re.compile(r"(?:(?:equation-eq|fig|tab)-paper|theorem)-(\d+)(?:-[a-z-]+)?")
+_PAPER = re.compile(r"(?:(?:equation-eq|fig|tab)-paper|thm)-(\d+)(?:-[a-z-]+)?")
+_KINDS = ("figure", "table", "displaymath", "theorem")
 
 
 def numbered(found: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
@@ -23,7 +24,7 @@ def numbered(found: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]
         found: what Sphinx counted, by anchor in the order of the page: chapter and place.
 
     Returns:
-        The same anchors; those of the paper, and our theorems, are (N,), the others are counted without gaps.
+        The same anchors; those of the paper are (N,), the others are counted without gaps.
     """
     result: dict[str, tuple[int, ...]] = {}
     place = 0
@@ -38,9 +39,7 @@ def numbered(found: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]
 
 def _renumber(_app: Any, env: Any) -> list[str]:
     for page, kinds in env.toc_fignumbers.items():
-        env.toc_fignumbers[page] = {
-            kind: numbered(found) if kind in ("figure", "table", "displaymath", "theorem") else found for kind, found in kinds.items()
-        }
+        env.toc_fignumbers[page] = {kind: numbered(found) if kind in _KINDS else found for kind, found in kinds.items()}
     return list(env.toc_fignumbers)
 
 

@@ -96,5 +96,19 @@ def summarise(scores: ArrayLike, baseline: ArrayLike, confidence: float = 0.95) 
     if n == 1:
         return Summary(n, performance, 0.0, float("inf"), mean, float("nan"))
     std = float(logs.std(ddof=1))
+    return Summary(n, performance, *interval(mean, std, n, confidence), mean, std)
+
+
+def interval(mean: float, std: float, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Student's t interval of a relative performance, from the mean and the deviation of its logarithm.
+
+    Args:
+        mean, std: of the log relative performance; std uses n - 1.
+        n: number of images, two or more.
+        confidence: coverage of the interval, between 0 and 1.
+
+    Returns:
+        The ends, as ratios.
+    """
     half = float(student.ppf((1 + confidence) / 2, n - 1)) * std / n**0.5
-    return Summary(n, performance, float(np.exp(mean - half)), float(np.exp(mean + half)), mean, std)
+    return float(np.exp(mean - half)), float(np.exp(mean + half))

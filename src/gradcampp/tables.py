@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import asdict
 
 import pandas as pd
 from tabulate import tabulate
 
 from gradcampp import paper
+from gradcampp.accumulate import Stream, box, share
 from gradcampp.config import MAPS, SCORES, Scores, column
 from gradcampp.errors import InputError
 from gradcampp.localisation import METRICS, bootstrap_interval
-from gradcampp.statistics import Summary, summarise
+from gradcampp.statistics import Summary, interval, summarise
 
 
 def summaries(records: pd.DataFrame) -> dict[tuple[Scores, paper.Pair], Summary]:
@@ -68,6 +71,65 @@ def tables(records: pd.DataFrame) -> dict[str, pd.DataFrame]:
         first.append(relative)
         second.append(logarithm)
     return {"table1": pd.DataFrame(first), "table2": pd.DataFrame(second)}
+
+
+def alphas(streams: Mapping[Scores, Stream]) -> pd.DataFrame:
+    """How close to 1/2 the non-zero alphas of a data set are, pre and post beside each other.
+
+    Args:
+        streams: the alphas of a run.
+
+    Returns:
+        ``quantity``, and a column for each kind of score: quartiles, whiskers, extremes, the share within 0.1 of 1/2 and the
+        number of alphas.
+
+    Source: Lerma & Lucas (2022), Figure 4 and section 3.4.
+    """
+    columns: dict[str, list[object]] = {}
+    for scores, stream in streams.items():
+        found = box(stream)
+        columns[scores] = [
+            found.first_quartile,
+            found.median,
+            found.third_quartile,
+            found.low_whisker,
+            found.high_whisker,
+            share(stream, 0.4, 0.6),
+            stream.minimum,
+            stream.maximum,
+            stream.count,
+        ]
+    names = ["first quartile", "median", "third quartile", "lower whisker", "upper whisker", "share from 0.4 to 0.6"]
+    return pd.DataFrame({"quantity": [*names, "minimum", "maximum", "count"], **columns})
+
+
+def readings(records: pd.DataFrame, margin: float) -> pd.DataFrame:
+    """Grad-CAM++ against Grad-CAM+, read as a test of difference and as one of equivalence, in the paper and in this run.
+
+    The paper prints no intervals; they follow from its number of images, its ratio and its standard deviation, in the two
+    decimals that it gives.
+
+    Args:
+        records: rows of a run.
+        margin: two methods whose ratio is certainly within this factor count as equivalent.
+
+    Returns:
+        ``source``, ``scores``, ``n``, ``ratio``, ``low``, ``high`` (95 %), whether the interval excludes 1 (``differs``), and
+        whether it lies between 1/margin and margin (``equivalent``).
+
+    Source: Lerma & Lucas (2022), section 4.
+    """
+    pair, measured = paper.PAIRS[-1], summaries(records)
+    rows = []
+    for scores in SCORES:
+        printed, ours = paper.ENTRIES[scores, pair], measured[scores, pair]
+        ends = interval(math.log(printed.relative_performance), printed.std, paper.IMAGES)
+        rows.append(("paper", scores, paper.IMAGES, printed.relative_performance, *ends))
+        rows.append(("this run", scores, ours.n, ours.relative_performance, ours.low, ours.high))
+    found = pd.DataFrame(rows, columns=["source", "scores", "n", "ratio", "low", "high"])
+    found["differs"] = (found["low"] > 1) | (found["high"] < 1)
+    found["equivalent"] = (found["low"] > 1 / margin) & (found["high"] < margin)
+    return found
 
 
 def localisation(rows: pd.DataFrame) -> pd.DataFrame:

@@ -15,7 +15,7 @@ import sympy as sp
 import torch
 from torch import Tensor
 
-from gradcampp import cam
+from gradcampp import cam, paper
 from gradcampp.certificate import certificate, sandwich, shrinkage
 from gradcampp.explain import min_max
 
@@ -156,9 +156,6 @@ def post_softmax() -> Check:
     )
 
 
-PAPER_EXTREMES = {-1398101.4: (-3, -22), 559240.56: (15, -23)}  # value printed in section 3.4: 1 / (n * 2**e)
-
-
 def float32_grid() -> Check:
     """Theorem 7: near -2 the denominators are multiples of 2**-23 or 2**-22, and the paper's extremes are two of them."""
     generator = np.random.default_rng(7)
@@ -166,8 +163,8 @@ def float32_grid() -> Check:
     sums = np.float32(2) + near
     above, below = sums[near > -2].astype(np.float64) * 2.0**23, sums[near < -2].astype(np.float64) * 2.0**22
     on_grid = bool((above == above.round()).all() and (below == below.round()).all())
-    found = [float(np.float32(1) / np.float32(steps * 2.0**exponent)) for steps, exponent in PAPER_EXTREMES.values()]
-    printed = all(f"{value:.8g}" == f"{wanted:.8g}" for value, wanted in zip(found, PAPER_EXTREMES, strict=True))
+    found = [float(np.float32(1) / np.float32(steps * 2.0**exponent)) for steps, exponent in paper.EXTREMES.values()]
+    printed = all(f"{value:.8g}" == f"{wanted:.8g}" for value, wanted in zip(found, paper.EXTREMES, strict=True))
     return Check(on_grid and printed, f"1 / (-3 * 2**-22) = {found[0]:.8g}, 1 / (15 * 2**-23) = {found[1]:.8g} in float32")
 
 
