@@ -216,7 +216,7 @@ def theorem(stated: Theorem, label: str) -> None:
     """Show a theorem and its proof in the words of the library.
 
     Args:
-        stated: one of :data:`gradcampp.theorems.THEOREMS`.
+        stated: one of ``gradcampp.theorems.THEOREMS``.
         label: ``thm-``, its number, ``-`` and a name; ``{prf:ref}`` finds it, and it keeps its number in the book.
 
     Raises:
