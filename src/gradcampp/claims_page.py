@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from gradcampp.claims import Entry
+from gradcampp.claims import Entry, tested_by
 from gradcampp.ledger import NOT_TESTED, Claim
 
 ICONS = {"holds": "✔", "sharpened": "✚", "fails": "✘", NOT_TESTED: "○"}  # each with its word: never colour alone
@@ -75,13 +75,11 @@ def card(entry: Entry) -> str:
     lines.append(f"*Seen:* {_code(entry.finding.evidence)}")
     if verdict == NOT_TESTED and claim.command:
         lines.append(f"*Would be tested by:* {_code(claim.command)}")
-    lines.append(f"*Place:* {', '.join(map(_link, anchors(claim)))}. *Name and test:* {{source}}`{_test(claim)}`")
+    lines.append(
+        f"*Place:* {', '.join(map(_link, anchors(claim)))}. *Name and test:* {{source}}`{claim.name} <{tested_by(claim)}>`"
+    )
     body = "\n\n".join(lines)
     return f"({name_anchor(claim)})=\n````{{div}} claim claim-{verdict.split()[0]}\n{body}\n````"
-
-
-def _test(claim: Claim) -> str:
-    return f"{claim.name} <tests/test_claims.py::test_verdict[{claim.name}]>"
 
 
 def _link(anchor: str) -> str:
