@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import http.server
+import itertools
 import re
 import shutil
 import threading
@@ -294,7 +295,7 @@ def test_the_explorer_of_the_book_answers_keyboard_and_mouse(explorer: Any) -> N
     box = slider.bounding_box()
     explorer.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     seen.append(shown(explorer))
-    for before, after in zip(seen, seen[1:], strict=False):
+    for before, after in itertools.pairwise(seen):
         assert before[0][1] != after[0][1]
         assert before[1] != after[1]
 

@@ -55,12 +55,10 @@ def test_every_claim_is_tested_where_the_ledger_says() -> None:
     source = (ROOT / "tests" / "test_claims.py").read_text("utf-8")
     for one in claims.CLAIMS:
         file, _, function = claims.tested_by(one).partition("::")
-        group = {"test_verdict": "PROVED", "test_verdict_on_records": "MEASURED"}[function.partition("[")[0]]
+        function = function.partition("[")[0]
+        group = {"test_verdict": "PROVED", "test_verdict_on_records": "MEASURED"}[function]
         assert file == "tests/test_claims.py"
-        assert (
-            f'@pytest.mark.parametrize("claim", {group}, ids=lambda claim: claim.name)\ndef {function.partition("[")[0]}('
-            in source
-        )
+        assert f'@pytest.mark.parametrize("claim", {group}, ids=lambda claim: claim.name)\ndef {function}(' in source
         assert (one in claims.PROVED) == (group == "PROVED")
 
 

@@ -75,8 +75,8 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "single_alphas": lambda: figures.single_alphas(explanation(281)),
     "alpha_distribution": lambda: figures.alpha_distribution(stream(alphas()), "pre"),
     "relative_performances": lambda: figures.relative_performances(run_records()),
-    "family": lambda: figures.family(layer(), torch.rand(3, 32, 32), (0, 0.1, 1, 100, 1e6)),
-    "shrinkages": lambda: figures.shrinkages(torch.rand(500) * 4, torch.rand(40)),
+    "family": lambda: figures.family(layer(), explanation(0).pixels, (0, 0.1, 1, 100, 1e6)),
+    "shrinkages": lambda: figures.shrinkages(torch.linspace(0, 15, 500), torch.linspace(0, 0.8, 40)),
     "certificates": lambda: figures.certificates(certified()),
 }
 

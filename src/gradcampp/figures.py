@@ -306,9 +306,8 @@ def family(captured: Capture, pixels: Tensor, lams: Sequence[float], scores: Sco
         for axis, lam in zip(axes, lams, strict=False):
             heat = min_max(heatmap(weights("gradcam++", activations, gradients, lam), activations))
             axis.imshow(overlay(pixels, upsample(heat, (pixels.shape[1], pixels.shape[2]))[0]))
-            axis.set_title(
-                rf"$\lambda$ = {lam:,g}" "\n" f"largest difference {float((heat[0] - plus).abs().max()):.3f}", fontsize=9
-            )
+            moved = float((heat[0] - plus).abs().max())
+            axis.set_title(rf"$\lambda$ = {lam:,.12g}" "\n" f"difference {moved:.3f}", fontsize=9)
         return figure
 
 
