@@ -37,7 +37,7 @@ LEVELS = [
     {"errata", "explorer", "tables", "figures", "ledger", "selfcheck"},
     {"claims_proved", "claims_measured"},
     {"claims"},
-    {"report"},
+    {"claims_page", "report"},
     {"reproduce"},
     {"notebook"},
     {"book"},

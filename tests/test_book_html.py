@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import http.server
+import itertools
 import re
 import shutil
 import threading
@@ -249,3 +250,64 @@ def test_a_figure_keeps_a_light_ground_in_dark_mode(browser: Any, address: str) 
         "(({backgroundColor, filter}) => [backgroundColor, filter])(getComputedStyle(document.querySelector('article img')))"
     )
     assert seen == ["rgb(255, 255, 255)", "none"]
+
+
+@pytest.fixture
+def explorer(browser: Any, address: str) -> Iterator[Any]:
+    """The page of the explorer in the book, at a scene whose maps move."""
+    tab = browser.new_page(viewport={"width": 1200, "height": 900})
+    complaints = listening(tab, address)
+    tab.goto(f"{address}book/explorer.html#scene=planets")
+    tab.wait_for_selector('[data-part="main"]:not([hidden])')
+    tab.wait_for_function("gradcamppExplorer.shown().scene === 'planets'")
+    yield tab
+    tab.close()
+    assert complaints == []
+
+
+def shown(tab: Any) -> tuple[Any, str]:
+    """Constant and heatmap that the explorer shows, and what it says the constant is."""
+    found = tab.evaluate("(({lam, heat}) => [String(lam), [...heat]])(gradcamppExplorer.shown())")
+    return found, tab.inner_text('[data-part="lam-value"]')
+
+
+def test_the_explorer_of_the_book_is_grad_cam_plus_at_0_and_plusplus_at_1(explorer: Any) -> None:
+    from gradcampp import explorer as data
+    from tests.test_explorer import CLOSE, Truth
+
+    truth = Truth(next(exhibit for exhibit in data.EXHIBITS if exhibit.name == "planets"))
+    for button, method in (("0: Grad-CAM+", "gradcam+"), ("1: Grad-CAM++", "gradcam++")):
+        explorer.get_by_role("button", name=button, exact=True).click()
+        (_, heat), _ = shown(explorer)
+        wanted = truth.heat(0, "pre", "gradcam+" if method == "gradcam+" else "gradcam++").flatten().tolist()
+        assert max(abs(ours - theirs) for ours, theirs in zip(heat, wanted, strict=True)) <= CLOSE
+    assert truth.moved(0, "pre", "gradcam++") > 100 * CLOSE  # the two differ
+
+
+def test_the_explorer_of_the_book_answers_keyboard_and_mouse(explorer: Any) -> None:
+    slider = explorer.get_by_role("slider", name=re.compile("Drag"))
+    slider.focus()
+    seen = [shown(explorer)]
+    for key in ("ArrowRight", "End", "Home"):
+        explorer.keyboard.press(key)
+        seen.append(shown(explorer))
+    assert [lam for (lam, _), _ in (seen[2], seen[3])] == ["Infinity", "0"]
+    box = slider.bounding_box()
+    explorer.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    seen.append(shown(explorer))
+    for before, after in itertools.pairwise(seen):
+        assert before[0][1] != after[0][1]
+        assert before[1] != after[1]
+
+
+def test_only_its_own_page_loads_the_explorer(pages: dict[str, Page]) -> None:
+    assert [name for name, page in pages.items() if "explorer.js" in page.html] == ["book/explorer"]
+
+
+def test_every_claim_of_the_ledger_has_a_card(pages: dict[str, Page]) -> None:
+    from gradcampp import claims, claims_page
+
+    page = pages["notebooks/08_claims"]
+    assert {claims_page.name_anchor(claim) for claim in claims.CLAIMS} <= page.ids
+    for claim in claims.CLAIMS:
+        assert claims.tested_by(claim) in page.html or "/blob/" in page.html

@@ -114,8 +114,8 @@ def truths() -> dict[str, Truth]:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder as the book builds it: the page's own block, its script and style, and the data."""
     root = tmp_path_factory.mktemp("site")
-    shutil.copytree(BOOK / "_static", root / "_static", dirs_exist_ok=True)
-    explorer.write(root / "_static" / "explorer")
+    shutil.copytree(BOOK / "explorer", root / "explorer")
+    explorer.write(root / "explorer")
     page = "<!doctype html><html lang='en' data-content_root='../'><head><meta charset='utf-8'><title>explorer</title>"
     page += "<meta name='viewport' content='width=device-width'><link rel='icon' href='data:,'></head><body>"
     (root / "book").mkdir()
@@ -157,14 +157,14 @@ def test_the_same_bytes_every_time(site: Path, tmp_path: Path) -> None:
     again = explorer.write(tmp_path / "new" / "explorer")
     assert [path.name for path in again] == ["scenes.js", *(f"{exhibit.name}.js" for exhibit in explorer.EXHIBITS)]
     for path in again:
-        assert path.read_bytes() == (site / "_static" / "explorer" / path.name).read_bytes(), path.name
+        assert path.read_bytes() == (site / "explorer" / path.name).read_bytes(), path.name
 
 
 def test_the_data_are_the_networks_own_to_the_bit_and_small(site: Path, truths: dict[str, Truth]) -> None:
-    listed = argument(site / "_static" / "explorer" / "scenes.js", "listScenes")
+    listed = argument(site / "explorer" / "scenes.js", "listScenes")
     assert [scene["name"] for scene in listed] == list(truths)
     for name, truth in truths.items():
-        path = site / "_static" / "explorer" / f"{name}.js"
+        path = site / "explorer" / f"{name}.js"
         assert path.stat().st_size <= LIMIT
         data = argument(path, "addScene")
         maps = truth.captured.activations[0]

@@ -25,6 +25,8 @@ from gradcampp.accumulate import box, stream, tanh_histogram
 from gradcampp.classes import imagenet
 from gradcampp.config import COLUMNS, METHODS, SCORES
 from gradcampp.evaluate import Explanation
+from gradcampp.network import Capture
+from gradcampp.theorems import random_layer
 
 PIXEL = 1.0  # antialiasing and hinting move an edge by less
 
@@ -47,6 +49,20 @@ def run_records(n: int = 31) -> pd.DataFrame:
     return pd.DataFrame({name: rng.uniform(0.01, 1, n) for name in COLUMNS})
 
 
+def layer() -> Capture:
+    """Feature maps and gradients of one picture."""
+    activations, gradients = random_layer(0, batch=1)
+    return Capture(activations, {"pre": gradients, "post": gradients / 10}, torch.zeros(1, 2))
+
+
+def certified(n: int = 40) -> pd.DataFrame:
+    rng = np.random.default_rng(6)
+    bounds = {f"{scores}_certificate": rng.uniform(0.01, 1, n) for scores in SCORES}
+    frame = pd.DataFrame(bounds | {f"{scores}_difference": bounds[f"{scores}_certificate"] / 3 for scores in SCORES})
+    frame.loc[0, "pre_certificate"] = np.nan  # a layer with negative activations has none
+    return frame
+
+
 def alphas() -> torch.Tensor:
     return explanation(0, seed=4).alphas
 
@@ -59,6 +75,9 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "single_alphas": lambda: figures.single_alphas(explanation(281)),
     "alpha_distribution": lambda: figures.alpha_distribution(stream(alphas()), "pre"),
     "relative_performances": lambda: figures.relative_performances(run_records()),
+    "family": lambda: figures.family(layer(), explanation(0).pixels, (0, 0.1, 1, 100, 1e6)),
+    "shrinkages": lambda: figures.shrinkages(torch.linspace(0, 15, 500), torch.linspace(0, 0.8, 40)),
+    "certificates": lambda: figures.certificates(certified()),
 }
 
 
@@ -304,3 +323,33 @@ def test_the_dots_at_the_pole_are_the_alphas_that_float32_has_there() -> None:
     assert values == pytest.approx(1 / distances, rel=1e-9)
     circled = {float(np.asarray(line.get_ydata())[0]) for line in right.lines if len(line.get_xdata()) == 1}  # type: ignore[arg-type]
     assert circled == set(paper.EXTREMES)
+
+
+def test_the_family_starts_at_grad_cam_plus_and_says_how_far_it_moves() -> None:
+    figure = figures.family(layer(), torch.rand(3, 16, 16), (0, 1, 1e6))
+    titles = [axis.get_title() for axis in figure.axes if axis.get_title()]
+    assert len(titles) == 3
+    moved = [float(title.rpartition(" ")[2]) for title in titles]
+    assert moved[0] == 0
+    assert moved[0] < moved[1] < moved[2]
+
+
+def test_certificates_draw_each_image_that_has_one_below_the_diagonal() -> None:
+    frame = certified()
+    figure = figures.certificates(frame)
+    for axis, scores, count in zip(figure.axes, SCORES, (39, 40), strict=True):
+        points = np.asarray(axis.collections[0].get_offsets())
+        assert len(points) == count
+        assert (points[:, 1] < points[:, 0]).all()
+        assert points[-1].tolist() == frame.iloc[-1][[f"{scores}_certificate", f"{scores}_difference"]].tolist()
+        assert f"{count} images" in axis.get_title()
+
+
+def test_shrinkages_draw_the_saturation_and_every_channel() -> None:
+    figure = figures.shrinkages(torch.tensor([0.5, 20.0]), torch.tensor([0.1, 0.2, 0.9]))
+    left, right = figure.axes
+    straight, curved = (np.asarray(line.get_xydata()) for line in left.lines[:2])
+    assert np.allclose(straight[:, 1], straight[:, 0] / 2)
+    assert np.allclose(curved[:, 1], curved[:, 0] / (2 + curved[:, 0]))
+    assert "50%" in left.get_xlabel()
+    assert sum(patch.get_height() for patch in right.patches) == 3

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from gradcampp import sphinx_extension
 from gradcampp.sphinx_extension import numbered
 
 
@@ -28,3 +34,22 @@ def test_the_papers_things_keep_their_numbers_and_ours_are_counted_without_gaps(
 
 def test_a_page_without_a_chapter_is_counted_too() -> None:
     assert numbered({"tab-symbols": (1,)}) == {"tab-symbols": (1,)}
+
+
+@pytest.mark.parametrize("address", ["", "https://github.com/someone/gradcampp"])
+def test_a_file_of_the_repository_is_a_link_where_its_address_is_known(address: str) -> None:
+    pytest.importorskip("docutils")
+    options = {"repository_url": address, "repository_branch": "trunk"}
+    inliner: Any = SimpleNamespace(
+        document=SimpleNamespace(
+            settings=SimpleNamespace(env=SimpleNamespace(config=SimpleNamespace(html_theme_options=options)))
+        )
+    )
+    (node,), problems = sphinx_extension._source("source", "", "eq-1 <tests/test_claims.py::test_verdict[eq-1]>", 1, inliner)
+    assert problems == []
+    if address:
+        assert node["refuri"] == f"{address}/blob/trunk/tests/test_claims.py"
+        assert node.astext() == "eq-1"
+    else:
+        assert node.tagname == "literal"
+        assert node.astext() == "tests/test_claims.py::test_verdict[eq-1]"

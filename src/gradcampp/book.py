@@ -32,6 +32,7 @@ from typing import Any
 from tqdm import tqdm
 
 import gradcampp
+from gradcampp import explorer
 from gradcampp.errors import InputError
 from gradcampp.files import file_hash, written
 from gradcampp.notebook import KEY
@@ -126,8 +127,8 @@ def build(root: Path, out: Path, edition: Edition, commands: Mapping[str, str]) 
     kept |= _put(source / COMMANDS, _command_page(commands).encode())
     for path in sorted((root / "book").rglob("*")):
         if path.is_file() and path.suffix not in (".md", ".yml"):
-            inside = path.relative_to(root / "book")
-            kept |= _put(source / (inside if inside.parts[0] == "_static" else "book" / inside), path.read_bytes())
+            kept |= _put(source / _place(path.relative_to(root / "book")), path.read_bytes())
+    kept |= set(explorer.write(source / "extra" / "explorer"))
     kept |= _put(source / "_config.yml", _configuration(root, edition).encode())
     kept |= _put(source / "_toc.yml", (root / "book" / "_toc.yml").read_bytes())
     for path in list(source.rglob("*")):
@@ -136,6 +137,14 @@ def build(root: Path, out: Path, edition: Edition, commands: Mapping[str, str]) 
     print("building the pages", file=sys.stderr)
     _sphinx(jupyter_book, source, out, "html")
     return _entrance(out / "_build" / "html", found[0])
+
+
+def _place(inside: Path) -> Path:
+    """Where a file of ``book/`` that is no page goes in the sources: the explorer's are for its own page only.
+
+    Jupyter Book loads every script and style of ``_static`` on every page; what is in ``extra`` is copied, no more.
+    """
+    return {"_static": Path(), "explorer": Path("extra")}.get(inside.parts[0], Path("book")) / inside
 
 
 def _entrance(site: Path, first: Path) -> Path:

@@ -109,6 +109,12 @@ def counts(entries: Iterable[Entry]) -> dict[str, int]:
     return {verdict: verdicts.count(verdict) for verdict in ("holds", "sharpened", "fails", NOT_TESTED)}
 
 
+def tested_by(claim: Claim) -> str:
+    """The test of a claim, as pytest takes it."""
+    function = "test_verdict_on_records" if claim.kind == "empirical" else "test_verdict"
+    return f"tests/test_claims.py::{function}[{claim.name}]"
+
+
 def rows(entries: Iterable[Entry]) -> list[dict[str, Any]]:
     """The ledger as plain dictionaries, one a claim: the content of ``claims.json``."""
     return [
@@ -123,7 +129,7 @@ def rows(entries: Iterable[Entry]) -> list[dict[str, Any]]:
             "expected": entry.expected,
             "command": entry.claim.command,
             "chapter": entry.claim.chapter,
-            "test": f"tests/test_claims.py::test_verdict[{entry.claim.name}]",
+            "test": tested_by(entry.claim),
         }
         for entry in entries
     ]

@@ -136,7 +136,7 @@ def write(folder: Path) -> list[Path]:
     """Write the data of all scenes, and the list that the page begins with; the same bytes every time.
 
     Args:
-        folder: ``_static/explorer`` beside ``explorer.js``; made where it does not exist.
+        folder: of ``explorer.js``; made where it does not exist.
 
     Returns:
         The files: ``scenes.js``, then one a scene.

@@ -304,6 +304,78 @@ def relative_performances(records: pd.DataFrame) -> Figure:
         return figure
 
 
+def family(captured: Capture, pixels: Tensor, lams: Sequence[float], scores: Scores = "pre") -> Figure:
+    """One photograph under Grad-CAM++ with several constants lam, and how far each map is from that of Grad-CAM+.
+
+    Args:
+        captured: feature maps and gradients of that photograph alone, after a ReLU.
+        pixels: in [0, 1], (3, h, w).
+        lams: the constants of eq. 12, from 0 up.
+        scores: the score that is differentiated.
+    """
+    activations, gradients = captured.activations.double(), captured.gradients[scores].double()
+    plus = min_max(heatmap(weights("gradcam+", activations, gradients), activations))[0]
+    columns = min(4, len(lams))
+    rows = -(-len(lams) // columns)
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(7, 2.15 * rows + 0.1), layout="constrained")
+        axes = figure.subplots(rows, columns, squeeze=False).ravel()
+        for axis in axes:
+            axis.set_axis_off()
+        for axis, lam in zip(axes, lams, strict=False):
+            heat = min_max(heatmap(weights("gradcam++", activations, gradients, lam), activations))
+            axis.imshow(overlay(pixels, upsample(heat, (pixels.shape[1], pixels.shape[2]))[0]))
+            moved = float((heat[0] - plus).abs().max())
+            axis.set_title(rf"$\lambda$ = {lam:,.12g}" "\n" f"difference {moved:.3f}", fontsize=9)
+        return figure
+
+
+def shrinkages(products: Tensor, deltas: Tensor) -> Figure:
+    """What a positive gradient becomes in Grad-CAM++, and by what share the channel weights shrink.
+
+    Args:
+        products: lam * s * g at the units with positive gradient, of any shape.
+        deltas: the shares of the channels that count, of any shape.
+    """
+    terms = np.linspace(0, 12, 200)
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(7, 2.9), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        left.plot(terms, terms / 2, color="0.6", linestyle="--", label="half of it: Grad-CAM+")
+        left.plot(terms, terms / (2 + terms), color=_PALETTE[0], label="Grad-CAM++")
+        inside = float((products <= terms[-1]).double().mean())
+        sns.rugplot(products[products <= terms[-1]].double().flatten().numpy()[:2000], ax=left, color=_PALETTE[1], height=0.04)
+        left.set(xlim=(0, terms[-1]), ylim=(0, 2), ylabel="what is summed")
+        left.set_xlabel(rf"$t = \lambda\, s_k\, r$" "\n" f"(marks: the picture's own, {inside:.0%} of them)")
+        left.legend(frameon=False, loc="upper right")
+        right.hist(deltas.double().flatten().numpy(), bins=np.linspace(0, 1, 21).tolist(), color=_PALETTE[0])
+        right.set(xlim=(0, 1), xlabel=r"$\delta_k$", ylabel="channels")
+        return figure
+
+
+def certificates(records: pd.DataFrame) -> Figure:
+    """Each image's certificate and the largest difference that was seen, pre and post.
+
+    Args:
+        records: with columns ``pre_certificate``, ``pre_difference`` and those of post; images without are left out.
+    """
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(7, 3.5), layout="constrained")
+        axes = figure.subplots(1, 2, sharey=True, sharex=True)
+        for axis, scores in zip(axes, SCORES, strict=True):
+            names = [f"{scores}_certificate", f"{scores}_difference"]
+            both = records[names].dropna()
+            both = both[(both > 0).all(axis=1)]
+            axis.scatter(both[names[0]], both[names[1]], s=6, alpha=0.35, color=_COLOURS[scores], linewidths=0)
+            axis.set(xscale="log", yscale="log", title=f"{_LONG[scores]}, {len(both):,} images", xlabel="certificate")
+        low = min(1e-3, *(axis.get_ylim()[0] for axis in axes))
+        for axis in axes:
+            axis.plot([low, 1], [low, 1], color="0.6", linestyle="--", linewidth=1, zorder=0)
+            axis.set(xlim=(low, 1.2), ylim=(low, 1.2))
+        axes[0].set_ylabel("largest difference seen")
+        return figure
+
+
 def save(figure: Figure, stem: Path, formats: Sequence[str]) -> list[Path]:
     """Write a figure in some formats, byte for byte the same for the same figure.
 

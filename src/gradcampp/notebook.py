@@ -86,6 +86,11 @@ class Run:
         """The run beside what others have measured with its weights; None where the profile knows of nothing."""
         return None if self.profile.expected is None else self_check(self.manifest, self.profile.expected)
 
+    @property
+    def has_masks(self) -> bool:
+        """Whether the run knows where the objects are, as those on generated scenes do."""
+        return (self.folder / "localisation.csv").exists()
+
     def table(self, name: str) -> pd.DataFrame:
         """A table of numbers that the run has written, for example ``localisation``.
 

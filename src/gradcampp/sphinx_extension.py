@@ -50,6 +50,19 @@ def _anchor(_app: Any, document: Any) -> None:
             node["ids"].append(node["label"])
 
 
+def _source(_name: str, raw: str, text: str, _line: int, inliner: Any, *_more: Any) -> tuple[list[Any], list[Any]]:
+    """A file of the repository, ``{source}`words <tests/test_cam.py::test_a>```: a link where its address is known."""
+    from docutils import nodes
+
+    words, _, target = text.removesuffix(">").partition(" <")
+    theme = inliner.document.settings.env.config.html_theme_options
+    if not theme.get("repository_url"):
+        return [nodes.literal(raw, target or words)], []
+    file = (target or words).partition("::")[0]
+    address = f"{theme['repository_url']}/blob/{theme.get('repository_branch') or 'main'}/{file}"
+    return [nodes.reference(raw, "", nodes.literal(raw, words), refuri=address)], []
+
+
 def _draw_single_page(app: Any) -> None:
     """Draw a single page with what draws pages: Sphinx forgets that as soon as one extension has means for a single page only."""
     handlers = app.registry.translation_handlers
@@ -58,6 +71,7 @@ def _draw_single_page(app: Any) -> None:
 
 def setup(app: Any) -> dict[str, bool]:
     """What Sphinx calls to load the extension."""
+    app.add_role("source", _source)
     app.connect("builder-inited", _draw_single_page)
     app.connect("doctree-read", _anchor)
     app.connect("env-get-updated", _renumber, priority=900)  # after Sphinx has counted

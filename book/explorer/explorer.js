@@ -129,7 +129,7 @@ const gradcamppExplorer = (() => {
 
   // --- data: a script for each scene, so that a page opened from disk can load it as well ---------------------------------
 
-  const folder = new URL("explorer/", document.currentScript.src);
+  const folder = new URL(".", document.currentScript.src);
   const received = new Map();
   const loading = new Map();
   let listing = [];

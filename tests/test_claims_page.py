@@ -1,0 +1,96 @@
+"""The ledger in the book: each claim with its place, its verdict in sign and word, and its test."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from gradcampp import claims, claims_page
+from gradcampp.claims import Entry
+from gradcampp.ledger import NOT_TESTED, Claim, Finding
+from tests.conftest import ROOT
+
+
+def claim(name: str = "eq-1", place: str = "2.1.1, eq. 1", chapter: str = "02_methods", **more: str) -> Claim:
+    return Claim(name, place, "A | B holds for 2 * x_1", "proof", lambda: Finding("holds", ""), chapter, **more)
+
+
+@pytest.mark.parametrize(
+    ("place", "wanted"),
+    [
+        ("2.2", ["sec-paper-2-2"]),
+        ("3.1.1, eq. 10", ["sec-paper-3-1-1", "eq-paper-10"]),
+        ("2.2, eqs 5 and 6", ["sec-paper-2-2", "eq-paper-5", "eq-paper-6"]),
+        ("3.3, Figures 3 and 4", ["sec-paper-3-3", "fig-paper-3", "fig-paper-4"]),
+        ("4, Table 2", ["sec-paper-4", "tab-paper-2"]),
+        ("4 and 5", ["sec-paper-4", "sec-paper-5"]),
+        ("4, footnote 4", ["sec-paper-4"]),
+        ("Appendix A, eq. 19", ["sec-paper-a", "eq-paper-19"]),
+    ],
+)
+def test_a_place_of_the_paper_becomes_anchors(place: str, wanted: list[str]) -> None:
+    assert claims_page.anchors(claim(place=place)) == wanted
+
+
+def test_a_section_that_two_chapters_share_and_a_theorem_find_their_own() -> None:
+    assert claims_page.anchors(claim(place="2.2, eq. 7", chapter="03_derivation"))[0] == "sec-paper-2-2-derivation"
+    assert claims_page.anchors(claim("theorem-3-run", "companion")) == ["thm-3-sandwich"]
+
+
+def test_every_anchor_of_the_ledger_is_in_its_chapter() -> None:
+    chapters = {}
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        chapters[path.stem] = "\n".join("".join(cell["source"]) for cell in json.loads(path.read_text("utf-8"))["cells"])
+    everything = "\n".join(chapters.values())
+    for one in claims.CLAIMS:
+        first, *others = claims_page.anchors(one)
+        assert one.chapter in chapters
+        for anchor in (first, *others):
+            assert re.search(rf'\({anchor}\)=|\$\$ \({anchor}\)|"{anchor}\b', everything), (one.name, anchor)
+
+
+def test_every_claim_is_tested_where_the_ledger_says() -> None:
+    source = (ROOT / "tests" / "test_claims.py").read_text("utf-8")
+    for one in claims.CLAIMS:
+        file, _, function = claims.tested_by(one).partition("::")
+        function = function.partition("[")[0]
+        group = {"test_verdict": "PROVED", "test_verdict_on_records": "MEASURED"}[function]
+        assert file == "tests/test_claims.py"
+        assert f'@pytest.mark.parametrize("claim", {group}, ids=lambda claim: claim.name)\ndef {function}(' in source
+        assert (one in claims.PROVED) == (group == "PROVED")
+
+
+def test_names_become_anchors_that_differ() -> None:
+    found = [claims_page.name_anchor(one) for one in claims.CLAIMS]
+    assert len(set(found)) == len(found)
+    assert all(re.fullmatch(r"claim-[a-z0-9-]+", anchor) for anchor in found)
+
+
+@pytest.mark.parametrize("verdict", ["holds", "sharpened", "fails", NOT_TESTED])
+def test_a_card_says_verdict_evidence_place_and_test(verdict: str) -> None:
+    entry = Entry(claim(criterion="x < 1", command="gradcampp reproduce"), Finding(verdict, "x = 2 | *y*"), None)  # type: ignore[arg-type]
+    text = claims_page.card(entry)
+    assert f"**{claims_page.ICONS[verdict]} {verdict}**\n" in text
+    assert "A \\| B holds for 2 \\* x\\_1" in text
+    assert "`x = 2 | *y*`" in text
+    assert "x \\< 1" in text
+    assert "{ref}`sec-paper-2-1-1`, {eq}`eq-paper-1`" in text
+    assert "{source}`eq-1 <tests/test_claims.py::test_verdict[eq-1]>`" in text
+    assert ("gradcampp reproduce" in text) == (verdict == NOT_TESTED)
+
+
+def test_a_verdict_that_deviates_is_said() -> None:
+    assert "**✔ holds** (expected: fails)" in claims_page.card(Entry(claim(), Finding("holds", "e"), "fails"))
+
+
+def test_groups_follow_the_paper_and_ours_come_last() -> None:
+    entries = [Entry(one, Finding("holds", "e"), None) for one in claims.CLAIMS]
+    groups = claims_page.by_section(entries)
+    names = list(groups)
+    assert names[0] == "2.1.1"
+    assert names[-2:] == ["A", "companion"]
+    assert names[:-2] == sorted(names[:-2], key=lambda name: [int(part) for part in name.split(".")])
+    assert sum(map(len, groups.values())) == len(entries)
+    assert claims_page.section("A", groups["A"]).startswith("## Claims of Appendix A\n")
