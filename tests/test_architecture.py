@@ -31,7 +31,7 @@ LEVELS = [
         "derivatives",
         "sphinx_extension",
     },
-    {"certificate", "counterexamples", "download", "network", "mini", "data", "records"},
+    {"certificate", "counterexamples", "download", "network", "mini", "data", "records", "typeset"},
     {"evaluate", "models", "theorems", "train"},
     {"errata", "explorer", "tables", "figures", "ledger", "selfcheck"},
     {"claims_proved", "claims_measured"},

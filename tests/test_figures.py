@@ -292,3 +292,12 @@ def test_files_are_named_after_the_stem_whatever_dots_it_has(tmp_path: Path) -> 
     assert sorted(tmp_path.iterdir()) == sorted(paths)
     assert paths[0].read_bytes().startswith(b"\x89PNG")
     assert b"<svg" in paths[1].read_bytes()
+
+
+def test_solutions_marks_points_that_lie_on_the_line() -> None:
+    drawn = figures.solutions((3, 6), 5, [(5 / 3, 0), (0, 5 / 6)])
+    axis = drawn.axes[0]
+    line = next(line for line in axis.lines if line.get_linewidth() == 2)
+    assert np.allclose(3 * np.asarray(line.get_xdata()) + 6 * np.asarray(line.get_ydata()), 5, rtol=1e-12)  # float64
+    assert [text.get_text() for text in axis.texts] == ["(5/3, 0)", "(0, 5/6)"]
+    assert r"3\,\alpha_1 + 6\,\alpha_2 = 5" in axis.get_title()
