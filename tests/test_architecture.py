@@ -32,7 +32,7 @@ LEVELS = [
         "sphinx_extension",
         "execute_notebook",
     },
-    {"certificate", "counterexamples", "download", "network", "mini", "data", "records", "distributed"},
+    {"certificate", "counterexamples", "download", "network", "mini", "data", "records", "distributed", "typeset"},
     {"evaluate", "models", "theorems", "train"},
     {"errata", "explorer", "tables", "figures", "ledger", "selfcheck"},
     {"claims_proved", "claims_measured"},

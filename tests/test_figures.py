@@ -352,4 +352,13 @@ def test_shrinkages_draw_the_saturation_and_every_channel() -> None:
     assert np.allclose(straight[:, 1], straight[:, 0] / 2)
     assert np.allclose(curved[:, 1], curved[:, 0] / (2 + curved[:, 0]))
     assert "50%" in left.get_xlabel()
-    assert sum(patch.get_height() for patch in right.patches) == 3
+    assert sum(patch.get_height() for patch in right.patches) == 3  # type: ignore[attr-defined]
+
+
+def test_solutions_marks_points_that_lie_on_the_line() -> None:
+    drawn = figures.solutions((3, 6), 5, [(5 / 3, 0), (0, 5 / 6)])
+    axis = drawn.axes[0]
+    line = next(line for line in axis.lines if line.get_linewidth() == 2)
+    assert np.allclose(3 * np.asarray(line.get_xdata()) + 6 * np.asarray(line.get_ydata()), 5, rtol=1e-12)  # float64
+    assert [text.get_text() for text in axis.texts] == ["(5/3, 0)", "(0, 5/6)"]
+    assert r"3\,\alpha_1 + 6\,\alpha_2 = 5" in axis.get_title()

@@ -63,7 +63,8 @@ def smooth_network(seed: int, channels: int, height: int, width: int) -> Score:
 
 def _parts(score: Score, alphas: Alphas, activations: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Alphas and gradients (K, H, W), second derivatives (K, H, W, K, H, W) and sums of the maps (K,)."""
-    return alphas(activations), jacrev(score)(activations), jacrev(jacrev(score))(activations), activations.sum((1, 2))
+    slopes = jacrev(score)  # twice in reverse mode: the first use of forward mode warns of something deprecated in PyTorch itself
+    return alphas(activations), slopes(activations), jacrev(slopes)(activations), activations.sum((1, 2))
 
 
 def _own(fixed: Tensor, slopes: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,33 @@ def pipeline(captured: Capture, pixels: Tensor, class_name: str, scores: Scores 
             axis.set(xticks=[], yticks=[])
         for axis in figure.axes:
             sns.despine(ax=axis, left=True, bottom=True)
+        return figure
+
+
+def solutions(coefficients: tuple[float, float], value: float, marked: Sequence[tuple[float, float]]) -> Figure:
+    """All alphas of two units that solve eq. 10: a line, with some of its points marked.
+
+    Args:
+        coefficients: of both alphas; the second is not 0.
+        value: right side of the equation.
+        marked: solutions with something to say about them.
+
+    Source: Lerma & Lucas (2022), section 3.1.1.
+    """
+    first, second = coefficients
+    ends = np.array([-1.5, 3.0])
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(5.5, 3.6), layout="constrained")
+        axis = figure.add_subplot()
+        axis.axhline(0, color="0.8", linewidth=1, zorder=0)
+        axis.axvline(0, color="0.8", linewidth=1, zorder=0)
+        axis.plot(ends, (value - first * ends) / second, color=_PALETTE[0], linewidth=2)
+        for alphas in marked:
+            axis.plot(*alphas, "o", color=_PALETTE[1])
+            text = ", ".join(str(Fraction(alpha).limit_denominator(1000)) for alpha in alphas)
+            axis.annotate(f"({text})", alphas, xytext=(6, 6), textcoords="offset points")
+        axis.set(xlabel=r"$\alpha_1$", ylabel=r"$\alpha_2$", xlim=tuple(ends))
+        axis.set_title(rf"${first:g}\,\alpha_1 + {second:g}\,\alpha_2 = {value:g}$")
         return figure
 
 
