@@ -349,6 +349,7 @@ def family(captured: Capture, pixels: Tensor, lams: Sequence[float], scores: Sco
         figure = Figure(figsize=(7, 2.15 * rows + 0.1), layout="constrained")
         axes = figure.subplots(rows, columns, squeeze=False).ravel()
         for axis in axes:
+            axis.set(xticks=[], yticks=[])
             axis.set_axis_off()
         for axis, lam in zip(axes, lams, strict=False):
             heat = min_max(heatmap(weights("gradcam++", activations, gradients, lam), activations))
