@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from gradcampp import claims, claims_proved, claims_page
+from gradcampp import claims, claims_page, claims_proved
 from gradcampp.claims import Entry
 from gradcampp.ledger import NOT_TESTED, Claim, Finding
 from tests.conftest import ROOT
