@@ -87,7 +87,8 @@ LOOK = """() => {
         html: document.documentElement.outerHTML,
         title: (content.querySelector("h1") || {}).textContent || "",
         headings: all("h1, h2, h3, h4", content).map(node => node.textContent.replace(/#$/, "").trim()),
-        figures: all("img", content).filter(node => !node.closest("#gradcampp-explorer label")).map(node => [node.alt, node.clientWidth, node.clientHeight]),
+        figures: all("img", content).filter(node => !node.closest("#gradcampp-explorer label"))
+            .map(node => [node.alt, node.clientWidth, node.clientHeight]),
         formulas: all(".math", content).length,
         unrendered: all(".math", content).filter(node => !node.querySelector("mjx-container")).map(node => node.textContent)
             .concat(all("mjx-merror, [data-mjx-error]").map(node => node.textContent)),
