@@ -7,8 +7,9 @@ import re
 
 import pytest
 
-from gradcampp import claims, claims_page, claims_proved
+from gradcampp import claims, claims_page
 from gradcampp.claims import Entry
+from gradcampp.claims_proved import PROVED
 from gradcampp.ledger import NOT_TESTED, Claim, Finding
 from tests.conftest import ROOT
 
@@ -59,7 +60,7 @@ def test_every_claim_is_tested_where_the_ledger_says() -> None:
         group = {"test_verdict": "PROVED", "test_verdict_on_records": "MEASURED"}[function]
         assert file == "tests/test_claims.py"
         assert f'@pytest.mark.parametrize("claim", {group}, ids=lambda claim: claim.name)\ndef {function}(' in source
-        assert (one in claims_proved.PROVED) == (group == "PROVED")
+        assert (one in PROVED) == (group == "PROVED")
 
 
 def test_names_become_anchors_that_differ() -> None:

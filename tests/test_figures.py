@@ -15,7 +15,7 @@ from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cbook import boxplot_stats
 from matplotlib.figure import Figure
-from matplotlib.patches import StepPatch
+from matplotlib.patches import Rectangle, StepPatch
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
@@ -352,7 +352,7 @@ def test_shrinkages_draw_the_saturation_and_every_channel() -> None:
     assert np.allclose(straight[:, 1], straight[:, 0] / 2)
     assert np.allclose(curved[:, 1], curved[:, 0] / (2 + curved[:, 0]))
     assert "50%" in left.get_xlabel()
-    assert sum(patch.get_height() for patch in right.patches) == 3  # type: ignore[attr-defined]
+    assert sum(patch.get_bbox().height for patch in right.patches if isinstance(patch, Rectangle)) == 3
 
 
 def test_solutions_marks_points_that_lie_on_the_line() -> None:

@@ -605,7 +605,11 @@ PROVED: tuple[Claim, ...] = (
     ),
     *(
         _proved(
-            f"theorem-{theorem.number}", "companion", theorem.title + ".", lambda number=theorem.number: _theorem(number), BEYOND
+            f"theorem-{theorem.number}",
+            "companion",
+            theorem.title + ".",
+            lambda number=theorem.number: _theorem(number),
+            ALPHAS if theorem.number in (1, 6, 7) else BEYOND,
         )
         for theorem in THEOREMS
     ),

@@ -52,7 +52,7 @@ def _anchor(_app: Any, document: Any) -> None:
 
 def _source(_name: str, raw: str, text: str, _line: int, inliner: Any, *_more: Any) -> tuple[list[Any], list[Any]]:
     """A file of the repository, ``{source}`words <tests/test_cam.py::test_a>```: a link where its address is known."""
-    from docutils import nodes
+    from docutils import nodes  # type: ignore[import-untyped,unused-ignore]
 
     words, _, target = text.removesuffix(">").partition(" <")
     theme = inliner.document.settings.env.config.html_theme_options
