@@ -33,6 +33,8 @@ from tests.test_evaluate import run as run_alone
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])}
 
+SEEDING = threading.Lock()  # threads share torch's generator, from which the weights are drawn
+
 
 def worlds(size: int) -> list[World]:
     """The same processes seen from each of them."""
@@ -67,7 +69,8 @@ def settings(data: Path) -> dict[str, Any]:
 def shared_run(data: Path, out: Path, world: World, **changes: Any) -> dict[str, Any]:
     """What ``run`` of test_evaluate does, as one of several processes."""
     experiment = replace(Experiment("own", "fixed", LAYER, "names", SMALL, 0.3), **changes)
-    network = Network(scored().eval(), LAYER, SMALL)
+    with SEEDING:
+        network = Network(scored().eval(), LAYER, SMALL)
     execution = Execution(4, 0, "cpu", skip_bad_images=True)
     return chain.evaluate(network, list_photographs(data, numbered(3)), data, out, experiment, execution, world)
 

@@ -190,13 +190,22 @@ THEOREMS = (
     Theorem(
         3,
         "Sandwich and certificate",
-        r"Let $\hat w_k = \tfrac12 \sum r$, with map $\hat L$ from $m$ to $M$, a multiple of Grad-CAM+, and $\delta_k = 1 "
-        r"- w_k/\hat w_k \in [0, \max \tfrac{t}{2+t}]$. At every pixel $(1 - \max\delta)\,\hat L \le L^{++} \le (1 - "
-        r"\min\delta)\,\hat L$ (extremes over the channels that contribute); the final ReLU does nothing. The min-max "
-        r"maps differ nowhere by more than $\frac{\max\delta - \min\delta}{1 - \min\delta} \cdot \frac{M}{M - m}$. For "
-        r"any $d < 1$, nor do they by more than $\frac{\operatorname{ran} E^+ + \operatorname{ran} E^-}{(1 - d)(M - m)}$, "
-        r"where $E^\pm = \sum_k \max(0, \pm(d - \delta_k))\,\hat w_k A^k$, and ran is the largest minus the smallest "
-        r"pixel. The smaller bound, for a well-chosen $d$, is the certificate. Bilinear upsampling keeps it.",
+        r"Let $\hat w_k = \tfrac12 \sum r$, with map $\hat L$ from $m$ to $M$, a multiple of Grad-CAM+, and $\delta_k = "
+        r"1 - w_k/\hat w_k$, which lies between 0 and the largest $\tfrac{t}{2+t}$ of the map. At every pixel"
+        "\n\n$$\n"
+        r"(1 - \max\delta)\,\hat L \le L^{++} \le (1 - \min\delta)\,\hat L"
+        "\n$$\n\n"
+        r"(extremes over the channels that contribute); the final ReLU does nothing. The min-max maps differ nowhere by "
+        r"more than either of"
+        "\n\n$$\n"
+        r"\frac{\max\delta - \min\delta}{1 - \min\delta} \cdot \frac{M}{M - m}, \qquad "
+        r"\frac{\operatorname{ran} E^+ + \operatorname{ran} E^-}{(1 - d)(M - m)},"
+        "\n$$\n\n"
+        r"the latter for any $d < 1$, with the largest minus the smallest pixel, ran, of the two maps"
+        "\n\n$$\n"
+        r"E^\pm = \sum_k \max(0, \pm(d - \delta_k))\,\hat w_k A^k."
+        "\n$$\n\n"
+        r"The smaller bound, for a well-chosen $d$, is the certificate. Bilinear upsampling keeps it.",
         r"$\delta_k$ is the mean of $t/(2+t)$ weighted by $r$. All $A^k$ and $\hat w_k$ are non-negative, so $L^{++} = "
         r"\sum (1 - \delta_k)\hat w_k A^k$ lies between the multiples. *First bound.* Divide $L^{++}$ by $1 - "
         r"\min\delta$, which min-max undoes: $y \in [\rho x, x]$ with $x = \hat L$, $\rho = \frac{1 - \max\delta}{1 - "
