@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import copy
+import functools
 import os
 import signal
 import subprocess
@@ -16,6 +18,7 @@ from typing import Any
 
 import pytest
 import torch.distributed as dist
+from torch import nn
 
 from gradcampp import cli, records
 from gradcampp import evaluate as chain
@@ -33,7 +36,11 @@ from tests.test_evaluate import run as run_alone
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])}
 
-SEEDING = threading.Lock()  # threads share torch's generator, from which the weights are drawn
+
+@functools.cache
+def own_network() -> nn.Module:
+    """Drawn once, before there are threads: they share torch's generator."""
+    return scored().eval()
 
 
 def worlds(size: int) -> list[World]:
@@ -44,6 +51,7 @@ def worlds(size: int) -> list[World]:
 
 def in_threads(calls: list[Callable[[], Any]]) -> list[Any]:
     """What each call returns or raises, all of them at the same time."""
+    own_network()
     results: list[Any] = [None] * len(calls)
 
     def keep(place: int) -> None:
@@ -69,8 +77,7 @@ def settings(data: Path) -> dict[str, Any]:
 def shared_run(data: Path, out: Path, world: World, **changes: Any) -> dict[str, Any]:
     """What ``run`` of test_evaluate does, as one of several processes."""
     experiment = replace(Experiment("own", "fixed", LAYER, "names", SMALL, 0.3), **changes)
-    with SEEDING:
-        network = Network(scored().eval(), LAYER, SMALL)
+    network = Network(copy.deepcopy(own_network()), LAYER, SMALL)
     execution = Execution(4, 0, "cpu", skip_bad_images=True)
     return chain.evaluate(network, list_photographs(data, numbered(3)), data, out, experiment, execution, world)
 
