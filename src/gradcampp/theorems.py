@@ -229,7 +229,7 @@ THEOREMS = (
     Theorem(
         5,
         "Average pooling and one linear layer",
-        r"If the logit is $\sum_k v_k\, \overline{A^k} + b$, as in ResNet or MobileNet, then $s_k g$ is channel $k$'s own "
+        r"If the logit is $\sum_k v_k\, \overline{A^k} + b$, as in ResNet or MobileNetV2, then $s_k g$ is channel $k$'s own "
         r"contribution to it, and alpha depends on $k$ alone.",
         r"$g = v_k/Z$ at every unit of map $k$, so $s_k g = v_k s_k / Z = v_k\, \overline{A^k}$.",
         pooled_and_linear,
