@@ -72,6 +72,7 @@ def made_up(tmp_path: Path, as_in_the_paper: bool) -> Run:
     manifest = {
         "images": 10_000,
         "over_threshold": 4300 if as_in_the_paper else 5000,
+        "data": {"folder": "imagenetv2-matched-frequency-format-val"},
         "experiment": {"model": "vgg16", "layer": "features.29", "threshold": 0.5, "limit": None, "seed": None, "weights": ""},
     }
     return Run(tmp_path / "run", rows, alphas, manifest)
@@ -129,8 +130,11 @@ def test_verdict_on_records(claim: Claim, tmp_path: Path) -> None:
 
 def test_entries_of_the_paper_are_judged_on_its_own_experiment_only(tmp_path: Path) -> None:
     run = made_up(tmp_path, as_in_the_paper=True)
-    for change in ({"model": "resnet50"}, {"layer": "features.28"}, {"limit": 5}, {"threshold": 0.4}):
-        other = Run(run.folder, run.rows, run.alphas, {**run.manifest, "experiment": {**run.manifest["experiment"], **change}})
+    for change in ({"model": "resnet50"}, {"layer": "features.28"}, {"limit": 5}, {"threshold": 0.4}, {"weights": "random (seed 0)"}, {}):
+        manifest = {**run.manifest, "experiment": {**run.manifest["experiment"], **change}}
+        if not change:
+            manifest["data"] = {"folder": "my-10000-photographs"}
+        other = Run(run.folder, run.rows, run.alphas, manifest)
         for entry in claims.ledger(other):
             if (
                 entry.claim.place.startswith("4, Table")
@@ -208,7 +212,7 @@ def small_run(folder: Path, count: int = 24, **changes: Any) -> Path:
     experiment = {"model": "mini", "weights": mini.SHA256, "layer": mini.LAYER, "threshold": 0.5, "limit": None, "seed": 0}
     (folder / "manifest.json").write_text(json.dumps({"finished": False, "experiment": experiment | changes}))
     part = records.write_part(folder, rows, dict.fromkeys(SCORES, accumulate.stream(torch.tensor([0.4, 0.5, 0.6]))))
-    records.finish(folder, [part], lambda merged: {"images": len(merged), "over_threshold": len(merged)})
+    records.finish(folder, [part], lambda merged: {"images": len(merged), "over_threshold": len(merged), "data": {"folder": "0"}})
     return folder
 
 

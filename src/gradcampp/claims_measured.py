@@ -17,6 +17,7 @@ from gradcampp.statistics import Summary, log_relative_performance
 ANY_RUN = "gradcampp claims --run RUN, after gradcampp reproduce or evaluate --out RUN"
 PAPER_RUN = "gradcampp reproduce --profile paper, then gradcampp claims --run runs/paper"
 PAPER_IMAGES = 10_000
+PAPER_FOLDER = "imagenetv2-matched-frequency-format-val"
 OVER, PLUS, PLUSPLUS = paper.PAIRS[0], paper.PAIRS[1], paper.PAIRS[2]  # ++ vs Grad-CAM, + vs Grad-CAM, ++ vs +
 MARGIN = 1.1  # two methods whose relative performance is certainly within this factor count as equivalent
 SAME = 0.1  # two min-max maps that differ by no more than this at any pixel count as practically the same
@@ -24,8 +25,13 @@ ALPHAS, MATTERS, BEYOND, METHODS_CHAPTER = "05_alphas", "06_does_it_matter", "07
 
 
 def is_paper(run: Run) -> bool:
-    """Whether a run is the paper's own experiment: VGG16 at block5_conv3, all of ImageNetV2, threshold 0.5."""
+    """Whether a run is the paper's own experiment: a trained VGG16 at block5_conv3, all of ImageNetV2, threshold 0.5.
+
+    Any trained weights will do, since the paper's own are those of Keras; the photographs are known by their folder.
+    """
     experiment = run.manifest["experiment"]
+    if run.manifest["data"]["folder"] != PAPER_FOLDER or experiment["weights"].startswith("random"):
+        return False
     wanted = {"model": "vgg16", "layer": "features.29", "threshold": 0.5, "limit": None}
     return run.manifest["images"] == PAPER_IMAGES and all(experiment.get(key) == value for key, value in wanted.items())
 
