@@ -130,7 +130,14 @@ def test_verdict_on_records(claim: Claim, tmp_path: Path) -> None:
 
 def test_entries_of_the_paper_are_judged_on_its_own_experiment_only(tmp_path: Path) -> None:
     run = made_up(tmp_path, as_in_the_paper=True)
-    for change in ({"model": "resnet50"}, {"layer": "features.28"}, {"limit": 5}, {"threshold": 0.4}, {"weights": "random (seed 0)"}, {}):
+    for change in (
+        {"model": "resnet50"},
+        {"layer": "features.28"},
+        {"limit": 5},
+        {"threshold": 0.4},
+        {"weights": "random (seed 0)"},
+        {},
+    ):
         manifest = {**run.manifest, "experiment": {**run.manifest["experiment"], **change}}
         if not change:
             manifest["data"] = {"folder": "my-10000-photographs"}
