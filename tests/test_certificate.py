@@ -389,6 +389,15 @@ def test_maps_of_zeros_are_the_same_and_constant_maps_have_no_promise() -> None:
     assert observed(layer) == 1 == certificate(*layer).item()
 
 
+def test_a_constant_map_of_gradcam_plusplus_alone_has_no_promise() -> None:
+    """Weights of 2/5 for both units by Grad-CAM++, of 2/3 and 1/2 (times 2 / Z) by Grad-CAM+: one map is constant, one is not."""
+    activations = torch.tensor([[[[1.0, 0.0]], [[0.0, 1.0]]]], dtype=torch.float64)
+    gradients = torch.tensor([[[[4 / 3, 0.0]], [[0.5, 0.5]]]], dtype=torch.float64)
+    plusplus = cam.heatmap(cam.weights("gradcam++", activations, gradients), activations)
+    assert torch.allclose(plusplus, torch.full_like(plusplus, 0.4), rtol=1e-15)
+    assert certificate(activations, gradients).item() == 1
+
+
 def test_the_certificate_is_never_over_1() -> None:
     layer = of_channels(([1, 0, 0], [1, 1, 1]), ([10, 20, 10], [9.0, 0, 0]))
     assert min(both_bounds(layer)) < 1 or certificate(*layer).item() == 1

@@ -57,19 +57,22 @@ def made_up(tmp_path: Path, as_in_the_paper: bool) -> Run:
     alphas: dict[Scores, Stream] = dict.fromkeys(SCORES, accumulate.stream(torch.tensor(values)))
     recall, pointing = (0.01, 0.8) if as_in_the_paper else (-0.01, 0.1)
     gain = {"scores": ["pre"], "metric": ["instance_recall"], "difference": [recall], "low": [recall], "high": [recall], "n": [9]}
-    found = {
-        "scores": ["pre"],
-        "metric": ["pointing_game"],
-        "method": ["gradcam"],
-        "mean": [pointing],
-        "low": [pointing],
-        "n": [9],
-    }
+    found = [
+        {"metric": "pointing_game", "method": "gradcam", "instances": 1, "mean": pointing},
+        {"metric": "instance_recall", "method": "gradcam", "instances": 1, "mean": 1.0},  # one object: nothing to compare
+        {"metric": "instance_recall", "method": "gradcam++", "instances": 1, "mean": 1.0},
+        {"metric": "instance_recall", "method": "gradcam", "instances": 2, "mean": 0.7},
+        {"metric": "instance_recall", "method": "gradcam++", "instances": 2, "mean": 0.8},
+        {"metric": "instance_recall", "method": "gradcam", "instances": 3, "mean": 0.7},
+        {"metric": "instance_recall", "method": "gradcam++", "instances": 3, "mean": 0.7 + 10 * recall},
+    ]
+    found = [row | {"scores": "pre", "low": row["mean"], "high": row["mean"], "n": 9} for row in found]
     pd.DataFrame(gain).to_csv(tmp_path / "localisation_gain.csv")
     pd.DataFrame(found).to_csv(tmp_path / "localisation.csv")
     manifest = {
         "images": 10_000,
         "over_threshold": 4300 if as_in_the_paper else 5000,
+        "data": {"folder": "imagenetv2-matched-frequency-format-val"},
         "experiment": {"model": "vgg16", "layer": "features.29", "threshold": 0.5, "limit": None, "seed": None, "weights": ""},
     }
     return Run(tmp_path / "run", rows, alphas, manifest)
@@ -127,8 +130,18 @@ def test_verdict_on_records(claim: Claim, tmp_path: Path) -> None:
 
 def test_entries_of_the_paper_are_judged_on_its_own_experiment_only(tmp_path: Path) -> None:
     run = made_up(tmp_path, as_in_the_paper=True)
-    for change in ({"model": "resnet50"}, {"layer": "features.28"}, {"limit": 5}, {"threshold": 0.4}):
-        other = Run(run.folder, run.rows, run.alphas, {**run.manifest, "experiment": {**run.manifest["experiment"], **change}})
+    for change in (
+        {"model": "resnet50"},
+        {"layer": "features.28"},
+        {"limit": 5},
+        {"threshold": 0.4},
+        {"weights": "random (seed 0)"},
+        {},
+    ):
+        manifest = {**run.manifest, "experiment": {**run.manifest["experiment"], **change}}
+        if not change:
+            manifest["data"] = {"folder": "my-10000-photographs"}
+        other = Run(run.folder, run.rows, run.alphas, manifest)
         for entry in claims.ledger(other):
             if (
                 entry.claim.place.startswith("4, Table")
@@ -155,7 +168,7 @@ def test_entries_of_the_paper_are_judged_on_its_own_experiment_only(tmp_path: Pa
         (symbolic, "equation_7", symbolic.equation_18, {"eq-7"}),
         (symbolic, "equation_18", symbolic.equation_7, {"eq-18"}),
         (symbolic, "equation_19", symbolic.equation_18, {"eq-19"}),
-        (symbolic, "equation_11", lambda c, b, y: b, {"3.1.1-underdetermined", "eq-11"}),
+        (symbolic, "equation_11", lambda c, b, y: b, {"3.1.1-underdetermined", "eq-11", "eq-11-general"}),
         (claims_proved, "relative_performance", lambda a, b: 1.0, {"eq-16", "eq-17"}),
         (claims_proved, "explanation_maps", lambda h, p: 3 * h[:, None] * p, {"eq-15", "note-4"}),
         (claims_proved, "min_max", lambda m: m, {"4-coefficients", "note-2"}),
@@ -206,7 +219,7 @@ def small_run(folder: Path, count: int = 24, **changes: Any) -> Path:
     experiment = {"model": "mini", "weights": mini.SHA256, "layer": mini.LAYER, "threshold": 0.5, "limit": None, "seed": 0}
     (folder / "manifest.json").write_text(json.dumps({"finished": False, "experiment": experiment | changes}))
     part = records.write_part(folder, rows, dict.fromkeys(SCORES, accumulate.stream(torch.tensor([0.4, 0.5, 0.6]))))
-    records.finish(folder, [part], lambda merged: {"images": len(merged), "over_threshold": len(merged)})
+    records.finish(folder, [part], lambda merged: {"images": len(merged), "over_threshold": len(merged), "data": {"folder": "0"}})
     return folder
 
 

@@ -98,6 +98,7 @@ def _eq_8() -> Finding:
     return found(
         solved == 0 and lost != 0,
         f"from eq. 7 it needs that mixed derivatives vanish again; lost: {len(sp.Add.make_args(lost))} term; then alpha is eq. 8",
+        sharpened=True,
     )
 
 
@@ -192,9 +193,10 @@ def _eq_11_general() -> Finding:
     missed = value == 0 and set(sp.flatten(reached)) == {0}
     complete = set(sp.flatten(counterexamples.reached_by_equation_11())) == {0}
     return found(
-        not missed and complete,
-        f"complete where Y is not 0; where Y = 0 it gives zeros only, and misses {sp.flatten(solution)} for C = "
-        f"{sp.flatten(coefficients)}",
+        missed and complete,
+        f"complete where Y is not 0, as exp(S) never is; where Y = 0 it gives zeros only, and misses {sp.flatten(solution)} "
+        f"for C = {sp.flatten(coefficients)}",
+        sharpened=True,
     )
 
 

@@ -19,7 +19,8 @@ class Erratum:
         place: where.
         printed: what is there, in LaTeX or words.
         correct: what should be there.
-        weight: ``misprint``, ``gap`` (a condition is missing) or ``rounding``; none changes a conclusion of the paper.
+        weight: ``misprint``, ``gap`` (a condition is missing), ``loose`` (numbers that fit only roughly) or ``rounding``; none
+            changes a conclusion of the paper.
         evidence: computes a line that shows it, and whether it does.
     """
 
@@ -170,7 +171,7 @@ ERRATA = (
         "3.3",
         r"products mostly in $(-0.2, 0.15)$, and the resulting alphas about 0.48 to 0.53",
         r"these products give alphas from 0.465 to 0.556",
-        "misprint",
+        "loose",
         _intervals,
     ),
     Erratum(

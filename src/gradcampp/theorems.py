@@ -181,8 +181,8 @@ THEOREMS = (
     Theorem(
         2,
         "Shrinkage",
-        r"$w_k = \sum r/(2 + \lambda s_k r)$: each positive gradient passes through a function that grows, is concave, "
-        r"starts with slope $\tfrac12$ and never exceeds $1/(\lambda s_k)$.",
+        r"$w_k = \sum r/(2 + \lambda s_k r)$: where $s_k > 0$, each positive gradient passes through a function that grows, is "
+        r"concave, starts with slope $\tfrac12$ and never reaches $1/(\lambda s_k)$.",
         r"For $f(r) = r/(2 + \lambda s r)$: $f' = 2/(2 + \lambda s r)^2 > 0$, $f'(0) = \tfrac12$, $f'' = -4\lambda s/(2 + "
         r"\lambda s r)^3 < 0$, and $f(r) \to 1/(\lambda s)$.",
         shrinking,
@@ -218,17 +218,18 @@ THEOREMS = (
         r"where $m/\rho > M$; but then the bound is over 1. *Second bound.* Divide by $1 - d$ instead: $y = x + (E^+ - "
         r"E^-)/(1 - d)$. Up to a constant, which min-max undoes, $y \in [x, x + \varepsilon]$ with $\varepsilon = "
         r"(\operatorname{ran} E^+ + \operatorname{ran} E^-)/(1 - d)$. As before, the value is at most $\frac{x + "
-        r"\varepsilon - m}{M-m}$ and at least $\frac{x - \varepsilon - m}{M-m}$. *Upsampling* takes means of pixels with "
-        r"the same non-negative weights in both maps, and a mean of differences is no larger than the largest.",
+        r"\varepsilon - m}{M-m}$ and at least $\frac{x - \varepsilon - m}{M-m}$. *A constant $y$* has no min-max, and its map "
+        r"is zeros: but then $\rho M \le m$ and $M - m \le \varepsilon$, so both bounds are at least 1. *Upsampling* takes means "
+        r"of pixels with the same non-negative weights in both maps, and a mean of differences is no larger than the largest.",
         between,
     ),
     Theorem(
         4,
         "One family",
         r"$\lambda \to 0$ gives Grad-CAM+ exactly, times $Z/2$. $\lambda \to \infty$ gives $\lambda w_k \to n_k/s_k$, "
-        r"with $n_k$ the number of units with positive gradient: the sizes of the gradients drop out. Multiplying the "
-        r"logits by $\tau$ is the same as $\lambda \to \tau\lambda$: Grad-CAM++ changes under a rescaling that changes "
-        r"neither the prediction nor Grad-CAM+.",
+        r"where $s_k > 0$, with $n_k$ the number of units with positive gradient: the sizes of the gradients drop out. Where "
+        r"$g$ is the gradient of a logit, multiplying the logits by $\tau > 0$ is the same as $\lambda \to \tau\lambda$: in "
+        r"general Grad-CAM++ changes under a rescaling that changes neither the predicted class nor Grad-CAM+.",
         r"At $\lambda = 0$ each summand is $r/2$. For $s_k > 0$, $\lambda r/(2 + \lambda s_k r) \to 1/s_k$ where $r > 0$. "
         r"With $\tau g$ for $g$: $\tau r/(2 + \lambda s_k \tau r)$ is $\tau$ times the summand for $\tau\lambda$, and "
         r"min-max undoes the factor.",
@@ -237,7 +238,7 @@ THEOREMS = (
     Theorem(
         5,
         "Average pooling and one linear layer",
-        r"If the logit is $\sum_k v_k\, \overline{A^k} + b$, as in ResNet or MobileNet, then $s_k g$ is channel $k$'s own "
+        r"If the logit is $\sum_k v_k\, \overline{A^k} + b$, as in ResNet or MobileNetV2, then $s_k g$ is channel $k$'s own "
         r"contribution to it, and alpha depends on $k$ alone.",
         r"$g = v_k/Z$ at every unit of map $k$, so $s_k g = v_k s_k / Z = v_k\, \overline{A^k}$.",
         pooled_and_linear,
@@ -246,18 +247,22 @@ THEOREMS = (
         6,
         "Post-softmax",
         r"$\partial p_c = p_c (1 - p_c)\,(\partial z_c - \overline{\partial z})$, the mean taken over the other classes "
-        r"with their probabilities as weights. As $p_c \to 1$, $t \to 0$ and every alpha tends to $\tfrac12$.",
+        r"with their probabilities as weights. As $p_c \to 1$ while $A$ and the $\partial z$ stay bounded, the products "
+        r"$\lambda s_k g$ tend to 0 and all alphas (where $g \ne 0$) to $\tfrac12$.",
         r"$\partial p_c = p_c(\partial z_c - \sum_j p_j \partial z_j) = p_c\big((1 - p_c)\,\partial z_c - \sum_{j \ne c} "
-        r"p_j \partial z_j\big)$, and the weights $p_j$ of the other classes add up to $1 - p_c$.",
+        r"p_j \partial z_j\big)$, and the weights $p_j$ of the other classes add up to $1 - p_c$. The difference is at "
+        r"most twice the largest $|\partial z_j|$ in size, so $\lambda s_k |g|$ is at most $2 \lambda s_k\, p_c (1 - p_c) \max "
+        r"|\partial z_j|$, which tends to 0.",
         post_softmax,
     ),
     Theorem(
         7,
         "The extreme alphas are the float32 grid",
         r"Near $-2$ the float32 sum $2 + t$ is a multiple of $2^{-23}$ above and of $2^{-22}$ below. The paper's two "
-        r"record values are $1/(-3\cdot 2^{-22}) = -1398101.4$ and $1/(15 \cdot 2^{-23}) = 559240.56$.",
+        r"record values are $1/(-3\cdot 2^{-22})$ and $1/(15 \cdot 2^{-23})$, divided in float32: $-1398101.375$, "
+        r"printed as $-1398101.4$, and $559240.5625$, printed as $559240.56$.",
         r"Floats from 1 to 2 in size are multiples of $2^{-23}$, from 2 to 4 of $2^{-22}$, and for $t \in [-4, -1]$ the "
-        r"sum $2 + t$ is computed without rounding (Sterbenz's lemma).",
+        r"sum $2 + t$ is computed without rounding (Sterbenz's lemma). Only the division rounds.",
         float32_grid,
     ),
 )
