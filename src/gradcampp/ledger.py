@@ -59,7 +59,7 @@ class Claim:
         kind: how it can be decided.
         check: what decides; empirical checks get a run, the others none.
         chapter: of the book, the file name of the notebook.
-        criterion: when an empirical claim holds, stated before looking.
+        criterion: when an empirical claim holds, committed with the code.
         command: what would test it, where the run in hand cannot.
     """
 
