@@ -280,6 +280,7 @@ def test_a_cell_that_fails_is_named_and_the_other_notebooks_are_kept(
     run.mkdir()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("gradcampp.notebook.finished_run", lambda folder: folder)
+    monkeypatch.setattr("gradcampp.notebook.check_profile", lambda profile, folder: None)
     assert cli.main(["book", "--run", str(run), "--out", str(tmp_path / "out")]) == 1
     said = capsys.readouterr().err
     assert "bad.ipynb, cell 4 (x.missing): AttributeError: 'int' object has no attribute 'missing'" in said
@@ -293,6 +294,47 @@ def test_a_cell_that_fails_is_named_and_the_other_notebooks_are_kept(
     (run / "records.parquet").write_bytes(b"other")
     book.execute(tmp_path, [Path("notebooks/good.ipynb")], good.parent, parameters)
     assert good.stat().st_mtime_ns != before
+
+
+@needs_tools
+@pytest.mark.parametrize("changed", ["run", "profile"])
+def test_notebooks_run_where_the_command_does_and_again_when_the_run_or_the_profile_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str
+) -> None:
+    folder = tmp_path / "my book"  # a name that could be taken for the folder that the book is built in
+    (folder / "notebooks").mkdir(parents=True)
+    page = Path("notebooks/page.ipynb")
+    content = notebook("# Title", "import pathlib; print(pathlib.Path.cwd())")
+    (folder / page).write_text(json.dumps(content), "utf-8")
+    run, profile = folder / "book" / "run", folder / "own.toml"
+    run.mkdir(parents=True)
+    files = {"run": run / "records.parquet", "profile": profile}
+    files["run"].write_bytes(b"one")
+    profile.write_text("scenes = 6\n", "utf-8")
+    monkeypatch.chdir(folder)
+    parameters = {"PROFILE": str(profile), "RUN": str(run)}
+
+    def executed() -> Path:
+        return book.execute(folder, [page], Path("executed"), parameters)[page]
+
+    made = executed()
+    assert f"{folder.resolve()}\\n" in made.read_text("utf-8")
+    before = made.stat().st_mtime_ns
+    (run / "site").mkdir()
+    (run / "site" / "index.json").write_text("{}", "utf-8")  # of a book that is built in the run: no result
+    assert executed().stat().st_mtime_ns == before
+    files[changed].write_bytes(b"scenes = 7\n")
+    assert executed().stat().st_mtime_ns != before
+
+
+def test_a_pdf_without_a_browser_is_refused_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(book, "CHROMIUM", ("no-such-browser",))
+    assert cli.main(["book", "--pdf", "book.pdf"]) == 2
+    assert capsys.readouterr().err.startswith("gradcampp: error: no browser to print with")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_binder_has_what_the_package_needs_and_nothing_to_build_with() -> None:

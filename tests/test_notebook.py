@@ -114,6 +114,7 @@ def finished(tmp_path: Path, folder: Callable[..., Path]) -> Path:
     data = folder(2)
     arguments = ["evaluate", "--data", str(data), "--out", str(out / "run"), "--threshold", "0", "--seed", "0"]
     assert main(arguments) == 0
+    (out / "summary.html").touch()
     return out
 
 
@@ -130,9 +131,41 @@ def test_a_run_is_found_by_its_folder_or_from_a_folder_below(finished: Path, mon
         assert opened.prepared.network.layer == "features.block4_relu3"
 
 
+def test_an_interrupted_run_goes_on_before_it_is_read(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (finished / "summary.html").unlink()
+    calls: list[Path] = []
+    monkeypatch.setattr("gradcampp.reproduce.reproduce", lambda profile, out, execution: calls.append(out.resolve()))
+    monkeypatch.chdir(finished.parents[1])
+    notebook.open_run("mini")
+    assert calls == [finished.resolve()]
+
+
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is not a run"):
         notebook.open_run("mini", str(tmp_path))
+
+
+def test_what_evaluate_wrote_is_no_run_of_reproduce(finished: Path) -> None:
+    other = finished.parent / "other"
+    (finished / "run").rename(other)
+    with pytest.raises(InputError, match=r"other was written by gradcampp evaluate; expected a folder that gradcampp reproduce"):
+        notebook.finished_run(other)
+
+
+def test_a_run_of_another_profile_is_refused(finished: Path, tmp_path: Path) -> None:
+    profile = tmp_path / "own.toml"
+    data = finished.parents[1] / "data"
+    own = f'data = "{data}"\nthreshold = 0.0\nseed = 0\n'
+    profile.write_text(own, "utf-8")
+    notebook.check_profile(str(profile), finished)
+    for text, problem in (
+        (own.replace("0.0", "0.5"), r"has threshold = 0.5, and the run 0.0; expected the profile that"),
+        (own.replace(str(data), str(tmp_path)), r"is one of the run; expected the profile that"),
+        (own + 'model = "vgg99"\n', r"vgg99.*\(expected the profile that"),
+    ):
+        profile.write_text(text, "utf-8")
+        with pytest.raises(InputError, match=problem):
+            notebook.check_profile(str(profile), finished)
 
 
 def test_other_tables_of_a_run_are_read_by_name(finished: Path) -> None:

@@ -32,7 +32,7 @@ from typing import Any
 from tqdm import tqdm
 
 import gradcampp
-from gradcampp import explorer
+from gradcampp import explorer, profiles
 from gradcampp.errors import InputError
 from gradcampp.files import file_hash, written
 from gradcampp.notebook import KEY
@@ -108,7 +108,7 @@ def build(root: Path, out: Path, edition: Edition, commands: Mapping[str, str]) 
         The page to open.
 
     Raises:
-        InputError: if the tools that build books are not installed.
+        InputError: if the tools that build books are not installed, or a profile cannot be used.
         BuildError: if a cell fails or a page has a mistake; the message names them.
     """
     jupyter_book = _tool()
@@ -162,13 +162,16 @@ def _entrance(site: Path, first: Path) -> Path:
 
 
 def execute(root: Path, notebooks: Sequence[Path], cache: Path, parameters: Mapping[str, str]) -> dict[Path, Path]:
-    """Run notebooks with papermill, some at a time; those whose source, parameters, package and run are unchanged stay.
+    """Run notebooks with papermill, some at a time; those whose source, parameters, package, profile and run are unchanged stay.
+
+    They run in the working directory, so that a path or a module of a profile means what it means on the command line.
 
     Args:
         root: the checkout.
         notebooks: relative to the root.
         cache: folder for the executed notebooks.
-        parameters: values for the cell tagged ``parameters``; ``RUN`` is a folder whose results the notebooks read.
+        parameters: values for the cell tagged ``parameters``; ``PROFILE`` is the name or file of a profile, ``RUN`` a folder
+            whose results the notebooks read.
 
     Returns:
         The executed file of every notebook.
@@ -177,7 +180,7 @@ def execute(root: Path, notebooks: Sequence[Path], cache: Path, parameters: Mapp
         BuildError: if a cell fails; every other notebook is executed first, and stays.
     """
     cache.mkdir(parents=True, exist_ok=True)
-    state = _state(Path(parameters["RUN"]))
+    state = _state(parameters["PROFILE"], Path(parameters["RUN"]))
     results = {page: cache / page.name for page in notebooks}
     keys = {page: _digest([state, dict(parameters), (root / page).read_text("utf-8")]) for page in notebooks}
     todo = [page for page in notebooks if _key_of(results[page]) != keys[page]]
@@ -376,9 +379,8 @@ def _sphinx(jupyter_book: str, source: Path, out: Path, builder: str) -> None:
     said = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr)
     problems = [line.replace(f"{source}/", "") for line in said.splitlines() if re.search(r"WARNING|ERROR|CRITICAL", line)]
     if done.returncode != 0 or problems:
-        raise BuildError(
-            "\n".join(dict.fromkeys(problems)) or "\n".join(re.findall(r"^\S*(?:Error|Exception): .*", said, re.MULTILINE))
-        )
+        problems = problems or re.findall(r"^\S*(?:Error|Exception): .*", said, re.MULTILINE) or said.strip().splitlines()[-1:]
+        raise BuildError("\n".join(dict.fromkeys(problems)) or f"jupyter-book ended with exit code {done.returncode}")
 
 
 def _put(path: Path, content: bytes) -> set[Path]:
@@ -390,13 +392,13 @@ def _put(path: Path, content: bytes) -> set[Path]:
     return {path}
 
 
-def _state(run: Path) -> str:
-    """What the results of notebooks depend on beside their source: the package and the run."""
+def _state(profile: str, run: Path) -> str:
+    """What the results of notebooks depend on beside their source: the package, the profile and the run."""
     package = sorted(path for path in Path(gradcampp.__path__[0]).rglob("*") if path.suffix in (".py", ".toml", ".safetensors"))
     results = sorted(
-        path for path in run.glob("**/*") if path.suffix in (".parquet", ".csv", ".json") and "book" not in path.parts
+        path for folder in (run, run / "run") for path in folder.glob("*") if path.suffix in (".parquet", ".csv", ".json")
     )
-    return _digest([file_hash(path) for path in [*package, *results]])
+    return _digest([str(profiles.load(profile)), *(file_hash(path) for path in [*package, *results])])
 
 
 def _digest(content: object) -> str:
@@ -415,6 +417,18 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def find_browser() -> str:
+    """The program that prints.
+
+    Raises:
+        InputError: if there is none.
+    """
+    browser = next(filter(None, map(shutil.which, CHROMIUM)), None)
+    if browser is None:
+        raise InputError(f"no browser to print with: expected one of {', '.join(CHROMIUM)} on the PATH; install Chromium")
+    return browser
+
+
 def print_pdf(out: Path, target: Path) -> None:
     """Print the whole book, on one page after another, to a PDF file with a headless Chromium.
 
@@ -426,9 +440,7 @@ def print_pdf(out: Path, target: Path) -> None:
         InputError: if there is no Chromium, or it does not print.
         BuildError: if the book does not build as a single page.
     """
-    browser = next(filter(None, map(shutil.which, CHROMIUM)), None)
-    if browser is None:
-        raise InputError(f"no browser to print with: expected one of {', '.join(CHROMIUM)} on the PATH; install Chromium")
+    browser = find_browser()
     _sphinx(_tool(), out / "source", out, "singlehtml")
     site = out / "_build" / "singlehtml"
     whole = max(site.glob("**/index.html"), key=lambda path: path.stat().st_size)  # the other one redirects

@@ -401,11 +401,16 @@ def _book(options: argparse.Namespace) -> None:
     root = book.checkout()
     address, branch = book.repository(root, options.repository)
     own = Path("runs") / profiles.name(options.profile)
+    if options.pdf:  # before the work
+        book.find_browser()
+        options.pdf.parent.mkdir(parents=True, exist_ok=True)
     if options.finished is None:
         reproduce(profiles.load(options.profile), own, Execution(batch_size=8, workers=0, device="cpu"))
+    finished = notebook.finished_run(options.finished or own)
+    notebook.check_profile(options.profile, finished)
     edition = book.Edition(
         profile=options.profile if options.profile in profiles.BUILT_IN else str(Path(options.profile).resolve()),
-        run=notebook.finished_run(options.finished or own),
+        run=finished,
         repository=address,
         branch=branch,
         solutions=not options.without_solutions,

@@ -14,7 +14,7 @@ from pathlib import Path
 
 
 def main(source: str, target: str, parameters: str) -> int:
-    """Execute a notebook in its own folder; returns the exit code."""
+    """Execute a notebook in the working directory; returns the exit code."""
     import papermill
     from papermill.exceptions import PapermillExecutionError
     from traitlets.config import Config
@@ -25,7 +25,7 @@ def main(source: str, target: str, parameters: str) -> int:
         try:
             papermill.execute_notebook(
                 source, target, json.loads(parameters), kernel_name="python3", progress_bar=False,
-                cwd=str(Path(source).parent), config=config,
+                cwd=str(Path.cwd()), config=config,
             )  # fmt: skip
         except PapermillExecutionError as error:
             print(json.dumps({"source": error.source, "error": f"{error.ename}: {' '.join(str(error.evalue).split())}"}))

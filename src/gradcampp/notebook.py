@@ -25,6 +25,7 @@ from torch import Tensor
 from gradcampp import download, profiles, records, reproduce
 from gradcampp.accumulate import Stream
 from gradcampp.config import Execution, Scores
+from gradcampp.errors import InputError
 from gradcampp.profiles import Profile
 from gradcampp.reproduce import Prepared
 from gradcampp.selfcheck import SelfCheck, self_check
@@ -120,7 +121,7 @@ def open_run(profile: str = "mini", run: str | None = None) -> Run:
     here = Path.cwd()
     places = [folder / "runs" / name for folder in (here, *here.parents)]
     found = next((place for place in places if (place / "run" / "manifest.json").exists()), places[0])
-    if not (found / "run" / "records.parquet").exists():
+    if not (found / "summary.html").exists():  # the last that reproduce writes; localisation comes after the records
         reproduce.reproduce(chosen, found, _EXECUTION)
     return Run(name, chosen, finished_run(found))
 
@@ -132,9 +133,38 @@ def finished_run(folder: Path) -> Path:
         InputError: if there is no finished run in it.
     """
     if (folder / "manifest.json").exists() and not (folder / "run").exists():
-        folder = folder.parent
+        if folder.resolve().name != "run":
+            raise InputError(f"{folder} was written by gradcampp evaluate; expected a folder that gradcampp reproduce wrote")
+        folder = folder.resolve().parent
+    if not (folder / "run").exists():
+        raise InputError(f"{folder} is not a run: expected a folder that gradcampp reproduce wrote")
     records.read_records(folder / "run")
     return folder
+
+
+def check_profile(profile: str, folder: Path) -> None:
+    """See to it that a finished run is one of a profile: the notebooks read numbers from one and pictures through the other.
+
+    Args:
+        profile: name or TOML file of a profile.
+        folder: as :func:`finished_run` gives it.
+
+    Raises:
+        InputError: if the profile cannot be used, or describes another experiment or other photographs.
+    """
+    run = Run(profiles.name(profile), profiles.load(profile), folder)
+    advice = f"expected the profile that {folder} was made with; write the options of its command into a TOML file"
+    try:
+        experiment = reproduce.experiment_of(run.prepared, run.profile)
+    except InputError as error:
+        raise InputError(f"profile {profile}: {error} ({advice})") from None
+    found = records.differing(folder / "run", experiment)
+    if found is not None:
+        setting, there, wanted = found
+        raise InputError(f"profile {profile} has {setting} = {wanted}, and the run {there}; {advice}")
+    image = run.photographs / run.records["image"].iloc[0]
+    if not image.exists():
+        raise InputError(f"profile {profile}: {image} does not exist, and is one of the run; {advice}")
 
 
 def glue(name: str, value: object, form: str = "") -> None:

@@ -110,17 +110,26 @@ def _make_folder(run: Path) -> None:
 
 def _claim(run: Path, experiment: Experiment) -> None:
     """Write the experiment into a new run, or compare it with that of the run that is there."""
-    wanted = _flat(asdict(experiment))
-    if (run / "manifest.json").exists():
-        later = {field.name: field.default for field in fields(Experiment) if field.default is not MISSING}
-        there = {**later, **_flat(read_manifest(run)["experiment"])}  # of a version that did not have all settings yet
-        for key in wanted.keys() | there.keys():
-            if there.get(key) != wanted.get(key):
-                raise InputError(
-                    f"{run} holds a run with {key} = {there.get(key)}, and this one has {wanted.get(key)}; choose another --out"
-                )
-    else:
+    if not (run / "manifest.json").exists():
         _write_json(run / "manifest.json", {"finished": False, "experiment": asdict(experiment)})
+    elif (found := differing(run, experiment)) is not None:
+        setting, there, wanted = found
+        raise InputError(f"{run} holds a run with {setting} = {there}, and this one has {wanted}; choose another --out")
+
+
+def differing(run: Path, experiment: Experiment) -> tuple[str, Any, Any] | None:
+    """A setting in which a run is of another experiment: its name, the run's value and the other; None where all agree.
+
+    Raises:
+        InputError: if the folder is not a run.
+    """
+    wanted = _flat(asdict(experiment))
+    later = {field.name: field.default for field in fields(Experiment) if field.default is not MISSING}
+    there = {**later, **_flat(read_manifest(run)["experiment"])}  # of a version that did not have all settings yet
+    for key in [*wanted, *sorted(there.keys() - wanted.keys())]:
+        if there.get(key) != wanted.get(key):
+            return key, there.get(key), wanted.get(key)
+    return None
 
 
 def _remove_damaged_parts(run: Path) -> None:
