@@ -96,3 +96,13 @@ def test_wrong_profiles_are_explained(tmp_path: Path, text: str, says: str) -> N
 def test_an_unknown_profile_is_named() -> None:
     with pytest.raises(InputError, match="no profile 'absent': expected mini, sample, paper or a TOML file"):
         load("absent")
+
+
+@pytest.mark.parametrize(
+    "line", ["scenes = 0", "limit = 0", "resize = 0", "crop = -3", "seed = -1", "threshold = 1.0", "threshold = nan"]
+)
+def test_a_profile_is_refused_where_the_command_line_refuses_its_value(tmp_path: Path, line: str) -> None:
+    profile = tmp_path / "own.toml"
+    profile.write_text(line, "utf-8")
+    with pytest.raises(InputError, match=f"own.toml: {line}; expected a"):
+        load(str(profile))

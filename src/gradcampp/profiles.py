@@ -13,6 +13,7 @@ from typing import Any, get_type_hints
 from gradcampp.errors import InputError, listed
 
 BUILT_IN = ("mini", "sample", "paper")
+LEAST = {"scenes": 1, "limit": 1, "resize": 1, "crop": 1, "seed": 0}  # of a key that counts something
 DOWNLOADABLE = ("weights", "data", "photograph")  # keys that a download can fill
 
 
@@ -182,4 +183,8 @@ def _checked(profile: str, owner: type, key: str, value: Any) -> Any:
     plain = (int, float) if "float" in kind else int if "int" in kind else str
     if "Path" in kind or "tuple" in kind or isinstance(value, bool) or not isinstance(value, plain):
         raise InputError(f"profile {profile}: {key} = {value!r} is a {type(value).__name__}; expected {kind}")
+    if key in LEAST and isinstance(value, int) and value < LEAST[key]:
+        raise InputError(f"profile {profile}: {key} = {value!r}; expected a whole number from {LEAST[key]} up")
+    if key == "threshold" and not (isinstance(value, int | float) and 0 <= value < 1):
+        raise InputError(f"profile {profile}: threshold = {value!r}; expected a number from 0 up to but not including 1")
     return value
