@@ -140,7 +140,8 @@ def measure(network: Network, batch: Batch, threshold: float, device: str, limit
     own = logits.gather(1, labels[:, None])
     scores = probabilities(logits).gather(1, labels[:, None])[:, 0]
     over = (scores > threshold).nonzero()[:, 0]
-    alphas = {kind: _nonzero_alphas(activations, captured.gradients[kind]) for kind in SCORES}
+    every = {kind: cam.alphas(activations, captured.gradients[kind]) for kind in SCORES}
+    alphas = {kind: _nonzero(every[kind], captured.gradients[kind]) for kind in SCORES}
     columns: dict[str, list[Any]] = {
         "image": [photograph.image for photograph in batch.photographs],
         "label": labels.tolist(),
@@ -152,13 +153,14 @@ def measure(network: Network, batch: Batch, threshold: float, device: str, limit
         **{f"{kind}_alpha_count": [values.numel() for values in alphas[kind]] for kind in SCORES},
         **{f"{kind}_alpha_min": [float(values.min()) if values.numel() else None for values in alphas[kind]] for kind in SCORES},
         **{f"{kind}_alpha_max": [float(values.max()) if values.numel() else None for values in alphas[kind]] for kind in SCORES},
-        **{f"{kind}_alpha_max_positive": _largest_where_positive(activations, captured.gradients[kind]) for kind in SCORES},
+        **{f"{kind}_alpha_max_positive": _largest_where_positive(every[kind], captured.gradients[kind]) for kind in SCORES},
     }
     rows: list[records.Row] = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
     if len(over):
-        maps = heatmaps(_select(captured, over))
+        chosen = _select(captured, over)
+        maps = heatmaps(chosen)
         explained, mean_heat = score_explanation_maps(network, maps, pixels[over], labels[over], limit)
-        certified = _certified(_select(captured, over))
+        certified = _certified(chosen)
         for index, row_scores, row_heat, bounds in zip(
             over.tolist(), explained.tolist(), mean_heat.tolist(), certified, strict=True
         ):
@@ -187,15 +189,14 @@ def _certified(captured: Capture) -> list[records.Row]:
     return rows
 
 
-def _nonzero_alphas(activations: Tensor, gradients: Tensor) -> list[Tensor]:
+def _nonzero(alphas: Tensor, gradients: Tensor) -> list[Tensor]:
     """Of each photograph, the alphas of the units that have a gradient, (n,)."""
-    every, exists = cam.alphas(activations, gradients), gradients != 0
-    return [values[mask] for values, mask in zip(every, exists, strict=True)]
+    return [values[mask] for values, mask in zip(alphas, gradients != 0, strict=True)]
 
 
-def _largest_where_positive(activations: Tensor, gradients: Tensor) -> list[float | None]:
+def _largest_where_positive(alphas: Tensor, gradients: Tensor) -> list[float | None]:
     """Of each photograph, the largest alpha of the units that count, those with a positive gradient."""
-    counted = torch.where(gradients > 0, cam.alphas(activations, gradients), -torch.inf).amax((1, 2, 3))
+    counted = torch.where(gradients > 0, alphas, -torch.inf).amax((1, 2, 3))
     return [None if value == -math.inf else value for value in counted.tolist()]
 
 
