@@ -50,7 +50,7 @@ def alphas(activations: Tensor, gradients: Tensor, lam: float = 1.0) -> Tensor:
 
     Source: Lerma & Lucas (2022), eq. 13 (lam = 1) and eq. 12 reduced in the same way.
     """
-    _check_shapes(activations, gradients)
+    check_shapes(activations, gradients)
     denominators = 2 + lam * activation_sums(activations) * gradients  # (B, K, H, W)
     return torch.where(gradients != 0, 1 / denominators, 0)
 
@@ -74,7 +74,7 @@ def alphas_unreduced(activations: Tensor, gradients: Tensor, lam: float = 1.0) -
 
     Source: Lerma & Lucas (2022), eq. 9 (lam = 1) and eq. 12.
     """
-    _check_shapes(activations, gradients)
+    check_shapes(activations, gradients)
     squares = gradients**2
     denominators = 2 * squares + lam * activation_sums(activations) * gradients**3
     return torch.where(gradients != 0, squares / denominators, 0)
@@ -100,7 +100,7 @@ def weights(method: Method, activations: Tensor, gradients: Tensor, lam: float =
 
     Source: Lerma & Lucas (2022), eqs 1, 3, 4 and 12.
     """
-    _check_shapes(activations, gradients)
+    check_shapes(activations, gradients)
     match method:
         case "gradcam":
             return gradients.mean((2, 3))  # (B, K)
@@ -134,7 +134,12 @@ def heatmap(weights: Tensor, activations: Tensor) -> Tensor:
     return torch.einsum("bk,bkhw->bhw", weights, activations).relu()
 
 
-def _check_shapes(activations: Tensor, gradients: Tensor) -> None:
+def check_shapes(activations: Tensor, gradients: Tensor) -> None:
+    """See to it that feature maps and gradients belong together.
+
+    Raises:
+        ValueError: if the shapes differ or are not four-dimensional.
+    """
     if activations.ndim != 4 or activations.shape != gradients.shape:
         raise ValueError(
             f"expected activations and gradients of one shape (B, K, H, W), "

@@ -103,11 +103,7 @@ def certificate(activations: Tensor, gradients: Tensor, lam: float = 1.0) -> Ten
 def _positive_gradients(activations: Tensor, gradients: Tensor, lam: float) -> Tensor:
     if not 0 <= lam < torch.inf:
         raise ValueError(f"lam: expected a number from 0 up, got {lam}")
-    if activations.ndim != 4 or activations.shape != gradients.shape:
-        raise ValueError(
-            f"expected activations and gradients of one shape (B, K, H, W), "
-            f"got {tuple(activations.shape)} and {tuple(gradients.shape)}"
-        )
+    cam.check_shapes(activations, gradients)
     if (activations < 0).any():
         raise ValueError("activations: expected none below 0, as after a ReLU; no bound holds for the others")
     return gradients.relu()

@@ -183,13 +183,13 @@ def _eq_11_solves() -> Finding:
     witness = counterexamples.underdetermined()
     betas = sp.Array([[list(sp.symbols("beta_1 beta_2"))]])
     alphas = symbolic.equation_11(witness.coefficients, betas, witness.value)
-    total = sp.simplify(sum(c * a for c, a in zip(sp.flatten(witness.coefficients), sp.flatten(alphas), strict=True)))
+    total = sp.simplify(symbolic.equation_10(witness.coefficients, alphas, witness.value).lhs)
     return found(total == witness.value, f"sum of C * alpha = {total} for all betas")
 
 
 def _eq_11_general() -> Finding:
     coefficients, solution, reached = counterexamples.missed_by_equation_11()
-    value = sum(c * a for c, a in zip(sp.flatten(coefficients), sp.flatten(solution), strict=True))
+    value = symbolic.equation_10(coefficients, solution, sp.Integer(0)).lhs
     missed = value == 0 and set(sp.flatten(reached)) == {0}
     complete = set(sp.flatten(counterexamples.reached_by_equation_11())) == {0}
     return found(

@@ -72,7 +72,7 @@ def _no_condition() -> tuple[bool, str]:
 
 def _missed() -> tuple[bool, str]:
     coefficients, solution, reached = counterexamples.missed_by_equation_11()
-    value = sum(c * a for c, a in zip(sp.flatten(coefficients), sp.flatten(solution), strict=True))
+    value = symbolic.equation_10(coefficients, solution, sp.Integer(0)).lhs
     missed = value == 0 and set(sp.flatten(reached)) == {0}
     return (
         missed,

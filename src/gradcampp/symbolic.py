@@ -150,7 +150,7 @@ def equation_11(coefficients: Expr, betas: Expr, value: Expr) -> Expr:
     Raises:
         ValueError: if the sum of coefficients times betas is zero.
     """
-    total = sum(c * beta for c, beta in zip(sp.flatten(coefficients), sp.flatten(betas), strict=True))
+    total = equation_10(coefficients, betas, value).lhs
     if total.is_zero:
         raise ValueError("betas: expected a sum of C * beta that is not 0")
     return betas.applyfunc(lambda beta: beta * value / total)
