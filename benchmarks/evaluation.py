@@ -15,7 +15,7 @@ The floor is every image once and the ones over the threshold six times more, in
 memory format and in the precision of evaluate, on pixels that are ready on the device. The same evaluation
 written with grad-cam and its metric has four maps, not six, and its photographs decoded beforehand. All run in
 this process and take turns. Peak memory is measured in processes of their own, on a CPU, on 200 images and on
-the same files several times over.
+the same files many times over.
 """
 
 from __future__ import annotations
@@ -99,7 +99,9 @@ def main() -> None:
     parser.add_argument("--profile", action="store_true", help="also print where the time of one evaluate goes")
     parser.add_argument("--memory-model", default="squeezenet1_1", help="network of the memory runs (default: %(default)s)")
     parser.add_argument("--memory-images", type=int, default=200, help="0 leaves the memory runs out")
-    parser.add_argument("--memory-copies", type=int, default=10, help="of each image, in the larger memory run (default: 10)")
+    parser.add_argument(
+        "--memory-copies", type=int, nargs="+", default=[10], help="of each image, in the larger memory runs (default: 10)"
+    )
     options = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     size, workers = (8, 0) if device == "cpu" else (128, min(8, os.cpu_count() or 1))  # what the command line takes
@@ -165,14 +167,14 @@ def main() -> None:
             print(profiled.key_averages().table(sort_by=f"self_{device}_time_total", row_limit=25, max_name_column_width=60))
         if options.memory_images:
             few = options.data or jpegs(scratch / "few", options.memory_images)
-            small = peak_memory(options, few, scratch / "small")
-            large = peak_memory(options, repeated(few, scratch / "many", options.memory_copies), scratch / "large")
             count = len(data.list_photographs(few, numbered(1000)))
-            many = options.memory_copies * count
-            print(
-                f"  peak memory, {options.memory_model}: {small / 1024:.0f} MiB for {count} images, {large / 1024:.0f} for {many}"
-            )
-            ratios["peak_memory_ratio"] = large / small
+            peaks = {count: peak_memory(options, few, scratch / "small")}
+            for copies in options.memory_copies:
+                many = repeated(few, scratch / f"copies{copies}", copies)
+                peaks[copies * count] = peak_memory(options, many, scratch / f"large{copies}")
+            sizes = ", ".join(f"{peak / 1024:.0f} MiB for {images} images" for images, peak in peaks.items())
+            print(f"  peak memory, {options.memory_model}: {sizes}")
+            ratios["peak_memory_ratio"] = max(peaks.values()) / peaks[count]
         print(f"  this process        {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:8.0f} MiB at its peak")
         conclude(ratios)
 

@@ -219,7 +219,7 @@ def small_run(folder: Path, count: int = 24, **changes: Any) -> Path:
     experiment = {"model": "mini", "weights": mini.SHA256, "layer": mini.LAYER, "threshold": 0.5, "limit": None, "seed": 0}
     (folder / "manifest.json").write_text(json.dumps({"finished": False, "experiment": experiment | changes}))
     part = records.write_part(folder, rows, dict.fromkeys(SCORES, accumulate.stream(torch.tensor([0.4, 0.5, 0.6]))))
-    records.finish(folder, [part], lambda merged: {"images": len(merged), "over_threshold": len(merged), "data": {"folder": "0"}})
+    records.finish(folder, [part], lambda _: {"images": len(rows), "over_threshold": len(rows), "data": {"folder": "0"}})
     return folder
 
 

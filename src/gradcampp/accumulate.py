@@ -17,7 +17,7 @@ from torch import Tensor
 
 BINS = 2**19  # a bin is 3.8e-6 wide on the tanh scale, and so on the scale of alpha around 1/2
 _HALF_BIN = 1 / BINS + 1e-7  # and the rounding of float32
-_BUFFERED = 2**22  # values held back until one histogram is worth its fixed cost; 16 MiB in float32
+_BUFFERED = 2**20  # values held back until one histogram is worth its fixed cost; 4 MiB in float32
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,14 +64,9 @@ def stream(alphas: Tensor) -> Stream:
 
     Source: Lerma & Lucas (2022), Figure 4.
     """
-    if alphas.numel() == 0:
-        return EMPTY
-    low, high = (float(value) for value in torch.aminmax(alphas))
-    if math.isnan(low) or math.isnan(high):
-        raise ValueError("alphas: expected numbers, got NaN")
-    squeezed = (alphas.flatten().to(torch.promote_types(alphas.dtype, torch.float32)) - 0.5).tanh_()
-    bins = squeezed.add_(1).mul_(BINS // 2).int().clamp_(max=BINS - 1)  # (n,)
-    return Stream(torch.bincount(bins, minlength=BINS).cpu().numpy(), low, high)
+    accumulator = Accumulator()
+    accumulator.add(alphas.flatten())
+    return accumulator.stream()
 
 
 def merge(first: Stream, second: Stream) -> Stream:
@@ -84,27 +79,47 @@ def merge(first: Stream, second: Stream) -> Stream:
 
 
 class Accumulator:
-    """A stream that grows in place, with memory that does not depend on how much it is fed."""
+    """A stream that grows in place, on the device of the alphas, in memory that does not depend on how much it is fed."""
 
     def __init__(self) -> None:
-        self._stream = EMPTY
+        self._counts: Tensor | None = None
+        self._minimum, self._maximum = math.inf, -math.inf
         self._waiting: list[Tensor] = []
 
     def add(self, alphas: Tensor) -> None:
-        """Count a vector of alphas, (n,), now or with those that follow."""
+        """Count a vector of alphas, (n,), now or with those that follow.
+
+        Raises:
+            ValueError: if an alpha is NaN, be it one of an earlier vector.
+        """
         self._waiting.append(alphas)
         if sum(values.numel() for values in self._waiting) >= _BUFFERED:
             self._count()
 
     def stream(self) -> Stream:
-        """Everything that has been added so far."""
+        """Everything that has been added so far.
+
+        Raises:
+            ValueError: if an alpha is NaN.
+        """
         self._count()
-        return self._stream
+        if self._counts is None:
+            return EMPTY
+        return Stream(self._counts.cpu().numpy().copy(), self._minimum, self._maximum)
 
     def _count(self) -> None:
-        if self._waiting:
-            self._stream = merge(self._stream, stream(torch.cat(self._waiting)))
-            self._waiting = []
+        alphas = torch.cat(self._waiting) if self._waiting else torch.empty(0)
+        self._waiting = []
+        if not len(alphas):
+            return
+        low, high = torch.stack(torch.aminmax(alphas)).tolist()
+        if math.isnan(low) or math.isnan(high):
+            raise ValueError("alphas: expected numbers, got NaN")
+        squeezed = (alphas.to(torch.promote_types(alphas.dtype, torch.float32)) - 0.5).tanh_()
+        bins = squeezed.add_(1).mul_(BINS // 2).int().clamp_(max=BINS - 1)  # (n,)
+        counts = torch.bincount(bins, minlength=BINS)
+        self._counts = counts if self._counts is None else self._counts.add_(counts)
+        self._minimum, self._maximum = min(self._minimum, low), max(self._maximum, high)
 
 
 def quantile(alphas: Stream, probability: float) -> float:

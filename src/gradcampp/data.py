@@ -25,7 +25,7 @@ from gradcampp.files import file_hash
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Photograph:
     """A labelled image file: path relative to the data folder (with forward slashes), and class index."""
 

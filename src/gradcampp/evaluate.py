@@ -10,7 +10,8 @@ import math
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -109,10 +110,10 @@ def _inputs(network: Network, pixels: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Measured:
-    """The rows of a batch, and the non-zero alphas of its photographs as vectors."""
+    """The rows of a batch, and the non-zero alphas of all its photographs as a vector."""
 
     rows: list[records.Row]
-    alphas: Mapping[Scores, list[Tensor]]
+    alphas: Mapping[Scores, Tensor]
 
 
 def measure(network: Network, batch: Batch, threshold: float, device: str, limit: BatchLimit) -> Measured:
@@ -140,8 +141,7 @@ def measure(network: Network, batch: Batch, threshold: float, device: str, limit
     own = logits.gather(1, labels[:, None])
     scores = probabilities(logits).gather(1, labels[:, None])[:, 0]
     over = (scores > threshold).nonzero()[:, 0]
-    every = {kind: cam.alphas(activations, captured.gradients[kind]) for kind in SCORES}
-    alphas = {kind: _nonzero(every[kind], captured.gradients[kind]) for kind in SCORES}
+    alphas = {kind: cam.alphas(activations, captured.gradients[kind]) for kind in SCORES}
     columns: dict[str, list[Any]] = {
         "image": [photograph.image for photograph in batch.photographs],
         "label": labels.tolist(),
@@ -150,10 +150,11 @@ def measure(network: Network, batch: Batch, threshold: float, device: str, limit
         "label_rank": (1 + (logits > own).sum(1)).tolist(),
         "sha256": batch.hashes,
         "bytes": batch.sizes,
-        **{f"{kind}_alpha_count": [values.numel() for values in alphas[kind]] for kind in SCORES},
-        **{f"{kind}_alpha_min": [float(values.min()) if values.numel() else None for values in alphas[kind]] for kind in SCORES},
-        **{f"{kind}_alpha_max": [float(values.max()) if values.numel() else None for values in alphas[kind]] for kind in SCORES},
-        **{f"{kind}_alpha_max_positive": _largest_where_positive(every[kind], captured.gradients[kind]) for kind in SCORES},
+        **{
+            f"{kind}_alpha_{name}": values
+            for kind in SCORES
+            for name, values in _extremes(alphas[kind], captured.gradients[kind]).items()
+        },
     }
     rows: list[records.Row] = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
     if len(over):
@@ -167,7 +168,7 @@ def measure(network: Network, batch: Batch, threshold: float, device: str, limit
             rows[index] |= bounds
             for name, score, heat in zip(COLUMNS, row_scores, row_heat, strict=True):
                 rows[index] |= {} if math.isnan(score) else {name: score, f"{name}_mean_heat": heat}
-    return Measured(rows, alphas)
+    return Measured(rows, {kind: alphas[kind][captured.gradients[kind] != 0] for kind in SCORES})
 
 
 def _certified(captured: Capture) -> list[records.Row]:
@@ -189,15 +190,21 @@ def _certified(captured: Capture) -> list[records.Row]:
     return rows
 
 
-def _nonzero(alphas: Tensor, gradients: Tensor) -> list[Tensor]:
-    """Of each photograph, the alphas of the units that have a gradient, (n,)."""
-    return [values[mask] for values, mask in zip(alphas, gradients != 0, strict=True)]
+def _extremes(alphas: Tensor, gradients: Tensor) -> dict[str, list[Any]]:
+    """Of each photograph, how many units have a gradient, and the extreme alphas among them.
 
-
-def _largest_where_positive(alphas: Tensor, gradients: Tensor) -> list[float | None]:
-    """Of each photograph, the largest alpha of the units that count, those with a positive gradient."""
-    counted = torch.where(gradients > 0, alphas, -torch.inf).amax((1, 2, 3))
-    return [None if value == -math.inf else value for value in counted.tolist()]
+    The largest is also that among the units that count, those with a positive gradient. None where there are no such units.
+    """
+    found: dict[str, list[Any]] = {"count": (gradients != 0).sum((1, 2, 3)).tolist()}
+    for name, among, reduce, neutral in (
+        ("min", gradients != 0, torch.amin, torch.inf),
+        ("max", gradients != 0, torch.amax, -torch.inf),
+        ("max_positive", gradients > 0, torch.amax, -torch.inf),
+    ):
+        extremes = reduce(torch.where(among, alphas, neutral), (1, 2, 3)).tolist()
+        there = among.flatten(1).any(1).tolist()
+        found[name] = [extreme if is_there else None for extreme, is_there in zip(extremes, there, strict=True)]
+    return found
 
 
 def _select(captured: Capture, indices: Tensor) -> Capture:
@@ -223,9 +230,8 @@ class _Checkpoint:
         """Take a batch; where an interrupt cuts this short, what is held is not written."""
         self.whole = False
         self.rows += measured.rows
-        for scores, vectors in measured.alphas.items():
-            for vector in vectors:
-                self.alphas[scores].add(vector)
+        for scores, vector in measured.alphas.items():
+            self.alphas[scores].add(vector)
         self.whole = True
         now = time.monotonic()
         if now - self.written >= max(self.shortest, (now - self.started) / 100):
@@ -348,7 +354,9 @@ def _merged(
         raise InputError(f"data {folder}: none of the {len(skipped)} photographs can be read")
     if not all(records.appeared(run / "parts" / name) for name in names):
         raise InputError(f"{run} does not show what the other processes wrote; --out must be a folder that all machines share")
-    records.finish(run, names, lambda rows: _details(rows, experiment, execution, folder, skipped) | {"processes": len(shares)})
+    records.finish(
+        run, names, lambda groups: _details(groups, experiment, execution, folder, skipped) | {"processes": len(shares)}
+    )
     return records.read_manifest(run)
 
 
@@ -431,19 +439,30 @@ def _batches(photographs: list[Photograph], done: list[bool], batch_size: int) -
 
 
 def _details(
-    rows: pd.DataFrame, experiment: Experiment, execution: Execution, folder: Path, skipped: Mapping[str, str]
+    groups: Iterable[pd.DataFrame], experiment: Experiment, execution: Execution, folder: Path, skipped: Mapping[str, str]
 ) -> dict[str, Any]:
-    """What a manifest says of a finished run."""
-    listing = "".join(f"{digest}  {image}\n" for digest, image in zip(rows["sha256"], rows["image"], strict=True))
+    """What a manifest says of a finished run, from its records some thousands of rows at a time."""
+    listing = hashlib.sha256()
+    counts: Counter[str] = Counter()
+    constant, undefined = (Counter(dict.fromkeys(COLUMNS, 0)) for _ in range(2))
+    for rows in groups:
+        listing.update(
+            "".join(f"{digest}  {image}\n" for digest, image in zip(rows["sha256"], rows["image"], strict=True)).encode()
+        )
+        over = rows["score"] > experiment.threshold
+        ranks = rows["label_rank"]
+        counts.update(images=len(rows), over=int(over.sum()), first=int((ranks <= 1).sum()), five=int((ranks <= 5).sum()))
+        constant.update({name: int((rows[f"{name}_mean_heat"] == 0).sum()) for name in COLUMNS})
+        undefined.update({name: int((over & rows[name].isna()).sum()) for name in COLUMNS})
     return {
-        "images": len(rows),
-        "over_threshold": int((rows["score"] > experiment.threshold).sum()),
-        "top1": float((rows["label_rank"] <= 1).mean()),
-        "top5": float((rows["label_rank"] <= 5).mean()),
+        "images": counts["images"],
+        "over_threshold": counts["over"],
+        "top1": counts["first"] / counts["images"],
+        "top5": counts["five"] / counts["images"],
         "skipped": dict(skipped),
-        "constant_maps": {name: int((rows[f"{name}_mean_heat"] == 0).sum()) for name in COLUMNS},
-        "undefined_maps": {name: int(((rows["score"] > experiment.threshold) & rows[name].isna()).sum()) for name in COLUMNS},
-        "data": {"folder": folder.name, "sha256": hashlib.sha256(listing.encode()).hexdigest()},
+        "constant_maps": dict(constant),
+        "undefined_maps": dict(undefined),
+        "data": {"folder": folder.name, "sha256": listing.hexdigest()},
         "device": torch.cuda.get_device_name() if execution.device == "cuda" else platform.machine(),
         "threads": torch.get_num_threads(),
         "batch_size": execution.batch_size,

@@ -24,6 +24,7 @@ from typing import IO, Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from gradcampp import accumulate
@@ -35,6 +36,7 @@ from gradcampp.files import written
 Streams = Mapping[Scores, Stream]
 Row = dict[str, Any]
 
+_GROUP = 2**12  # rows that are sorted and written together, some 2 MiB
 PATIENCE = 7.0  # seconds; the decoding processes of a killed run keep its lock for up to five
 
 SCHEMA = pa.schema(
@@ -61,6 +63,8 @@ SCHEMA = pa.schema(
         *(pa.field(f"{name}_mean_heat", pa.float64()) for name in COLUMNS),
     ]
 )
+
+_BINS = pa.schema([("scores", pa.string()), ("bin", pa.int32()), ("count", pa.int64())])
 
 
 @contextlib.contextmanager
@@ -165,8 +169,10 @@ def read_manifest(run: Path) -> dict[str, Any]:
 
 def finished_images(run: Path) -> dict[str, int]:
     """The images whose rows a run already has, with the sizes of their files in bytes."""
-    tables = [_read(file, ["image", "bytes"]) for file in _record_files(run)]
-    return {row["image"]: row["bytes"] for table in tables for row in table.to_pylist()}
+    tables = (_read(file, ["image", "bytes"]) for file in _record_files(run))
+    return {
+        image: size for table in tables for image, size in zip(*(column.to_pylist() for column in table.columns), strict=True)
+    }
 
 
 def parts(run: Path) -> list[str]:
@@ -184,8 +190,8 @@ def write_part(run: Path, rows: Sequence[Row], streams: Streams) -> str:
     if not (run / "parts" / name).exists():
         with written(run / "parts" / name) as part:
             part.mkdir()
-            _write(part / "records.parquet", pa.Table.from_pylist(rows, SCHEMA))
-            _write(part / "alphas.parquet", _stream_table(streams))
+            _write(part / "records.parquet", SCHEMA, [pa.Table.from_pylist(rows, SCHEMA)])
+            _write_streams(part / "alphas.parquet", streams)
     return name
 
 
@@ -201,36 +207,80 @@ def appeared(path: Path, patience: float = 120.0) -> bool:
 
 def _read(file: Path, columns: list[str] | None = None) -> pa.Table:
     with file.open("rb") as source:  # pyarrow takes a path with a colon for an address
-        return pq.read_table(source, columns=columns)
+        return pq.read_table(source, columns=columns, use_threads=False)
 
 
-def _write(file: Path, table: pa.Table) -> None:
+def _write(file: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:
+    """Each table becomes a row group."""
     with file.open("wb") as target:
-        pq.write_table(table, target, compression="zstd")
+        with pq.ParquetWriter(target, schema, compression="zstd") as writer:
+            for table in tables:
+                writer.write_table(table)
         target.flush()
         os.fsync(target.fileno())
 
 
-def finish(run: Path, names: Iterable[str], details: Callable[[pd.DataFrame], Mapping[str, Any]]) -> None:
+def finish(run: Path, names: Iterable[str], details: Callable[[Iterator[pd.DataFrame]], Mapping[str, Any]]) -> None:
     """Merge parts into the final records and alphas, and say in the manifest that they are final.
+
+    Memory does not depend on the number of images: a part is read when its turn has come, and some
+    thousands of sorted rows are written at a time.
 
     Args:
         run: an unfinished run.
         names: of its parts, one or more; together they hold each image once.
-        details: from the merged records, what the manifest says beside the experiment.
+        details: from the merged records, some thousands of rows at a time, what the manifest says beside
+            the experiment.
     """
     folders = [run / "parts" / name for name in sorted(set(names))]
-    records = pa.concat_tables([_read(part / "records.parquet") for part in folders]).sort_by("image").combine_chunks()
     streams: Streams = dict.fromkeys(SCORES, accumulate.EMPTY)
     for part in folders:
         added = _read_streams(part / "alphas.parquet")
         streams = {scores: accumulate.merge(streams[scores], added[scores]) for scores in SCORES}
     with written(run / "alphas.parquet") as file:
-        _write(file, _stream_table(streams))
+        _write_streams(file, streams)
     with written(run / "records.parquet") as file:
-        _write(file, records)
-    _write_json(run / "manifest.json", {**read_manifest(run), "finished": True, **details(records.to_pandas())})
+        _write(file, SCHEMA, _in_groups(_merged([part / "records.parquet" for part in folders])))
+    _write_json(run / "manifest.json", {**read_manifest(run), "finished": True, **details(_groups(run / "records.parquet"))})
     clear(run)
+
+
+def _merged(files: list[Path]) -> Iterator[pa.Table]:
+    """The rows of all files in the order of their images.
+
+    Files whose images are far apart are never in memory together: what precedes the first image of all files
+    that are still to be read is given out before the next one is read.
+    """
+    firsts = sorted((pc.min(_read(file, ["image"])["image"]).as_py(), file) for file in files)
+    held = SCHEMA.empty_table()
+    for place, (_, file) in enumerate(firsts):
+        held = pa.concat_tables([held, _read(file)])
+        if place + 1 < len(firsts):
+            precedes = pc.less(held["image"], firsts[place + 1][0])
+            ready, held = held.filter(precedes), held.filter(pc.invert(precedes))
+        else:
+            ready = held
+        yield ready.sort_by("image")
+
+
+def _in_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The same rows in tables of ``_GROUP``, and a last one with the rest, whatever the tables they come in."""
+    held = SCHEMA.empty_table()
+    for table in tables:
+        held = pa.concat_tables([held, table])
+        while len(held) >= _GROUP:
+            yield held.slice(0, _GROUP).combine_chunks()
+            held = held.slice(_GROUP)
+    if len(held):
+        yield held.combine_chunks()
+
+
+def _groups(file: Path) -> Iterator[pd.DataFrame]:
+    """The rows of merged records as they were written, group by group."""
+    with file.open("rb") as source:
+        merged = pq.ParquetFile(source)
+        for group in range(merged.num_row_groups):
+            yield merged.read_row_group(group, use_threads=False).to_pandas()
 
 
 def clear(run: Path) -> None:
@@ -278,29 +328,27 @@ def _record_files(run: Path) -> list[Path]:
     return [run / "parts" / name / "records.parquet" for name in parts(run)]
 
 
-def _stream_table(streams: Streams) -> pa.Table:
+def _write_streams(file: Path, streams: Streams) -> None:
     """Both streams without their empty bins, and their exact extremes as metadata."""
-    occupied = {scores: np.flatnonzero(stream.counts) for scores, stream in streams.items()}
-    table = pa.table(
-        {
-            "scores": np.repeat(list(occupied), [len(bins) for bins in occupied.values()]),
-            "bin": np.concatenate(list(occupied.values())).astype(np.int32),
-            "count": np.concatenate([streams[scores].counts[bins] for scores, bins in occupied.items()]),
-        }
-    )
     extremes = {scores: [stream.minimum.hex(), stream.maximum.hex()] for scores, stream in streams.items()}
-    return table.replace_schema_metadata({"extremes": json.dumps(extremes)})
+    schema = _BINS.with_metadata({"extremes": json.dumps(extremes)})
+    _write(file, schema, (_stream_table(scores, stream, schema) for scores, stream in streams.items()))
+
+
+def _stream_table(scores: Scores, stream: Stream, schema: pa.Schema) -> pa.Table:
+    bins = np.flatnonzero(stream.counts)
+    return pa.table([pa.repeat(scores, len(bins)), bins.astype(np.int32), stream.counts[bins]], schema=schema)
 
 
 def _read_streams(file: Path) -> dict[Scores, Stream]:
-    table = _read(file)
-    extremes = json.loads((table.schema.metadata or {})[b"extremes"])
-    rows = table.to_pandas()
+    with file.open("rb") as source:
+        extremes = json.loads((pq.read_schema(source).metadata or {})[b"extremes"])
     streams: dict[Scores, Stream] = {}
     for scores in SCORES:
+        with file.open("rb") as source:
+            own = pq.read_table(source, columns=["bin", "count"], use_threads=False, filters=[("scores", "==", scores)])
         counts = np.zeros(accumulate.BINS, np.int64)
-        own = rows[rows["scores"] == scores]
-        counts[own["bin"]] = own["count"]
+        counts[own["bin"].to_numpy()] = own["count"].to_numpy()
         streams[scores] = Stream(counts, *(float.fromhex(value) for value in extremes[scores]))
     return streams
 
