@@ -378,3 +378,14 @@ def test_a_folder_name_may_hold_a_colon(folder: Callable[..., Path], tmp_path: P
 def test_models_that_are_no_classifiers_are_unknown(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     model = ["--model", "fasterrcnn_resnet50_fpn", "--weights", "random"]
     one_line(capsys, exit_code(evaluate(tmp_path, tmp_path / "run", *model)), "unknown model")
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path) -> None:
+    """As in ``gradcampp report RUN | head``."""
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "gradcampp", "scene", "--out", str(tmp_path / "scene.png")]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, "")
+    assert (tmp_path / "scene.png").exists()

@@ -12,7 +12,8 @@ import contextlib
 import functools
 import hashlib
 import http.server
-import importlib
+import importlib.metadata
+import importlib.util
 import inspect
 import json
 import os
@@ -40,6 +41,7 @@ from gradcampp.notebook import KEY
 LIBRARY, COMMANDS = Path("book/library.md"), Path("book/commands.md")
 GENERATED = (LIBRARY, COMMANDS)  # pages of the table of contents that no file of the checkout holds
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+_KERNEL = 4 * 2**30  # bytes that a notebook with VGG16 may take, with some to spare
 _GITHUB = re.compile(r"(?:https://(?:[^@/]+@)?|ssh://(?:[^@/]+@)?|git@)github\.com[:/]([\w.-]+)/([\w.-]+?)(?:\.git)?/?")
 
 
@@ -185,7 +187,7 @@ def execute(root: Path, notebooks: Sequence[Path], cache: Path, parameters: Mapp
     keys = {page: _digest([state, dict(parameters), (root / page).read_text("utf-8")]) for page in notebooks}
     todo = [page for page in notebooks if _key_of(results[page]) != keys[page]]
     failures: list[str] = []
-    at_once = max(1, min(len(todo), _cores(), 8))
+    at_once = max(1, min(len(todo), _cores(), _memory() // _KERNEL))
     threads = str(max(1, _cores() // at_once))
     with (
         ThreadPoolExecutor(at_once) as pool,
@@ -393,12 +395,14 @@ def _put(path: Path, content: bytes) -> set[Path]:
 
 
 def _state(profile: str, run: Path) -> str:
-    """What the results of notebooks depend on beside their source: the package, the profile and the run."""
+    """What the results of notebooks depend on beside their source: the package and what it needs, the profile and the run."""
     package = sorted(path for path in Path(gradcampp.__path__[0]).rglob("*") if path.suffix in (".py", ".toml", ".safetensors"))
     results = sorted(
         path for folder in (run, run / "run") for path in folder.glob("*") if path.suffix in (".parquet", ".csv", ".json")
     )
-    return _digest([str(profiles.load(profile)), *(file_hash(path) for path in [*package, *results])])
+    needed = [re.match(r"[\w.-]+", line) for line in importlib.metadata.requires("gradcampp") or [] if "extra ==" not in line]
+    versions = [importlib.metadata.version(name[0]) for name in needed if name]
+    return _digest([str(profiles.load(profile)), versions, *(file_hash(path) for path in [*package, *results])])
 
 
 def _digest(content: object) -> str:
@@ -415,6 +419,11 @@ def _key_of(executed: Path) -> str | None:
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _memory() -> int:
+    """Bytes of memory of this machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def find_browser() -> str:

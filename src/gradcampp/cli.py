@@ -33,12 +33,14 @@ CHANGES = {  # measured with benchmarks/precision.py, SqueezeNet on 200 ImageNet
     "bf16": "relative performance by up to 2.4 percent and standard deviations by up to 46 percent",
 }
 INTERRUPTED = 130  # what shells report for Ctrl-C
+UNREAD = 141  # and for a program whose output nobody reads any more
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code.
 
-    0 done, 1 an unexpected verdict or a book that does not build, 2 bad input, 130 interrupted.
+    0 done, 1 an unexpected verdict or a book that does not build, 2 bad input, 130 interrupted, 141 nobody reads
+    the output any more.
     """
     warnings.filterwarnings("ignore", module=r"PIL\b")  # of odd metadata; damage is an error
     world = None
@@ -49,7 +51,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if world.size > 1 and options.run not in (_evaluate, _reproduce):
                 raise InputError(f"torchrun has started {world.size} processes; only evaluate and reproduce can share their work")
             options.world = world
-            return int(options.run(options) or 0)
+            code = int(options.run(options) or 0)
+            sys.stdout.flush()  # here, where a closed pipe is caught
+            return code
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+        return UNREAD
     except InputError as error:
         return _leave(2, f"error: {' '.join(str(error).split())}", world)
     except book.BuildError as error:
@@ -155,6 +162,7 @@ def _parser() -> argparse.ArgumentParser:
     pages.add_argument("--repository", metavar="URL", help="address on GitHub for links (default: the git remote's)")
     pages.add_argument("--without-solutions", action="store_true", help="leave the solutions of the exercises out")
     pages.add_argument("--pdf", type=Path, metavar="FILE", help="also print the whole book to a PDF file")
+    _add_execution_options(pages)
 
     scene = commands.add_parser("scene", help="draw a generated scene")
     scene.set_defaults(run=_scene)
@@ -194,6 +202,19 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
         "--limit", type=_at_least(1), metavar="N", help="only N images: the first, or with --seed a random sample"
     )
     parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        help=f"arithmetic of the network (default: float32, exact); with SqueezeNet, tf32 moved {CHANGES['tf32']}, "
+        f"bf16 {CHANGES['bf16']}",
+    )
+    parser.add_argument(
+        "--seed", type=_at_least(0), metavar="N", help="seed of the sample of --limit, and of --weights random (default: 0)"
+    )
+    _add_execution_options(parser)
+
+
+def _add_execution_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "--batch-size", type=_at_least(1), metavar="N", help="images in the network together (default: 8 on a CPU, 128 on a GPU)"
     )
     parser.add_argument(
@@ -203,15 +224,6 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
         help="processes that decode photographs ahead (default: 0 on a CPU, which decodes between batches; up to 8 on a GPU)",
     )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument(
-        "--precision",
-        choices=PRECISIONS,
-        help=f"arithmetic of the network (default: float32, exact); with SqueezeNet, tf32 moved {CHANGES['tf32']}, "
-        f"bf16 {CHANGES['bf16']}",
-    )
-    parser.add_argument(
-        "--seed", type=_at_least(0), metavar="N", help="seed of the sample of --limit, and of --weights random (default: 0)"
-    )
     parser.add_argument(
         "--skip-bad-images", action="store_true", help="report and leave out unreadable photographs instead of stopping"
     )
@@ -405,7 +417,7 @@ def _book(options: argparse.Namespace) -> None:
         book.find_browser()
         options.pdf.parent.mkdir(parents=True, exist_ok=True)
     if options.finished is None:
-        reproduce(profiles.load(options.profile), own, Execution(batch_size=8, workers=0, device="cpu"))
+        reproduce(profiles.load(options.profile), own, _execution(options))
     finished = notebook.finished_run(options.finished or own)
     notebook.check_profile(options.profile, finished)
     edition = book.Edition(

@@ -132,7 +132,7 @@ def measure(network: Network, batch: Batch, threshold: float, device: str, limit
     activations, pre, post, logits = in_batches(photographs, len(pixels), limit)
     captured = Capture(activations, {"pre": pre, "post": post}, logits)
     for name, values in (("logits", logits), ("activations", activations), ("gradients", pre), ("gradients", post)):
-        for photograph, finite in zip(batch.photographs, values.flatten(1).isfinite().all(1).tolist(), strict=True):
+        for photograph, finite in zip(batch.photographs, values.isfinite().flatten(1).all(1).tolist(), strict=True):
             if not finite:
                 raise InputError(
                     f"the network's {name} for {photograph.image} are not finite (NaN, infinity); "
@@ -168,7 +168,7 @@ def measure(network: Network, batch: Batch, threshold: float, device: str, limit
             rows[index] |= bounds
             for name, score, heat in zip(COLUMNS, row_scores, row_heat, strict=True):
                 rows[index] |= {} if math.isnan(score) else {name: score, f"{name}_mean_heat": heat}
-    return Measured(rows, {kind: alphas[kind][captured.gradients[kind] != 0] for kind in SCORES})
+    return Measured(rows, {kind: alphas[kind].masked_select(captured.gradients[kind] != 0) for kind in SCORES})
 
 
 def _certified(captured: Capture) -> list[records.Row]:
@@ -202,8 +202,8 @@ def _extremes(alphas: Tensor, gradients: Tensor) -> dict[str, list[Any]]:
         ("max_positive", gradients > 0, torch.amax, -torch.inf),
     ):
         extremes = reduce(torch.where(among, alphas, neutral), (1, 2, 3)).tolist()
-        there = among.flatten(1).any(1).tolist()
-        found[name] = [extreme if is_there else None for extreme, is_there in zip(extremes, there, strict=True)]
+        counts = among.sum((1, 2, 3)).tolist()
+        found[name] = [extreme if count else None for extreme, count in zip(extremes, counts, strict=True)]
     return found
 
 
