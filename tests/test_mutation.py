@@ -48,8 +48,10 @@ def in_a_new_process(folder: Path, source: str, tests: str, statements: str) -> 
     (folder / "toy.py").write_text(source, "utf-8")
     (folder / "test_toy.py").write_text(tests, "utf-8")
     script = f"""
+import signal
 from pathlib import Path
 from tests.mutation import *
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it, and so would this
 preload(())
 target = Target("toy", Path("toy.py"), (Path("test_toy.py"),))
 {statements}
