@@ -345,6 +345,20 @@ def test_certificates_draw_each_image_that_has_one_below_the_diagonal() -> None:
         assert f"{count} images" in axis.get_title()
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("value", [np.nan, 0.0, 1e-9])
+def test_certificates_that_are_missing_zero_or_tiny_leave_both_axes_whole(value: float) -> None:
+    frame = certified()
+    frame.loc[:, [f"pre_{name}" for name in ("certificate", "difference")]] = value
+    figure = figures.certificates(frame)
+    figure.draw_without_rendering()
+    assert f"{40 if value == 1e-9 else 0} images" in figure.axes[0].get_title()
+    for axis in figure.axes:
+        low, high = axis.get_xlim()
+        assert 0 < low <= (value if value == 1e-9 else 1e-3)
+        assert high > 1
+
+
 def test_shrinkages_draw_the_saturation_and_every_channel() -> None:
     figure = figures.shrinkages(torch.tensor([0.5, 20.0]), torch.tensor([0.1, 0.2, 0.9]))
     left, right = figure.axes

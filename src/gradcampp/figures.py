@@ -391,13 +391,14 @@ def certificates(records: pd.DataFrame) -> Figure:
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(7, 3.5), layout="constrained")
         axes = figure.subplots(1, 2, sharey=True, sharex=True)
+        low = 1e-3
         for axis, scores in zip(axes, SCORES, strict=True):
             names = [f"{scores}_certificate", f"{scores}_difference"]
             both = records[names].dropna()
             both = both[(both > 0).all(axis=1)]
+            low = min([low, *(both.min() / 1.5 if len(both) else [])])
             axis.scatter(both[names[0]], both[names[1]], s=6, alpha=0.35, color=_COLOURS[scores], linewidths=0)
             axis.set(xscale="log", yscale="log", title=f"{_LONG[scores]}, {len(both):,} images", xlabel="certificate")
-        low = min(1e-3, *(axis.get_ylim()[0] for axis in axes))
         for axis in axes:
             axis.plot([low, 1], [low, 1], color="0.6", linestyle="--", linewidth=1, zorder=0)
             axis.set(xlim=(low, 1.2), ylim=(low, 1.2))
