@@ -8,14 +8,17 @@ of ImageNet size; any network and folder can be given instead:
 
 It runs on the GPU if there is one; there 10,000 images show the speed of a whole data set:
 
-    python benchmarks/evaluation.py --images 10000 --rounds 1 --precision float32   # then tf32, bf16
-    python benchmarks/evaluation.py --images 1000 --rounds 1 --profile              # where the time goes
+    python benchmarks/evaluation.py --images 10000 --rounds 1 --memory-images 0 --precision float32   # then tf32, bf16
+    python benchmarks/evaluation.py --images 1000 --rounds 1 --memory-images 0 --profile              # where the time goes
+
+There the floor is worth timing in both memory formats (--memory-format): which one is faster depends on the card.
 
 The floor is every image once and the ones over the threshold six times more, in batches as large, in the
 memory format and in the precision of evaluate, on pixels that are ready on the device. The same evaluation
-written with grad-cam and its metric has four maps, not six, and its photographs decoded beforehand. All run in
-this process and take turns. Peak memory is measured in processes of their own, on a CPU, on 200 images and on
-the same files many times over.
+written with grad-cam and its metric has four maps, not six, float32, and its photographs decoded beforehand. All run in
+this process and take turns; the whole command, from the start of Python to the merged records, is timed once
+more. Peak memory is measured in processes of their own, on a CPU, on 200 images and on the same files many times
+over.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from statistics import median
 
@@ -76,17 +80,16 @@ sys.exit(code)
 """
 
 
-def peak_memory(options: argparse.Namespace, folder: Path, out: Path) -> int:
-    """Peak resident memory of the command line on a folder, in KiB, as the process itself finds it in the end.
+def command(model: str, weights: str, folder: Path, out: Path, *others: str) -> int:
+    """Run the command line on a folder; returns its peak resident memory in KiB, as the process itself finds it in the end.
 
     What the system tells a parent (``ru_maxrss``) is never less than the parent's own memory.
     """
-    weights = ["--weights", options.weights if options.memory_model == options.model else "random"]
     done = subprocess.run(
         [
-            *(sys.executable, "-c", MEASURED, "evaluate", "--data", str(folder), "--out", str(out), "--device", "cpu"),
-            *("--model", options.memory_model, "--threshold", "0.5"),
-            *([] if options.memory_model == "mini" else weights),
+            *(sys.executable, "-c", MEASURED, "evaluate", "--data", str(folder), "--out", str(out), "--model", model),
+            *([] if model == "mini" else ["--weights", weights]),
+            *others,
         ],
         env={**os.environ, "PYTHONWARNINGS": "ignore"},
         capture_output=True,
@@ -105,6 +108,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--threshold", type=float, default=0.0)
     parser.add_argument("--precision", choices=PRECISIONS, default="float32")
+    parser.add_argument("--memory-format", choices=("channels_last", "contiguous_format"), default="channels_last")
     parser.add_argument("--images", type=int, default=24, help="of the generated JPEGs (default: 24)")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--profile", action="store_true", help="also print where the time of one evaluate goes")
@@ -118,11 +122,12 @@ def main() -> None:
     size, workers = (8, 0) if device == "cpu" else (128, min(8, os.cpu_count() or 1))  # what the command line takes
     reuse_large_blocks()  # as evaluate does, for the floor too
     model = models.build(options.model, options.weights)
-    module = model.module.to(memory_format=torch.channels_last)
+    memory_format: torch.memory_format = getattr(torch, options.memory_format)
+    module = model.module.to(memory_format=memory_format)
     side = model.preprocessing.crop
     layer = default_layer(module, torch.zeros(1, 3, side, side))
     module = module.to(device)
-    network = Network(module, layer, model.preprocessing, torch.channels_last, options.precision)
+    network = Network(module, layer, model.preprocessing, memory_format, options.precision)
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
         folder = options.data or jpegs(scratch / "jpegs", options.images)
@@ -142,7 +147,7 @@ def main() -> None:
         over = int((read_records(whole())["score"] > options.threshold).sum())
         ready = [
             normalise(batch.pixels.to(device).float() / 255, model.preprocessing.mean, model.preprocessing.std).contiguous(
-                memory_format=torch.channels_last
+                memory_format=memory_format
             )
             for batch in data.load(folder, batches[:READY], model.preprocessing, 0)
         ]
@@ -161,7 +166,11 @@ def main() -> None:
         print(f"  bare forward passes {median(seconds['floor']):8.2f} s")
         print(f"  evaluate            {median(seconds['evaluate']):8.2f} s")
         ratios = {"evaluate_over_forward": median(seconds["evaluate"]) / median(seconds["floor"])}
-        if "grad-cam" in installed():
+        start = time.perf_counter()
+        chosen = ("--threshold", str(options.threshold), "--precision", options.precision, "--device", device)
+        command(options.model, options.weights, folder, scratch / "command", *chosen)
+        print(f"  the whole command   {time.perf_counter() - start:8.2f} s, start of Python and torch included")
+        if "grad-cam" in installed() and options.precision == "float32":
             some = list(zip(ready, labels, strict=True))
             count = sum(len(own) for own in labels)
 
@@ -179,10 +188,12 @@ def main() -> None:
         if options.memory_images:
             few = options.data or jpegs(scratch / "few", options.memory_images)
             count = len(data.list_photographs(few, numbered(1000)))
-            peaks = {count: peak_memory(options, few, scratch / "small")}
+            weights = options.weights if options.memory_model == options.model else "random"
+            chosen = ("--threshold", "0.5", "--device", "cpu")
+            peaks = {count: command(options.memory_model, weights, few, scratch / "small", *chosen)}
             for copies in options.memory_copies:
                 many = repeated(few, scratch / f"copies{copies}", copies)
-                peaks[copies * count] = peak_memory(options, many, scratch / f"large{copies}")
+                peaks[copies * count] = command(options.memory_model, weights, many, scratch / f"large{copies}", *chosen)
             sizes = ", ".join(f"{peak / 1024:.0f} MiB for {images} images" for images, peak in peaks.items())
             print(f"  peak memory, {options.memory_model}: {sizes}")
             ratios["peak_memory_ratio"] = max(peaks.values()) / peaks[count]

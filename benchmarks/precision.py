@@ -41,7 +41,7 @@ ENTRIES = ("relative_performance", "mean", "std")
 
 
 def to_tf32(values: Tensor) -> Tensor:
-    """Rounded to 10 bits after the point, to nearest with ties to even, as the tensor cores round."""
+    """Rounded to 10 bits after the point, to nearest with ties to even; hardware may differ in ties."""
     bits = values.contiguous().view(torch.int32)
     return ((bits + 0x0FFF + ((bits >> 13) & 1)) & ~0x1FFF).view(torch.float32)
 

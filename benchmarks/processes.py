@@ -39,7 +39,7 @@ def main() -> None:
             runs[kind].append(scratch / f"{kind}{len(runs[kind])}")
             command = [sys.executable, "-m", *module, "evaluate", "--data", str(folder), "--out", str(runs[kind][-1])]
             subprocess.run(
-                [*command, "--model", options.model, "--weights", "random", "--threshold", "0"],
+                [*command, "--model", options.model, "--weights", "random", "--threshold", "0", "--device", "cpu"],
                 env={**os.environ, "OMP_NUM_THREADS": "1"},
                 check=True,
                 capture_output=True,

@@ -24,8 +24,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from gradcampp import cam, records
 from gradcampp import evaluate as chain
-from gradcampp import records
+from gradcampp.certificate import certificate
 from gradcampp.classes import numbered
 from gradcampp.config import COLUMNS, METHODS, SCORES, Execution, Experiment, Precision, Preprocessing, column
 from gradcampp.data import list_photographs, read_photograph
@@ -481,6 +482,38 @@ def test_running_out_of_memory_halves_the_batch_and_the_run_goes_on(folder: Call
     assert max(sizes) == 8
     assert sizes.count(8) == sizes.count(4) == 1  # each size is refused once, and never tried again
     assert np.nanmax((rows[list(COLUMNS)] - expected[list(COLUMNS)]).abs().to_numpy()) < 1e-5
+
+
+def test_no_memory_for_the_alphas_of_a_batch_is_one_line_and_a_smaller_batch_goes_on(
+    folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, alphas = folder(), cam.alphas
+
+    def scarce(activations: Tensor, gradients: Tensor) -> Tensor:
+        if len(activations) > 2:
+            raise torch.OutOfMemoryError
+        return alphas(activations, gradients)
+
+    straight = run(data, tmp_path / "straight", batch_size=2)
+    monkeypatch.setattr(cam, "alphas", scarce)
+    with pytest.raises(InputError, match="smaller --batch-size"):
+        run(data, tmp_path / "run")
+    pd.testing.assert_frame_equal(run(data, tmp_path / "run", batch_size=2), straight)
+
+
+def test_explained_photographs_are_halved_where_their_maps_do_not_fit(
+    folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = folder()
+
+    def scarce(activations: Tensor, gradients: Tensor) -> Tensor:
+        if len(activations) > 1:
+            raise torch.OutOfMemoryError
+        return certificate(activations, gradients)
+
+    straight = run(data, tmp_path / "straight", threshold=0.0)
+    monkeypatch.setattr("gradcampp.evaluate.certificate", scarce)
+    pd.testing.assert_frame_equal(run(data, tmp_path / "run", threshold=0.0), straight, rtol=1e-5)  # kernels for one image
 
 
 def test_bf16_rounds_the_network_and_nothing_else(folder: Callable[..., Path], tmp_path: Path) -> None:

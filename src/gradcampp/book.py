@@ -187,7 +187,7 @@ def execute(root: Path, notebooks: Sequence[Path], cache: Path, parameters: Mapp
     keys = {page: _digest([state, dict(parameters), (root / page).read_text("utf-8")]) for page in notebooks}
     todo = [page for page in notebooks if _key_of(results[page]) != keys[page]]
     failures: list[str] = []
-    at_once = max(1, min(len(todo), _cores(), _memory() // _KERNEL))
+    at_once = max(1, min(len(todo), _cores(), _memory() // _KERNEL, 8))
     threads = str(max(1, _cores() // at_once))
     with (
         ThreadPoolExecutor(at_once) as pool,

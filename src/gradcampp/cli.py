@@ -54,14 +54,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             code = int(options.run(options) or 0)
             sys.stdout.flush()  # here, where a closed pipe is caught
             return code
-    except BrokenPipeError:  # the reader, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
-        return UNREAD
     except InputError as error:
         return _leave(2, f"error: {' '.join(str(error).split())}", world)
     except book.BuildError as error:
         return _leave(1, f"error: {error}", world)
-    except OSError as error:  # a full disk, a folder that may not be written, a broken mount
+    except OSError as error:
+        if isinstance(error, BrokenPipeError) and error.filename is None:  # the reader, such as head, has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+            return UNREAD
+        # a full disk, a folder that may not be written, a broken mount
         where = f" {error.filename}" if error.filename else ""
         reason = f"cannot read or write{where}: {error.strerror or error}; make room, or choose another path"
         return _leave(2, f"error: {' '.join(reason.split())}", world)

@@ -80,7 +80,7 @@ class Execution:
     workers: int
     device: str
     skip_bad_images: bool = False
-    checkpoint_seconds: float = 2.0
+    checkpoint_seconds: float = 4.0
 
 
 def column(scores: Scores, method: Method) -> str:

@@ -34,6 +34,8 @@ from gradcampp.memory import BatchLimit, in_batches, reuse_large_blocks
 from gradcampp.network import Capture, Network, capture, computing, forward, normalise, probabilities
 from gradcampp.scenes import Scene
 
+BOUNDS = [f"{scores}_{name}" for scores in SCORES for name in ("certificate", "difference")]  # columns of the records
+
 
 def capture_photographs(network: Network, pixels: Tensor, labels: Tensor) -> Capture:
     """Feature maps, gradients and logits of photographs.
@@ -131,13 +133,7 @@ def measure(network: Network, batch: Batch, threshold: float, device: str, limit
 
     activations, pre, post, logits = in_batches(photographs, len(pixels), limit)
     captured = Capture(activations, {"pre": pre, "post": post}, logits)
-    for name, values in (("logits", logits), ("activations", activations), ("gradients", pre), ("gradients", post)):
-        for photograph, finite in zip(batch.photographs, values.isfinite().flatten(1).all(1).tolist(), strict=True):
-            if not finite:
-                raise InputError(
-                    f"the network's {name} for {photograph.image} are not finite (NaN, infinity); "
-                    "check the weights, --mean, --std"
-                )
+    _check_finite(captured, batch.photographs)
     own = logits.gather(1, labels[:, None])
     scores = probabilities(logits).gather(1, labels[:, None])[:, 0]
     over = (scores > threshold).nonzero()[:, 0]
@@ -158,36 +154,53 @@ def measure(network: Network, batch: Batch, threshold: float, device: str, limit
     }
     rows: list[records.Row] = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
     if len(over):
-        chosen = _select(captured, over)
-        maps = heatmaps(chosen)
-        explained, mean_heat = score_explanation_maps(network, maps, pixels[over], labels[over], limit)
-        certified = _certified(chosen)
-        for index, row_scores, row_heat, bounds in zip(
-            over.tolist(), explained.tolist(), mean_heat.tolist(), certified, strict=True
+
+        def explained(part: slice) -> list[Tensor]:
+            chosen = _select(captured, over[part])
+            return [heatmaps(chosen), _certified(chosen)]
+
+        maps, bounds = in_batches(explained, len(over), limit)
+        found, mean_heat = score_explanation_maps(network, maps, pixels[over], labels[over], limit)
+        for index, row_scores, row_heat, row_bounds in zip(
+            over.tolist(), found.tolist(), mean_heat.tolist(), bounds.tolist(), strict=True
         ):
-            rows[index] |= bounds
+            rows[index] |= {name: bound for name, bound in zip(BOUNDS, row_bounds, strict=True) if not math.isnan(bound)}
             for name, score, heat in zip(COLUMNS, row_scores, row_heat, strict=True):
                 rows[index] |= {} if math.isnan(score) else {name: score, f"{name}_mean_heat": heat}
     return Measured(rows, {kind: alphas[kind].masked_select(captured.gradients[kind] != 0) for kind in SCORES})
 
 
-def _certified(captured: Capture) -> list[records.Row]:
-    """Of each photograph, how far the Grad-CAM++ and Grad-CAM+ maps may differ and do, in float64.
+def _check_finite(captured: Capture, photographs: Sequence[Photograph]) -> None:
+    every = [("logits", captured.logits), ("activations", captured.activations)]
+    every += [("gradients", gradients) for gradients in captured.gradients.values()]
+    finite = torch.stack([values.isfinite().flatten(1).all(1) for _, values in every], 1)  # (B, 4)
+    if not finite.all():
+        image, place = (~finite).nonzero()[0].tolist()
+        raise InputError(
+            f"the network's {every[place][0]} for {photographs[image].image} are not finite (NaN, infinity); "
+            "check the weights, --mean, --std"
+        )
 
-    Empty for a photograph with a negative activation, of which the theorems say nothing.
+
+def _certified(captured: Capture) -> Tensor:
+    """Of each photograph, how far the Grad-CAM++ and Grad-CAM+ maps may differ and do.
+
+    Returns:
+        (B, 4) float64, in the order of ``BOUNDS``; NaN for a photograph with a negative activation, of which the
+        theorems say nothing.
     """
-    rows: list[records.Row] = [{} for _ in captured.logits]
-    covered = (captured.activations.flatten(1) >= 0).all(1).nonzero()[:, 0]
+    covered = (captured.activations.flatten(1) >= 0).all(1)
     activations = captured.activations[covered].double()
+    columns: list[Tensor] = []
     for scores in SCORES:
         gradients = captured.gradients[scores][covered].double()
         plus, plusplus = (
             min_max(cam.heatmap(cam.weights(method, activations, gradients), activations)) for method in METHODS[1:]
         )
-        bounds, differences = certificate(activations, gradients), (plus - plusplus).abs().amax((1, 2))
-        for index, bound, difference in zip(covered.tolist(), bounds.tolist(), differences.tolist(), strict=True):
-            rows[index] |= {f"{scores}_certificate": bound, f"{scores}_difference": difference}
-    return rows
+        columns += [certificate(activations, gradients), (plus - plusplus).abs().amax((1, 2))]
+    bounds = activations.new_full((len(covered), len(BOUNDS)), torch.nan)
+    bounds[covered] = torch.stack(columns, 1)
+    return bounds
 
 
 def _extremes(alphas: Tensor, gradients: Tensor) -> dict[str, list[Any]]:
@@ -195,16 +208,19 @@ def _extremes(alphas: Tensor, gradients: Tensor) -> dict[str, list[Any]]:
 
     The largest is also that among the units that count, those with a positive gradient. None where there are no such units.
     """
-    found: dict[str, list[Any]] = {"count": (gradients != 0).sum((1, 2, 3)).tolist()}
-    for name, among, reduce, neutral in (
-        ("min", gradients != 0, torch.amin, torch.inf),
-        ("max", gradients != 0, torch.amax, -torch.inf),
-        ("max_positive", gradients > 0, torch.amax, -torch.inf),
-    ):
-        extremes = reduce(torch.where(among, alphas, neutral), (1, 2, 3)).tolist()
-        counts = among.sum((1, 2, 3)).tolist()
-        found[name] = [extreme if count else None for extreme, count in zip(extremes, counts, strict=True)]
-    return found
+    some, positive = gradients != 0, gradients > 0  # (B, K, H, W)
+    counts = some.sum((1, 2, 3))
+    low = torch.where(some, alphas, torch.inf).amin((1, 2, 3))
+    high = torch.where(some, alphas, -torch.inf).amax((1, 2, 3))
+    counted = torch.where(positive, alphas, -torch.inf).amax((1, 2, 3))
+    table = torch.stack([values.double() for values in (counts, positive.sum((1, 2, 3)), low, high, counted)])
+    numbers, positives, lows, highs, largest = table.tolist()  # at once: on a GPU each copy waits for all work before it
+    return {
+        "count": [int(number) for number in numbers],
+        "min": [value if number else None for value, number in zip(lows, numbers, strict=True)],
+        "max": [value if number else None for value, number in zip(highs, numbers, strict=True)],
+        "max_positive": [value if number else None for value, number in zip(largest, positives, strict=True)],
+    }
 
 
 def _select(captured: Capture, indices: Tensor) -> Capture:
@@ -316,13 +332,13 @@ def _work(
         return {"parts": [], "skipped": skipped}
     if execution.device == "cpu":
         reuse_large_blocks()
-    network.module.to(execution.device).to(memory_format=network.memory_format)
-    loader = data.load(folder, todo, network.preprocessing, execution.workers, pinned=execution.device == "cuda")
+    batches = iter(data.load(folder, todo, network.preprocessing, execution.workers, pinned=execution.device == "cuda"))
+    network.module.to(execution.device).to(memory_format=network.memory_format)  # while the first batches are decoded
     limit = BatchLimit(execution.batch_size)
     checkpoint = _Checkpoint(run, execution.checkpoint_seconds)
     with computing("float32", execution.device):  # everything but the network itself
         try:
-            for batch in loader:
+            for batch in batches:
                 if batch.photographs:
                     checkpoint.add(measure(network, batch, experiment.threshold, execution.device, limit))
                 for image, reason in batch.bad.items():
@@ -331,6 +347,8 @@ def _work(
                     tqdm.write(f"skipped: {reason}", file=sys.stderr)
                     skipped[image] = reason
                 advance(len(batch.photographs) + len(batch.bad))
+        except (torch.OutOfMemoryError, MemoryError):
+            raise InputError("out of memory; choose a smaller --batch-size, then go on") from None
         except RuntimeError as error:
             if "DataLoader worker" not in str(error):
                 raise
@@ -510,7 +528,8 @@ def explain(network: Network, photograph: Tensor, labels: Sequence[int], scores:
     """
     device = next((parameter.device for parameter in network.module.parameters()), torch.device("cpu"))
     pixels = photograph.to(device)[None].float() / 255
-    logits = forward(network.module, _inputs(network, pixels))
+    with computing(network.precision, device.type):
+        logits = _single(forward(network.module, _inputs(network, pixels)))
     if not logits.isfinite().all():
         raise InputError("the network's logits are not finite (NaN, infinity); check the weights, --mean, --std")
     chosen = torch.tensor(list(labels) or [int(logits.argmax())], device=device)

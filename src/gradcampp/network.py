@@ -150,6 +150,8 @@ def _gradients(logits: Tensor, labels: Tensor, leaf: Tensor, layer: str) -> dict
     cotangents = torch.stack([torch.autograd.grad(score, values)[0] for score in own])  # (2, B, C)
     try:
         gradients = torch.autograd.grad(logits, leaf, cotangents, retain_graph=True, is_grads_batched=True, allow_unused=True)[0]
+    except torch.OutOfMemoryError:
+        raise
     except RuntimeError:  # an operation of the head that cannot be batched, such as one's own autograd.Function
         passes = [torch.autograd.grad(logits, leaf, one, retain_graph=True, allow_unused=True)[0] for one in cotangents]
         gradients = None if passes[0] is None else torch.stack(passes)
