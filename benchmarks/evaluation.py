@@ -189,11 +189,11 @@ def main() -> None:
             few = options.data or jpegs(scratch / "few", options.memory_images)
             count = len(data.list_photographs(few, numbered(1000)))
             weights = options.weights if options.memory_model == options.model else "random"
-            chosen = ("--threshold", "0.5", "--device", "cpu")
-            peaks = {count: command(options.memory_model, weights, few, scratch / "small", *chosen)}
+            sure = ("--threshold", "0.5", "--device", "cpu")
+            peaks = {count: command(options.memory_model, weights, few, scratch / "small", *sure)}
             for copies in options.memory_copies:
                 many = repeated(few, scratch / f"copies{copies}", copies)
-                peaks[copies * count] = command(options.memory_model, weights, many, scratch / f"large{copies}", *chosen)
+                peaks[copies * count] = command(options.memory_model, weights, many, scratch / f"large{copies}", *sure)
             sizes = ", ".join(f"{peak / 1024:.0f} MiB for {images} images" for images, peak in peaks.items())
             print(f"  peak memory, {options.memory_model}: {sizes}")
             ratios["peak_memory_ratio"] = max(peaks.values()) / peaks[count]
