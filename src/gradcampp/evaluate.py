@@ -34,8 +34,6 @@ from gradcampp.memory import BatchLimit, in_batches, reuse_large_blocks
 from gradcampp.network import Capture, Network, capture, computing, forward, normalise, probabilities
 from gradcampp.scenes import Scene
 
-BOUNDS = [f"{scores}_{name}" for scores in SCORES for name in ("certificate", "difference")]  # columns of the records
-
 
 def capture_photographs(network: Network, pixels: Tensor, labels: Tensor) -> Capture:
     """Feature maps, gradients and logits of photographs.
@@ -164,7 +162,7 @@ def measure(network: Network, batch: Batch, threshold: float, device: str, limit
         for index, row_scores, row_heat, row_bounds in zip(
             over.tolist(), found.tolist(), mean_heat.tolist(), bounds.tolist(), strict=True
         ):
-            rows[index] |= {name: bound for name, bound in zip(BOUNDS, row_bounds, strict=True) if not math.isnan(bound)}
+            rows[index] |= {name: bound for name, bound in zip(records.BOUNDS, row_bounds, strict=True) if not math.isnan(bound)}
             for name, score, heat in zip(COLUMNS, row_scores, row_heat, strict=True):
                 rows[index] |= {} if math.isnan(score) else {name: score, f"{name}_mean_heat": heat}
     return Measured(rows, {kind: alphas[kind].masked_select(captured.gradients[kind] != 0) for kind in SCORES})
@@ -186,7 +184,7 @@ def _certified(captured: Capture) -> Tensor:
     """Of each photograph, how far the Grad-CAM++ and Grad-CAM+ maps may differ and do.
 
     Returns:
-        (B, 4) float64, in the order of ``BOUNDS``; NaN for a photograph with a negative activation, of which the
+        (B, 4) float64, in the order of ``records.BOUNDS``; NaN for a photograph with a negative activation, of which the
         theorems say nothing.
     """
     covered = (captured.activations.flatten(1) >= 0).all(1)
@@ -198,7 +196,7 @@ def _certified(captured: Capture) -> Tensor:
             min_max(cam.heatmap(cam.weights(method, activations, gradients), activations)) for method in METHODS[1:]
         )
         columns += [certificate(activations, gradients), (plus - plusplus).abs().amax((1, 2))]
-    bounds = activations.new_full((len(covered), len(BOUNDS)), torch.nan)
+    bounds = activations.new_full((len(covered), len(records.BOUNDS)), torch.nan)
     bounds[covered] = torch.stack(columns, 1)
     return bounds
 

@@ -39,6 +39,8 @@ Row = dict[str, Any]
 _GROUP = 2**12  # rows that are sorted and written together, some 2 MiB
 PATIENCE = 7.0  # seconds; the decoding processes of a killed run keep its lock for up to five
 
+BOUNDS = tuple(f"{scores}_{name}" for scores in SCORES for name in ("certificate", "difference"))
+
 SCHEMA = pa.schema(
     [
         pa.field("image", pa.string(), nullable=False),
@@ -59,7 +61,7 @@ SCHEMA = pa.schema(
                 ("max_positive", pa.float64()),
             )
         ),
-        *(pa.field(f"{scores}_{name}", pa.float64()) for scores in SCORES for name in ("certificate", "difference")),
+        *(pa.field(name, pa.float64()) for name in BOUNDS),
         *(pa.field(f"{name}_mean_heat", pa.float64()) for name in COLUMNS),
     ]
 )
@@ -206,7 +208,7 @@ def appeared(path: Path, patience: float = 120.0) -> bool:
 
 
 def _read(file: Path, columns: list[str] | None = None) -> pa.Table:
-    with file.open("rb") as source:  # pyarrow takes a path with a colon for an address
+    with file.open("rb") as source:  # pyarrow takes a path with a colon for an address, and threads keep memory each
         return pq.read_table(source, columns=columns, use_threads=False)
 
 
