@@ -442,7 +442,7 @@ def _help() -> dict[str, str]:
     action = next(action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
     found = {"gradcampp": parser, **{f"gradcampp {name}": command for name, command in action.choices.items()}}
     columns = os.environ.get("COLUMNS")
-    os.environ["COLUMNS"] = "88"  # argparse asks the terminal otherwise
+    os.environ["COLUMNS"] = "78"  # argparse asks the terminal otherwise
     try:
         return {name: command.format_help() for name, command in found.items()}
     finally:
