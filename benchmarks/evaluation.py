@@ -40,13 +40,14 @@ sys.path.insert(0, str(Path(__file__).parent))
 from packages import evaluate_with_grad_cam, installed
 from timing import conclude, machine, side_by_side
 
-from gradcampp import data, models
-from gradcampp.classes import numbered
-from gradcampp.config import PRECISIONS, Execution, Experiment
-from gradcampp.evaluate import evaluate
-from gradcampp.memory import reuse_large_blocks
-from gradcampp.network import Network, computing, default_layer, normalise
-from gradcampp.records import read_records
+from gradcampp.evaluation.maps import reuse_large_blocks
+from gradcampp.evaluation.photographs import list_photographs, load
+from gradcampp.evaluation.records import Experiment, read_records
+from gradcampp.evaluation.run import Execution, evaluate
+from gradcampp.networks import load as networks_load
+from gradcampp.networks.capture import PRECISIONS, Network, computing, normalise
+from gradcampp.networks.classes import numbered
+from gradcampp.networks.layers import default_layer
 
 READY = 8  # batches that the floor and grad-cam take turns with; all of a large data set would not fit
 
@@ -121,7 +122,7 @@ def main() -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     size, workers = (8, 0) if device == "cpu" else (128, min(8, os.cpu_count() or 1))  # what the command line takes
     reuse_large_blocks()  # as evaluate does, for the floor too
-    model = models.build(options.model, options.weights)
+    model = networks_load.build(options.model, options.weights)
     memory_format: torch.memory_format = getattr(torch, options.memory_format)
     module = model.module.to(memory_format=memory_format)
     side = model.preprocessing.crop
@@ -131,7 +132,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
         folder = options.data or jpegs(scratch / "jpegs", options.images)
-        photographs = data.list_photographs(folder, numbered(1000))
+        photographs = list_photographs(folder, numbered(1000))
         experiment = Experiment(
             options.model, options.weights, layer, "ImageNet", model.preprocessing, options.threshold, precision=options.precision
         )
@@ -149,7 +150,7 @@ def main() -> None:
             normalise(batch.pixels.to(device).float() / 255, model.preprocessing.mean, model.preprocessing.std).contiguous(
                 memory_format=memory_format
             )
-            for batch in data.load(folder, batches[:READY], model.preprocessing, 0)
+            for batch in load(folder, batches[:READY], model.preprocessing, 0)
         ]
         labels = [torch.tensor([photograph.label for photograph in batch], device=device) for batch in batches[:READY]]
 
@@ -187,7 +188,7 @@ def main() -> None:
             print(profiled.key_averages().table(sort_by=f"self_{device}_time_total", row_limit=25, max_name_column_width=60))
         if options.memory_images:
             few = options.data or jpegs(scratch / "few", options.memory_images)
-            count = len(data.list_photographs(few, numbered(1000)))
+            count = len(list_photographs(few, numbered(1000)))
             weights = options.weights if options.memory_model == options.model else "random"
             sure = ("--threshold", "0.5", "--device", "cpu")
             peaks = {count: command(options.memory_model, weights, few, scratch / "small", *sure)}

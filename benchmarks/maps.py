@@ -26,10 +26,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 from packages import installed
 from timing import conclude, machine, side_by_side
 
-from gradcampp import models
-from gradcampp.evaluate import heatmaps
-from gradcampp.memory import reuse_large_blocks
-from gradcampp.network import capture, computing
+from gradcampp.evaluation.maps import heatmaps, reuse_large_blocks
+from gradcampp.networks import load
+from gradcampp.networks.capture import capture, computing
 
 LAYER = "features.29"
 
@@ -43,7 +42,7 @@ def main() -> None:
     torch.manual_seed(0)
     reuse_large_blocks()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    module = models.build("vgg16", "random").module.to(device).to(memory_format=torch.channels_last)
+    module = load.build("vgg16", "random").module.to(device).to(memory_format=torch.channels_last)
     inputs = torch.rand(options.batch_size, 3, 224, 224, device=device).contiguous(memory_format=torch.channels_last)
     labels = torch.arange(options.batch_size, device=device)
 

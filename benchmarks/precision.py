@@ -29,13 +29,14 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).parent))
 from timing import conclude, machine
 
-from gradcampp import data
-from gradcampp.config import PRECISIONS, Execution, Precision
-from gradcampp.evaluate import evaluate
-from gradcampp.profiles import Profile
-from gradcampp.records import read_records
-from gradcampp.reproduce import Prepared, draw_scenes, experiment_of, prepare
-from gradcampp.tables import summaries
+from gradcampp.evaluation.photographs import list_photographs
+from gradcampp.evaluation.profiles import Profile
+from gradcampp.evaluation.records import experiment_of, read_records
+from gradcampp.evaluation.run import Execution, evaluate
+from gradcampp.networks.capture import PRECISIONS, Precision
+from gradcampp.networks.load import Prepared, prepare
+from gradcampp.performance import summaries
+from gradcampp.scenes.folder import draw_scenes
 
 ENTRIES = ("relative_performance", "mean", "std")
 
@@ -87,7 +88,7 @@ def records(prepared: Prepared, profile: Profile, folder: Path, out: Path, preci
     emulate = precision == "tf32" and device == "cpu"
     network = replace(prepared.network, precision="float32" if emulate else precision)
     experiment = replace(experiment_of(prepared, profile), precision=precision)
-    photographs = data.list_photographs(folder, prepared.classes)
+    photographs = list_photographs(folder, prepared.classes)
     execution = Execution(8 if device == "cpu" else 128, 0, device)
     if emulate:
         with emulated_tf32(network.module):

@@ -15,7 +15,7 @@ from matplotlib.cbook import boxplot_stats
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gradcampp.accumulate import BINS, EMPTY, Accumulator, Stream, box, merge, quantile, share, stream, tanh_histogram
+from gradcampp.evaluation.alphas import BINS, EMPTY, Accumulator, Stream, box, merge, quantile, share, stream, tanh_histogram
 from tests.loops import PROPERTY
 
 NEAR = 5e-5  # what Figure 4 can show; half a bin is 2e-6 at 1/2

@@ -14,8 +14,11 @@ from typing import Any
 
 import pytest
 
-from gradcampp import book, cli, records
+from book import build
+from book import build as book
+from gradcampp import cli
 from gradcampp.errors import InputError
+from gradcampp.evaluation import records
 from tests.conftest import ROOT
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -76,7 +79,7 @@ def test_every_exercise_has_a_solution_with_an_assertion(path: Path) -> None:
 
 @needs_tools
 def test_every_page_of_the_table_of_contents_exists_and_every_notebook_is_in_it() -> None:
-    found = book.pages(ROOT)
+    found = build.pages(ROOT)
     listed = re.findall(r"^\s*(?:- file|root): (\S+)", (ROOT / "book" / "_toc.yml").read_text("utf-8"), re.MULTILINE)
     assert [page.with_suffix("").as_posix() for page in found] == listed
     assert {ROOT / page for page in found if page.suffix == ".ipynb"} == set(NOTEBOOKS)
@@ -134,7 +137,7 @@ def test_staging_drops_the_injected_cell_and_turns_what_is_shown_into_numbered_t
         {"output_type": "stream", "name": "stdout", "text": "kept"},
         {"output_type": "display_data", "data": {"text/plain": ""}, "metadata": {"gradcampp": table}},
     ]
-    kept = book.stage_notebook(executed, tmp_path / "a.ipynb")
+    kept = build.stage_notebook(executed, tmp_path / "a.ipynb")
     assert kept == {tmp_path / "a.ipynb", tmp_path / "a_files" / "fig-a.png"}
     staged = json.loads((tmp_path / "a.ipynb").read_text("utf-8"))
     assert [cell["id"] for cell in staged["cells"]] == ["c0", "c1", "fig-a", "tab-a"]
@@ -151,7 +154,7 @@ def test_a_caption_may_have_roles_and_computed_prose_stays_as_it_is(tmp_path: Pa
     executed["cells"][1]["outputs"] = [
         {"output_type": "display_data", "data": {"text/plain": ""}, "metadata": {"gradcampp": about}} for about in (table, prose)
     ]
-    book.stage_notebook(executed, tmp_path / "a.ipynb")
+    build.stage_notebook(executed, tmp_path / "a.ipynb")
     shown, said = (cell["source"] for cell in json.loads((tmp_path / "a.ipynb").read_text("utf-8"))["cells"][2:])
     fence, _, rest = shown.partition("{table}")
     assert "`" not in fence or "`" not in rest.splitlines()[0]  # else CommonMark takes it for no fence
@@ -169,7 +172,7 @@ def test_another_record_changes_the_numbers_that_chapter_6_prints(tmp_path: Path
     parameters = {"PROFILE": str(profile), "RUN": str(run)}
 
     def printed() -> dict[str, str]:
-        executed = book.execute(ROOT, [chapter], tmp_path / "executed", parameters)[chapter]
+        executed = build.execute(ROOT, [chapter], tmp_path / "executed", parameters)[chapter]
         outputs = [output for cell in cells(executed) for output in cell.get("outputs", []) if "data" in output]
         found = {}
         for output in outputs:
@@ -206,7 +209,7 @@ def test_another_record_changes_the_numbers_that_chapter_6_prints(tmp_path: Path
 def test_an_edition_without_solutions_holds_none_of_their_cells(tmp_path: Path, kept: bool) -> None:
     gate = "````{solution-start} ex-a\n:class: dropdown\n````"
     executed = notebook("# before", gate, "secret = 1", "# words", "````{solution-end}\n````", "after = 2")
-    book.stage_notebook(executed, tmp_path / "a.ipynb", solutions=kept)
+    build.stage_notebook(executed, tmp_path / "a.ipynb", solutions=kept)
     text = (tmp_path / "a.ipynb").read_text("utf-8")
     assert ("secret" in text, "words" in text, "solution" in text) == (kept, kept, kept)
     assert "before" in text
@@ -226,27 +229,27 @@ def test_an_edition_without_solutions_holds_none_of_their_cells(tmp_path: Path, 
 def test_links_come_from_the_remote_without_its_password(tmp_path: Path, remote: str) -> None:
     for arguments in (["init", "--quiet"], ["remote", "add", "origin", remote]):
         subprocess.run(["git", *arguments], cwd=tmp_path, check=True)
-    assert book.repository(tmp_path, None) == ("https://github.com/someone/gradcampp", "main")
+    assert build.repository(tmp_path, None) == ("https://github.com/someone/gradcampp", "main")
 
 
 def test_without_a_remote_on_github_there_are_no_links(tmp_path: Path) -> None:
-    assert book.repository(tmp_path, None) == (None, "main")
+    assert build.repository(tmp_path, None) == (None, "main")
     subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
-    assert book.repository(tmp_path, None)[0] is None
+    assert build.repository(tmp_path, None)[0] is None
     subprocess.run(["git", "remote", "add", "origin", "/somewhere/else.git"], cwd=tmp_path, check=True)
-    assert book.repository(tmp_path, None)[0] is None
+    assert build.repository(tmp_path, None)[0] is None
 
 
 def test_an_address_that_is_not_one_of_github_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"expected an address such as https://github\.com/"):
-        book.repository(tmp_path, "ftp://example.org/a")
+        build.repository(tmp_path, "ftp://example.org/a")
 
 
 @needs_tools
 def test_launch_buttons_appear_only_with_a_repository(tmp_path: Path) -> None:
     yaml = pytest.importorskip("yaml")
     for address in (None, "https://github.com/someone/gradcampp"):
-        config = yaml.safe_load(book._configuration(ROOT, book.Edition("mini", tmp_path, address)))
+        config = yaml.safe_load(build._configuration(ROOT, build.Edition("mini", tmp_path, address)))
         options = config["sphinx"]["config"]["html_theme_options"]  # the only place that the theme reads: it replaces all others
         assert options.get("repository_url") == address
         assert ("launch_buttons" in options) == (address is not None)
@@ -289,10 +292,10 @@ def test_a_cell_that_fails_is_named_and_the_other_notebooks_are_kept(
     good = tmp_path / "out" / "executed" / "good.ipynb"
     before = good.stat().st_mtime_ns
     parameters = {"PROFILE": "mini", "RUN": str(run)}
-    book.execute(tmp_path, [Path("notebooks/good.ipynb")], good.parent, parameters)
+    build.execute(tmp_path, [Path("notebooks/good.ipynb")], good.parent, parameters)
     assert good.stat().st_mtime_ns == before  # nothing has changed for it
     (run / "records.parquet").write_bytes(b"other")
-    book.execute(tmp_path, [Path("notebooks/good.ipynb")], good.parent, parameters)
+    build.execute(tmp_path, [Path("notebooks/good.ipynb")], good.parent, parameters)
     assert good.stat().st_mtime_ns != before
 
 
@@ -315,7 +318,7 @@ def test_notebooks_run_where_the_command_does_and_again_when_the_run_or_the_prof
     parameters = {"PROFILE": str(profile), "RUN": str(run)}
 
     def executed() -> Path:
-        return book.execute(folder, [page], Path("executed"), parameters)[page]
+        return build.execute(folder, [page], Path("executed"), parameters)[page]
 
     made = executed()
     assert f"{folder.resolve()}\\n" in made.read_text("utf-8")
@@ -331,7 +334,7 @@ def test_a_pdf_without_a_browser_is_refused_before_the_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(book, "CHROMIUM", ("no-such-browser",))
+    monkeypatch.setattr("book.build.CHROMIUM", ("no-such-browser",))
     assert cli.main(["book", "--pdf", "book.pdf"]) == 2
     assert capsys.readouterr().err.startswith("gradcampp: error: no browser to print with")
     assert list(tmp_path.iterdir()) == []

@@ -19,11 +19,13 @@ from urllib.parse import urldefrag, urljoin, urlparse
 
 import pytest
 
-from gradcampp import book
+from book import build
+from book.explorer import export
+from gradcampp.claims import cards, ledger
 from tests.conftest import ROOT
 
 SITE = ROOT / "runs" / "mini" / "book" / "_build" / "html"
-CHROMIUM = next(filter(None, map(shutil.which, book.CHROMIUM)), None)
+CHROMIUM = next(filter(None, map(shutil.which, build.CHROMIUM)), None)
 SECTIONS = [
     "1",
     "2",
@@ -43,7 +45,7 @@ SECTIONS = [
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason=f"no browser: expected one of {', '.join(book.CHROMIUM)} on the PATH"),
+    pytest.mark.skipif(CHROMIUM is None, reason=f"no browser: expected one of {', '.join(build.CHROMIUM)} on the PATH"),
     pytest.mark.skipif(not (SITE / "index.html").exists(), reason="no book in runs/mini/book: make book builds it"),
 ]
 
@@ -142,7 +144,7 @@ def pages(address: str, browser: Any) -> dict[str, Page]:
     found: dict[str, Page] = {}
     tab = browser.new_page(viewport={"width": 1200, "height": 900})
     complaints = listening(tab, address)
-    for path in [Path("index.html"), *book.pages(ROOT)]:
+    for path in [Path("index.html"), *build.pages(ROOT)]:
         name = path.with_suffix("").as_posix()
         complaints.clear()
         tab.set_viewport_size({"width": 1200, "height": 900})
@@ -274,10 +276,9 @@ def shown(tab: Any) -> tuple[Any, str]:
 
 
 def test_the_explorer_of_the_book_is_grad_cam_plus_at_0_and_plusplus_at_1(explorer: Any) -> None:
-    from gradcampp import explorer as data
     from tests.test_explorer import CLOSE, Truth
 
-    truth = Truth(next(exhibit for exhibit in data.EXHIBITS if exhibit.name == "planets"))
+    truth = Truth(next(exhibit for exhibit in export.EXHIBITS if exhibit.name == "planets"))
     for button, method in (("0: Grad-CAM+", "gradcam+"), ("1: Grad-CAM++", "gradcam++")):
         explorer.get_by_role("button", name=button, exact=True).click()
         (_, heat), _ = shown(explorer)
@@ -307,9 +308,8 @@ def test_only_its_own_page_loads_the_explorer(pages: dict[str, Page]) -> None:
 
 
 def test_every_claim_of_the_ledger_has_a_card(pages: dict[str, Page]) -> None:
-    from gradcampp import claims, claims_page
 
     page = pages["notebooks/08_claims"]
-    assert {claims_page.name_anchor(claim) for claim in claims.CLAIMS} <= page.ids
-    for claim in claims.CLAIMS:
-        assert claims.tested_by(claim) in page.html or "/blob/" in page.html
+    assert {cards.name_anchor(claim) for claim in ledger.CLAIMS} <= page.ids
+    for claim in ledger.CLAIMS:
+        assert ledger.tested_by(claim) in page.html or "/blob/" in page.html

@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from gradcampp import cam
-from gradcampp.config import METHODS, Method
-from gradcampp.explain import min_max
+from gradcampp.cam import METHODS, Method, min_max
 from tests import loops
 from tests.loops import PROPERTY, UNIT, assert_same
 

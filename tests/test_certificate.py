@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from gradcampp import cam
+from gradcampp.cam import min_max, upsample
 from gradcampp.certificate import certificate, sandwich, shrinkage
-from gradcampp.explain import min_max, upsample
 from tests import loops
 from tests.loops import PROPERTY, UNIT, assert_same
 

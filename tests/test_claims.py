@@ -11,15 +11,22 @@ import pandas as pd
 import pytest
 import torch
 
-from gradcampp import accumulate, cam, claims, claims_proved, cli, mini, paper, records, symbolic
-from gradcampp.accumulate import Stream
-from gradcampp.claims_measured import MEASURED
-from gradcampp.claims_proved import PROVED
-from gradcampp.config import SCORES, Scores, column
-from gradcampp.ledger import NOT_TESTED, Claim, Finding, Run, read_run
+from gradcampp import cam, cli, paper
+from gradcampp.algebra import derivation
+from gradcampp.algebra import derivation as symbolic
+from gradcampp.cam import SCORES, Scores, column
+from gradcampp.claims import derivation as claims_proved
+from gradcampp.claims import ledger
+from gradcampp.claims.claim import NOT_TESTED, Claim, Finding
+from gradcampp.claims.derivation import PROVED
+from gradcampp.claims.results import MEASURED
+from gradcampp.evaluation import records
+from gradcampp.evaluation.alphas import Stream, stream
+from gradcampp.evaluation.records import Run, read_run
+from gradcampp.networks import mini
 
 IMAGES = 4219
-NAMES = [claim.name for claim in claims.CLAIMS]
+NAMES = [claim.name for claim in ledger.CLAIMS]
 
 
 def correlated(generator: np.random.Generator, correlation: float) -> tuple[Any, Any]:
@@ -54,7 +61,7 @@ def made_up(tmp_path: Path, as_in_the_paper: bool) -> Run:
         rows[f"{scores}_certificate"] = 0.2
         rows[f"{scores}_difference"] = 0.05 if as_in_the_paper else 0.3
     values = np.r_[np.linspace(0.45, 0.55, 1000), -1398101.4, 559240.56] if as_in_the_paper else np.linspace(0.7, 0.9, 1000)
-    alphas: dict[Scores, Stream] = dict.fromkeys(SCORES, accumulate.stream(torch.tensor(values)))
+    alphas: dict[Scores, Stream] = dict.fromkeys(SCORES, stream(torch.tensor(values)))
     recall, pointing = (0.01, 0.8) if as_in_the_paper else (-0.01, 0.1)
     gain = {"scores": ["pre"], "metric": ["instance_recall"], "difference": [recall], "low": [recall], "high": [recall], "n": [9]}
     found = [
@@ -80,7 +87,7 @@ def made_up(tmp_path: Path, as_in_the_paper: bool) -> Run:
 
 def test_names_are_unique_and_every_part_of_the_paper_is_there() -> None:
     assert len(set(NAMES)) == len(NAMES) >= 30 + 7
-    places = " ".join(claim.place for claim in claims.CLAIMS)
+    places = " ".join(claim.place for claim in ledger.CLAIMS)
     for number in range(1, 20):
         assert f"eq. {number}" in places or number in (5, 6), number
     assert "eqs 5 and 6" in places
@@ -99,12 +106,12 @@ def test_names_are_unique_and_every_part_of_the_paper_is_there() -> None:
         "Figure 6",
     ):
         assert part in places, part
-    entries = [claim for claim in claims.CLAIMS if claim.name.startswith("table-") and claim.name[6:7] in "12" and claim.command]
+    entries = [claim for claim in ledger.CLAIMS if claim.name.startswith("table-") and claim.name[6:7] in "12" and claim.command]
     assert len([claim for claim in entries if "narrowest" not in claim.name]) == 18  # numbers in Tables 1 and 2
 
 
 def test_nothing_is_expected_of_claims_that_do_not_exist() -> None:
-    expected = claims._expected()
+    expected = ledger._expected()
     assert expected["always"].keys() == {claim.name for claim in PROVED}
     assert expected["mini"].keys() == {claim.name for claim in MEASURED}
 
@@ -112,7 +119,7 @@ def test_nothing_is_expected_of_claims_that_do_not_exist() -> None:
 @pytest.mark.parametrize("claim", PROVED, ids=lambda claim: claim.name)
 def test_verdict(claim: Claim) -> None:
     finding = claim.check()  # type: ignore[call-arg]
-    assert finding.verdict == claims._expected()["always"][claim.name], finding.evidence
+    assert finding.verdict == ledger._expected()["always"][claim.name], finding.evidence
     assert finding.evidence
     assert "\n" not in finding.evidence
 
@@ -142,7 +149,7 @@ def test_entries_of_the_paper_are_judged_on_its_own_experiment_only(tmp_path: Pa
         if not change:
             manifest["data"] = {"folder": "my-10000-photographs"}
         other = Run(run.folder, run.rows, run.alphas, manifest)
-        for entry in claims.ledger(other):
+        for entry in ledger.ledger(other):
             if (
                 entry.claim.place.startswith("4, Table")
                 and entry.claim.name.startswith("table-")
@@ -165,9 +172,9 @@ def test_entries_of_the_paper_are_judged_on_its_own_experiment_only(tmp_path: Pa
         (symbolic, "equation_13", lambda g, s: 1 / (1 + s * g), {"eq-13", "eq-9"} - {"eq-9"}),
         (symbolic, "equation_12", lambda g, s, lam: g**2 / (2 * g**2 + s * g**3), {"eq-12", "3.1.5-other"}),
         (symbolic, "equation_8", lambda value, maps, unit: value, {"eq-8", "eq-9", "3.1.4-unseen"}),
-        (symbolic, "equation_7", symbolic.equation_18, {"eq-7"}),
-        (symbolic, "equation_18", symbolic.equation_7, {"eq-18"}),
-        (symbolic, "equation_19", symbolic.equation_18, {"eq-19"}),
+        (symbolic, "equation_7", derivation.equation_18, {"eq-7"}),
+        (symbolic, "equation_18", derivation.equation_7, {"eq-18"}),
+        (symbolic, "equation_19", derivation.equation_18, {"eq-19"}),
         (symbolic, "equation_11", lambda c, b, y: b, {"3.1.1-underdetermined", "eq-11", "eq-11-general"}),
         (claims_proved, "relative_performance", lambda a, b: 1.0, {"eq-16", "eq-17"}),
         (claims_proved, "explanation_maps", lambda h, p: 3 * h[:, None] * p, {"eq-15", "note-4"}),
@@ -189,10 +196,10 @@ def test_wrong_mathematics_changes_verdicts(
 
 
 def test_without_a_run_empirical_claims_are_not_tested_and_say_what_would() -> None:
-    entries = claims.ledger(None, MEASURED)
+    entries = ledger.ledger(None, MEASURED)
     assert {entry.finding.verdict for entry in entries} == {NOT_TESTED}
     assert not any(entry.deviates for entry in entries)
-    assert claims.table(entries).count("gradcampp") >= len(entries)
+    assert ledger.table(entries).count("gradcampp") >= len(entries)
 
 
 def small_run(folder: Path, count: int = 24, **changes: Any) -> Path:
@@ -218,7 +225,7 @@ def small_run(folder: Path, count: int = 24, **changes: Any) -> Path:
     (folder / "parts").mkdir(parents=True)
     experiment = {"model": "mini", "weights": mini.SHA256, "layer": mini.LAYER, "threshold": 0.5, "limit": None, "seed": 0}
     (folder / "manifest.json").write_text(json.dumps({"finished": False, "experiment": experiment | changes}))
-    part = records.write_part(folder, rows, dict.fromkeys(SCORES, accumulate.stream(torch.tensor([0.4, 0.5, 0.6]))))
+    part = records.write_part(folder, rows, dict.fromkeys(SCORES, stream(torch.tensor([0.4, 0.5, 0.6]))))
     records.finish(folder, [part], lambda _: {"images": len(rows), "over_threshold": len(rows), "data": {"folder": "0"}})
     return folder
 
@@ -238,8 +245,8 @@ def test_an_unexpected_verdict_ends_with_exit_code_1(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     wrong = Claim("eq-1", "2.1.1", "x", "numeric", lambda: Finding("fails", "0 is not 1"), "02_methods")
-    monkeypatch.setattr(claims, "CLAIMS", (wrong,))
-    monkeypatch.setattr(claims.ledger, "__defaults__", (None, (wrong,)))
+    monkeypatch.setattr("gradcampp.claims.ledger.CLAIMS", (wrong,))
+    monkeypatch.setattr(ledger.ledger, "__defaults__", (None, (wrong,)))
     assert cli.main(["claims", "--out", str(tmp_path / "claims.json")]) == 1
     assert "eq-1: fails, expected holds: 0 is not 1" in capsys.readouterr().err
     assert json.loads((tmp_path / "claims.json").read_text())[0]["expected"] == "holds"
@@ -252,8 +259,8 @@ def test_a_run_that_is_not_there_is_one_line(tmp_path: Path, capsys: pytest.Capt
 
 def test_verdicts_are_expected_of_the_whole_embedded_default_only(tmp_path: Path) -> None:
     run = read_run(small_run(tmp_path / "run"))
-    assert claims._expected_of(run) == {}
+    assert ledger._expected_of(run) == {}
     whole = Run(run.folder, run.rows, run.alphas, {**run.manifest, "images": 1000})
-    assert claims._expected_of(whole) == claims._expected()["mini"]
+    assert ledger._expected_of(whole) == ledger._expected()["mini"]
     other = Run(run.folder, run.rows, run.alphas, {**whole.manifest, "experiment": {**run.manifest["experiment"], "seed": 1}})
-    assert claims._expected_of(other) == {}
+    assert ledger._expected_of(other) == {}

@@ -7,10 +7,10 @@ import re
 
 import pytest
 
-from gradcampp import claims, claims_page
-from gradcampp.claims import Entry
-from gradcampp.claims_proved import PROVED
-from gradcampp.ledger import NOT_TESTED, Claim, Finding
+from gradcampp.claims import cards, ledger
+from gradcampp.claims.claim import NOT_TESTED, Claim, Finding
+from gradcampp.claims.derivation import PROVED
+from gradcampp.claims.ledger import Entry
 from tests.conftest import ROOT
 
 
@@ -32,12 +32,12 @@ def claim(name: str = "eq-1", place: str = "2.1.1, eq. 1", chapter: str = "02_me
     ],
 )
 def test_a_place_of_the_paper_becomes_anchors(place: str, wanted: list[str]) -> None:
-    assert claims_page.anchors(claim(place=place)) == wanted
+    assert cards.anchors(claim(place=place)) == wanted
 
 
 def test_a_section_that_two_chapters_share_and_a_theorem_find_their_own() -> None:
-    assert claims_page.anchors(claim(place="2.2, eq. 7", chapter="03_derivation"))[0] == "sec-paper-2-2-derivation"
-    assert claims_page.anchors(claim("theorem-3-run", "companion")) == ["thm-3-sandwich"]
+    assert cards.anchors(claim(place="2.2, eq. 7", chapter="03_derivation"))[0] == "sec-paper-2-2-derivation"
+    assert cards.anchors(claim("theorem-3-run", "companion")) == ["thm-3-sandwich"]
 
 
 def test_every_anchor_of_the_ledger_is_in_its_chapter() -> None:
@@ -45,8 +45,8 @@ def test_every_anchor_of_the_ledger_is_in_its_chapter() -> None:
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         chapters[path.stem] = "\n".join("".join(cell["source"]) for cell in json.loads(path.read_text("utf-8"))["cells"])
     everything = "\n".join(chapters.values())
-    for one in claims.CLAIMS:
-        first, *others = claims_page.anchors(one)
+    for one in ledger.CLAIMS:
+        first, *others = cards.anchors(one)
         assert one.chapter in chapters
         for anchor in (first, *others):
             assert re.search(rf'\({anchor}\)=|\$\$ \({anchor}\)|"{anchor}\b', everything), (one.name, anchor)
@@ -54,8 +54,8 @@ def test_every_anchor_of_the_ledger_is_in_its_chapter() -> None:
 
 def test_every_claim_is_tested_where_the_ledger_says() -> None:
     source = (ROOT / "tests" / "test_claims.py").read_text("utf-8")
-    for one in claims.CLAIMS:
-        file, _, function = claims.tested_by(one).partition("::")
+    for one in ledger.CLAIMS:
+        file, _, function = ledger.tested_by(one).partition("::")
         function = function.partition("[")[0]
         group = {"test_verdict": "PROVED", "test_verdict_on_records": "MEASURED"}[function]
         assert file == "tests/test_claims.py"
@@ -64,7 +64,7 @@ def test_every_claim_is_tested_where_the_ledger_says() -> None:
 
 
 def test_names_become_anchors_that_differ() -> None:
-    found = [claims_page.name_anchor(one) for one in claims.CLAIMS]
+    found = [cards.name_anchor(one) for one in ledger.CLAIMS]
     assert len(set(found)) == len(found)
     assert all(re.fullmatch(r"claim-[a-z0-9-]+", anchor) for anchor in found)
 
@@ -72,8 +72,8 @@ def test_names_become_anchors_that_differ() -> None:
 @pytest.mark.parametrize("verdict", ["holds", "sharpened", "fails", NOT_TESTED])
 def test_a_card_says_verdict_evidence_place_and_test(verdict: str) -> None:
     entry = Entry(claim(criterion="x < 1", command="gradcampp reproduce"), Finding(verdict, "x = 2 | *y*"), None)  # type: ignore[arg-type]
-    text = claims_page.card(entry)
-    assert f"**{claims_page.ICONS[verdict]} {verdict}**\n" in text
+    text = cards.card(entry)
+    assert f"**{cards.ICONS[verdict]} {verdict}**\n" in text
     assert "A \\| B holds for 2 \\* x\\_1" in text
     assert "`x = 2 | *y*`" in text
     assert "x \\< 1" in text
@@ -83,15 +83,15 @@ def test_a_card_says_verdict_evidence_place_and_test(verdict: str) -> None:
 
 
 def test_a_verdict_that_deviates_is_said() -> None:
-    assert "**✔ holds** (expected: fails)" in claims_page.card(Entry(claim(), Finding("holds", "e"), "fails"))
+    assert "**✔ holds** (expected: fails)" in cards.card(Entry(claim(), Finding("holds", "e"), "fails"))
 
 
 def test_groups_follow_the_paper_and_ours_come_last() -> None:
-    entries = [Entry(one, Finding("holds", "e"), None) for one in claims.CLAIMS]
-    groups = claims_page.by_section(entries)
+    entries = [Entry(one, Finding("holds", "e"), None) for one in ledger.CLAIMS]
+    groups = cards.by_section(entries)
     names = list(groups)
     assert names[0] == "2.1.1"
     assert names[-2:] == ["A", "companion"]
     assert names[:-2] == sorted(names[:-2], key=lambda name: [int(part) for part in name.split(".")])
     assert sum(map(len, groups.values())) == len(entries)
-    assert claims_page.section("A", groups["A"]).startswith("## Claims of Appendix A\n")
+    assert cards.section("A", groups["A"]).startswith("## Claims of Appendix A\n")

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from gradcampp.classes import Classes, find, from_file, imagenet, named, numbered, of_folder
 from gradcampp.errors import InputError
+from gradcampp.networks.classes import Classes, find, from_file, imagenet, named, numbered, of_folder
 from tests.loops import PROPERTY
 
 IMAGENET = cache(imagenet)

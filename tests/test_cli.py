@@ -17,10 +17,11 @@ import pytest
 import torch
 from PIL import Image
 
-from gradcampp import evaluate as chain
-from gradcampp import records
+from gradcampp.cam import COLUMNS
 from gradcampp.cli import main
-from gradcampp.config import COLUMNS
+from gradcampp.evaluation import measure as measure_module
+from gradcampp.evaluation import records
+from gradcampp.evaluation.measure import Measured
 from tests.conftest import photograph
 from tests.networks import scored
 
@@ -88,15 +89,15 @@ def test_a_precision_that_changes_the_tables_says_so(
 def test_sigterm_saves_what_is_finished(
     folder: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    measure, before, calls = chain.measure, signal.getsignal(signal.SIGTERM), []
+    measure, before, calls = measure_module.measure, signal.getsignal(signal.SIGTERM), []
 
-    def terminated(*arguments: Any) -> chain.Measured:
+    def terminated(*arguments: Any) -> Measured:
         calls.append(1)
         if len(calls) == 3:
             os.kill(os.getpid(), signal.SIGTERM)
         return measure(*arguments)
 
-    monkeypatch.setattr(chain, "measure", terminated)
+    monkeypatch.setattr("gradcampp.evaluation.measure.measure", terminated)
     assert main(evaluate(folder(), tmp_path / "run", "--batch-size", "4")) == 130
     assert "the same command goes on where it stopped" in capsys.readouterr().err
     assert len(records.finished_images(tmp_path / "run")) == 8
@@ -338,7 +339,7 @@ def test_an_interrupt_says_how_to_go_on(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("gradcampp.evaluate.measure", interrupted)
+    monkeypatch.setattr("gradcampp.evaluation.measure.measure", interrupted)
     assert main(evaluate(folder(1), tmp_path / "run")) == 130
     assert "the same command goes on" in capsys.readouterr().err
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import sympy as sp
 
-from gradcampp import counterexamples
+from gradcampp.algebra import counterexamples
 
 Expr = Any
 

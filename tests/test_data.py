@@ -13,10 +13,10 @@ from PIL import Image
 from torch.utils.data._utils.pin_memory import pin_memory
 from torchvision.transforms import v2
 
-from gradcampp.classes import imagenet, named, numbered
-from gradcampp.config import Preprocessing
-from gradcampp.data import Batch, Photograph, choose, list_photographs, load, read_photograph
 from gradcampp.errors import InputError
+from gradcampp.evaluation.photographs import Batch, Photograph, choose, list_photographs, load, read_photograph
+from gradcampp.networks.capture import Preprocessing
+from gradcampp.networks.classes import imagenet, named, numbered
 from tests.conftest import photograph
 
 SMALL = Preprocessing(resize=24, crop=16)

@@ -12,7 +12,7 @@ import sympy as sp
 import torch
 from torch import Tensor
 
-from gradcampp import derivatives, symbolic
+from gradcampp.algebra import autograd, derivation
 from tests.loops import assert_same
 
 SHAPE = (3, 2, 2)
@@ -26,7 +26,7 @@ def layer(seed: int) -> Tensor:
     return torch.rand(SHAPE, generator=torch.Generator().manual_seed(100 + seed), dtype=torch.float64)
 
 
-def constants(seed: int) -> derivatives.Alphas:
+def constants(seed: int) -> autograd.Alphas:
     fixed = torch.rand(SHAPE, generator=torch.Generator().manual_seed(200 + seed), dtype=torch.float64) + 0.2
     return lambda _: fixed
 
@@ -50,21 +50,21 @@ def polynomial(a: Any) -> Any:
     )
 
 
-def polynomial_alpha(a: Any, unit: symbolic.Unit) -> Any:
+def polynomial_alpha(a: Any, unit: derivation.Unit) -> Any:
     k, i, j = unit
     return (k + 1) * a[k, i, j] ** 2 + (i + 2) * a[2 - k, 1 - i, j] * a[0, 0, 0] - (j + 1) * a[1, i, 1 - j]
 
 
 EQUATIONS: list[tuple[Callable[..., Tensor], Callable[..., Any]]] = [
-    (derivatives.equation_7, symbolic.equation_7),
-    (derivatives.equation_18, symbolic.equation_18),
-    (derivatives.equation_19, symbolic.equation_19),
+    (autograd.equation_7, derivation.equation_7),
+    (autograd.equation_18, derivation.equation_18),
+    (autograd.equation_19, derivation.equation_19),
 ]
 
 
 @pytest.mark.parametrize(("numeric", "exact"), EQUATIONS, ids=["7", "18", "19"])
 def test_the_equations_are_those_of_sympy(numeric: Callable[..., Tensor], exact: Callable[..., Any]) -> None:
-    maps, numbers = symbolic.feature_maps(*SHAPE), layer(0)
+    maps, numbers = derivation.feature_maps(*SHAPE), layer(0)
     alphas = sp.Array([polynomial_alpha(maps, unit) for unit in UNITS], SHAPE)
     point = {maps[unit]: sp.Rational(numbers[unit].item()) for unit in UNITS}  # a float is a fraction
     expected = [float(exact(polynomial(maps), alphas, maps, unit).rhs.doit().subs(point)) for unit in UNITS]
@@ -76,7 +76,7 @@ def test_the_equations_are_those_of_sympy(numeric: Callable[..., Tensor], exact:
     assert_same(found, torch.tensor(expected, dtype=torch.float64).reshape(SHAPE), absolute=ROUNDING)
 
 
-def slow_equation_6(score: derivatives.Score, alphas: derivatives.Alphas, activations: Tensor) -> float:
+def slow_equation_6(score: autograd.Score, alphas: autograd.Alphas, activations: Tensor) -> float:
     """Loops over units; gradients by backpropagation, one unit at a time."""
     leaf = activations.clone().requires_grad_()
     slopes = torch.autograd.grad(score(leaf), leaf)[0].tolist()
@@ -93,7 +93,7 @@ def differences(function: Callable[[Tensor], float], activations: Tensor) -> Ten
     step, result = 1e-3, torch.zeros_like(activations)
     for unit in UNITS:
 
-        def moved(by: float, unit: symbolic.Unit = unit) -> float:
+        def moved(by: float, unit: derivation.Unit = unit) -> float:
             there = activations.clone()
             there[unit] += by
             return function(there)
@@ -104,49 +104,49 @@ def differences(function: Callable[[Tensor], float], activations: Tensor) -> Ten
 
 @SEEDS
 def test_equation_6_is_the_loop(seed: int) -> None:
-    score, activations = derivatives.smooth_network(seed, *SHAPE), layer(seed)
+    score, activations = autograd.smooth_network(seed, *SHAPE), layer(seed)
     for alphas in (constants(seed), moving):
         expected = slow_equation_6(score, alphas, activations)
-        assert derivatives.equation_6(score, alphas, activations).item() == pytest.approx(expected, rel=ROUNDING, abs=ROUNDING)
+        assert autograd.equation_6(score, alphas, activations).item() == pytest.approx(expected, rel=ROUNDING, abs=ROUNDING)
 
 
 @SEEDS
 def test_the_derivative_of_equation_6_is_that_of_finite_differences(seed: int) -> None:
     """Fifth derivatives up to about 1e3 times 1e-12 for the step, and 1e-16 over 1e-3 for the rounding."""
-    score, activations = derivatives.smooth_network(seed, *SHAPE), layer(seed)
+    score, activations = autograd.smooth_network(seed, *SHAPE), layer(seed)
     for alphas in (constants(seed), moving):
-        found = derivatives.derivative_of_equation_6(score, alphas, activations)
+        found = autograd.derivative_of_equation_6(score, alphas, activations)
         expected = differences(lambda there, alphas=alphas: slow_equation_6(score, alphas, there), activations)  # type: ignore[misc]
         assert_same(found, expected, absolute=1e-8)
 
 
 @SEEDS
 def test_equation_18_is_the_derivative_for_constant_alphas_and_equation_7_is_not(seed: int) -> None:
-    score, alphas, activations = derivatives.smooth_network(seed, *SHAPE), constants(seed), layer(seed)
-    truth = derivatives.derivative_of_equation_6(score, alphas, activations)
-    assert_same(derivatives.equation_18(score, alphas, activations), truth, absolute=ROUNDING)
-    assert_same(derivatives.equation_19(score, alphas, activations), truth, absolute=ROUNDING)
-    assert float((derivatives.equation_7(score, alphas, activations) - truth).abs().max()) > 1e-2
+    score, alphas, activations = autograd.smooth_network(seed, *SHAPE), constants(seed), layer(seed)
+    truth = autograd.derivative_of_equation_6(score, alphas, activations)
+    assert_same(autograd.equation_18(score, alphas, activations), truth, absolute=ROUNDING)
+    assert_same(autograd.equation_19(score, alphas, activations), truth, absolute=ROUNDING)
+    assert float((autograd.equation_7(score, alphas, activations) - truth).abs().max()) > 1e-2
 
 
 @SEEDS
 def test_equation_19_is_the_derivative_for_moving_alphas_and_equation_18_is_not(seed: int) -> None:
-    score, activations = derivatives.smooth_network(seed, *SHAPE), layer(seed)
-    truth = derivatives.derivative_of_equation_6(score, moving, activations)
-    assert_same(derivatives.equation_19(score, moving, activations), truth, absolute=ROUNDING)
-    assert float((derivatives.equation_18(score, moving, activations) - truth).abs().max()) > 1e-2
+    score, activations = autograd.smooth_network(seed, *SHAPE), layer(seed)
+    truth = autograd.derivative_of_equation_6(score, moving, activations)
+    assert_same(autograd.equation_19(score, moving, activations), truth, absolute=ROUNDING)
+    assert float((autograd.equation_18(score, moving, activations) - truth).abs().max()) > 1e-2
 
 
 def test_equation_7_is_right_where_nothing_is_lost() -> None:
     """One unit: no other channel, no other unit."""
-    score = derivatives.smooth_network(3, 1, 1, 1)
+    score = autograd.smooth_network(3, 1, 1, 1)
     activations = torch.full((1, 1, 1), 0.7, dtype=torch.float64)
 
     def alphas(_: Tensor) -> Tensor:
         return torch.full((1, 1, 1), 0.4, dtype=torch.float64)
 
-    truth = derivatives.derivative_of_equation_6(score, alphas, activations)
-    assert_same(derivatives.equation_7(score, alphas, activations), truth, absolute=ROUNDING)
+    truth = autograd.derivative_of_equation_6(score, alphas, activations)
+    assert_same(autograd.equation_7(score, alphas, activations), truth, absolute=ROUNDING)
 
 
 def test_the_smooth_network_is_two_layers_of_tanh_with_the_weights_of_its_seed() -> None:
@@ -162,6 +162,6 @@ def test_the_smooth_network_is_two_layers_of_tanh_with_the_weights_of_its_seed()
 
     hidden = [math.tanh(value) for value in through(first, activations.flatten().tolist())]
     expected = through(third, [math.tanh(value) for value in through(second, hidden)])[0]
-    score = derivatives.smooth_network(4, *SHAPE)
+    score = autograd.smooth_network(4, *SHAPE)
     assert score(activations).item() == pytest.approx(expected, rel=ROUNDING)
-    assert score(activations).item() != derivatives.smooth_network(5, *SHAPE)(activations).item()
+    assert score(activations).item() != autograd.smooth_network(5, *SHAPE)(activations).item()

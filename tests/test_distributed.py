@@ -20,15 +20,18 @@ import pytest
 import torch.distributed as dist
 from torch import nn
 
-from gradcampp import cli, records
-from gradcampp import evaluate as chain
-from gradcampp.classes import numbered
-from gradcampp.config import Execution, Experiment
-from gradcampp.data import list_photographs
-from gradcampp.distributed import World, agreed_name, alone, joined
+from gradcampp import cli
 from gradcampp.errors import InputError
-from gradcampp.network import Network
-from gradcampp.reproduce import draw_scenes
+from gradcampp.evaluation import measure as measure_module
+from gradcampp.evaluation import records, run
+from gradcampp.evaluation.measure import Measured
+from gradcampp.evaluation.photographs import list_photographs
+from gradcampp.evaluation.processes import World, agreed_name, alone, joined
+from gradcampp.evaluation.records import Experiment
+from gradcampp.evaluation.run import Execution
+from gradcampp.networks.capture import Network
+from gradcampp.networks.classes import numbered
+from gradcampp.scenes.folder import draw_scenes
 from tests.conftest import ROOT
 from tests.networks import scored
 from tests.test_evaluate import LAYER, SMALL, same_files
@@ -71,7 +74,7 @@ def in_threads(calls: list[Callable[[], Any]]) -> list[Any]:
 def settings(data: Path) -> dict[str, Any]:
     """What the first process tells the others to have, too."""
     experiment = Experiment("own", "fixed", LAYER, "names", SMALL, 0.3)
-    return chain._settings(list_photographs(data, numbered(3)), experiment, Execution(4, 0, "cpu"))
+    return run._settings(list_photographs(data, numbered(3)), experiment, Execution(4, 0, "cpu"))
 
 
 def shared_run(data: Path, out: Path, world: World, **changes: Any) -> dict[str, Any]:
@@ -79,7 +82,7 @@ def shared_run(data: Path, out: Path, world: World, **changes: Any) -> dict[str,
     experiment = replace(Experiment("own", "fixed", LAYER, "names", SMALL, 0.3), **changes)
     network = Network(copy.deepcopy(own_network()), LAYER, SMALL)
     execution = Execution(4, 0, "cpu", skip_bad_images=True)
-    return chain.evaluate(network, list_photographs(data, numbered(3)), data, out, experiment, execution, world)
+    return run.evaluate(network, list_photographs(data, numbered(3)), data, out, experiment, execution, world)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7])  # of five batches, so the last has nothing to do
@@ -106,20 +109,20 @@ def test_parts_of_another_number_of_processes_are_kept(
         def full(*_: object) -> None:
             raise OSError(28, "No space left on device")
 
-        patch.setattr(records, "finish", full)
+        patch.setattr("gradcampp.evaluation.records.finish", full)
         with pytest.raises(OSError, match="No space"):
             shared_run(data, tmp_path / "run", alone())
     for part in sorted((tmp_path / "run" / "parts").iterdir())[1:]:
         part.rename(tmp_path / part.name)
     measured: list[str] = []
-    measure = chain.measure
+    measure = measure_module.measure
 
-    def counted(network: Network, batch: Any, *others: Any) -> chain.Measured:
+    def counted(network: Network, batch: Any, *others: Any) -> Measured:
         measured.extend(photograph.image for photograph in batch.photographs)
         return measure(network, batch, *others)
 
     kept = records.finished_images(tmp_path / "run")
-    monkeypatch.setattr(chain, "measure", counted)
+    monkeypatch.setattr("gradcampp.evaluation.measure.measure", counted)
     in_threads([lambda world=world: shared_run(data, tmp_path / "run", world) for world in worlds(3)])  # type: ignore[misc]
     assert not kept.keys() & set(measured)
     assert same_files(tmp_path / "alone", tmp_path / "run")
@@ -176,7 +179,7 @@ def test_folders_that_are_not_shared_are_noticed(
     folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = folder()
-    monkeypatch.setattr(records, "appeared", lambda path: path.exists())  # without the patience
+    monkeypatch.setattr("gradcampp.evaluation.records.appeared", lambda path: path.exists())  # without the patience
     first, second = worlds(2)
     first.say("plan", {"settings": settings(data), "done": "0" * 18})
     with pytest.raises(InputError, match=r"there is not there for process 1 .*; --out must be a folder that all machines share"):

@@ -22,11 +22,11 @@ import pytest
 import torch
 from torchvision.models import vgg16
 
-from gradcampp import download, profiles, records
 from gradcampp.cli import main
 from gradcampp.errors import InputError
+from gradcampp.evaluation import download, profiles, records
+from gradcampp.evaluation.profiles import Download, Profile
 from gradcampp.files import file_hash
-from gradcampp.profiles import Download, Profile
 from tests.conftest import ROOT, photograph
 from tests.server import Server, running
 

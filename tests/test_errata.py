@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gradcampp import paper
-from gradcampp.errata import ERRATA, Erratum
+from gradcampp.claims.errata import ERRATA, Erratum
 
 
 @pytest.mark.parametrize("erratum", ERRATA, ids=lambda erratum: erratum.place)
@@ -22,6 +22,6 @@ def test_a_consistent_table_is_no_erratum(monkeypatch: pytest.MonkeyPatch) -> No
     pair = paper.PAIRS[0]
     entries["pre", pair] = paper.Entry(1.23, 0.21, 0.64)
     entries["post", pair] = paper.Entry(1.27, 0.23, 0.68)
-    monkeypatch.setattr(paper, "ENTRIES", entries)
+    monkeypatch.setattr("gradcampp.paper.ENTRIES", entries)
     evidence = {erratum.place: erratum.evidence()[0] for erratum in ERRATA if erratum.weight == "rounding"}
     assert evidence == {"4, Table 1": False, "4, Table 2": False}

@@ -24,14 +24,17 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from gradcampp import cam, records
-from gradcampp import evaluate as chain
+from gradcampp import cam
+from gradcampp.cam import COLUMNS, METHODS, SCORES, column
 from gradcampp.certificate import certificate
-from gradcampp.classes import numbered
-from gradcampp.config import COLUMNS, METHODS, SCORES, Execution, Experiment, Precision, Preprocessing, column
-from gradcampp.data import list_photographs, read_photograph
 from gradcampp.errors import InputError
-from gradcampp.network import Network
+from gradcampp.evaluation import measure, records
+from gradcampp.evaluation.maps import capture_photographs, explain, heatmaps
+from gradcampp.evaluation.photographs import list_photographs, read_photograph
+from gradcampp.evaluation.records import Experiment
+from gradcampp.evaluation.run import Execution, evaluate
+from gradcampp.networks.capture import Network, Precision, Preprocessing
+from gradcampp.networks.classes import numbered
 from tests.conftest import photograph
 from tests.networks import Broken, scored
 
@@ -45,7 +48,7 @@ def run(data: Path, out: Path, module: nn.Module | None = None, **changes: Any) 
     experiment = Experiment("own", "fixed", LAYER, "names", SMALL, changes.pop("threshold", 0.3), precision=precision)
     execution = Execution(changes.pop("batch_size", 4), changes.pop("workers", 0), "cpu", **changes)
     network = Network(module or scored().eval(), LAYER, SMALL, precision=precision)
-    chain.evaluate(network, list_photographs(data, numbered(3)), data, out, experiment, execution)
+    evaluate(network, list_photographs(data, numbered(3)), data, out, experiment, execution)
     return records.read_records(out)
 
 
@@ -139,9 +142,9 @@ class _Dying:
     """A measurement that is interrupted in the middle of a run."""
 
     def __init__(self, error: BaseException, after: int) -> None:
-        self.error, self.left, self.original = error, after, chain.measure
+        self.error, self.left, self.original = error, after, measure.measure
 
-    def __call__(self, *arguments: Any) -> chain.Measured:
+    def __call__(self, *arguments: Any) -> measure.Measured:
         if self.left == 0:
             raise self.error
         self.left -= 1
@@ -159,12 +162,12 @@ def test_an_interrupted_run_keeps_every_finished_batch_and_ends_the_same(
     data = folder()
     run(data, tmp_path / "straight")
     with monkeypatch.context() as patch:
-        patch.setattr(chain, "measure", _Dying(error, 2))
+        patch.setattr("gradcampp.evaluation.measure.measure", _Dying(error, 2))
         with pytest.raises(type(error)):
             run(data, tmp_path / "broken")
     assert len(records.finished_images(tmp_path / "broken")) == 8
     counting = _Dying(AssertionError("too many batches"), 3)  # 18 images in batches of 4, two batches done
-    monkeypatch.setattr(chain, "measure", counting)
+    monkeypatch.setattr("gradcampp.evaluation.measure.measure", counting)
     run(data, tmp_path / "broken")
     assert counting.left == 0
     assert same_files(tmp_path / "straight", tmp_path / "broken")
@@ -250,7 +253,7 @@ def test_photographs_of_the_same_name_and_another_size_are_refused(folder: Calla
 def test_two_runs_at_once_do_not_share_a_folder(
     folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(records, "PATIENCE", 0.0)
+    monkeypatch.setattr("gradcampp.evaluation.records.PATIENCE", 0.0)
     data = folder(1)
     experiment = Experiment("own", "fixed", LAYER, "names", SMALL, 0.3)
     with records.opened(tmp_path / "run", experiment), pytest.raises(InputError, match="another process is working on"):
@@ -292,7 +295,7 @@ def test_a_batch_that_is_written_twice_counts_once(
         once(*arguments)
         return once(*arguments)
 
-    monkeypatch.setattr(records, "write_part", twice)
+    monkeypatch.setattr("gradcampp.evaluation.records.write_part", twice)
     run(data, tmp_path / "twice")
     assert same_files(tmp_path / "straight", tmp_path / "twice")
 
@@ -303,7 +306,7 @@ def test_a_part_that_a_power_failure_damaged_is_computed_again(
     data = folder()
     run(data, tmp_path / "straight")
     with monkeypatch.context() as patch:
-        patch.setattr(chain, "measure", _Dying(KeyboardInterrupt(), 2))
+        patch.setattr("gradcampp.evaluation.measure.measure", _Dying(KeyboardInterrupt(), 2))
         with pytest.raises(KeyboardInterrupt):
             run(data, tmp_path / "run")
     next((tmp_path / "run").glob("parts/*/alphas.parquet")).write_bytes(b"")
@@ -495,7 +498,7 @@ def test_no_memory_for_the_alphas_of_a_batch_is_one_line_and_a_smaller_batch_goe
         return alphas(activations, gradients)
 
     straight = run(data, tmp_path / "straight", batch_size=2)
-    monkeypatch.setattr(cam, "alphas", scarce)
+    monkeypatch.setattr("gradcampp.cam.alphas", scarce)
     with pytest.raises(InputError, match="smaller --batch-size"):
         run(data, tmp_path / "run")
     pd.testing.assert_frame_equal(run(data, tmp_path / "run", batch_size=2), straight)
@@ -524,11 +527,11 @@ def test_bf16_rounds_the_network_and_nothing_else(folder: Callable[..., Path], t
     assert 0 < change.max() < 0.1  # 8 bits of logits up to 20 are known to 1/16
     torch.manual_seed(0)
     pixels, labels = torch.rand(2, 3, 16, 16), torch.tensor([0, 1])
-    captured = chain.capture_photographs(Network(scored().eval(), LAYER, SMALL, precision="bf16"), pixels, labels)
+    captured = capture_photographs(Network(scored().eval(), LAYER, SMALL, precision="bf16"), pixels, labels)
     for values in (captured.activations, captured.logits, *captured.gradients.values()):
         assert values.dtype == torch.float32
         assert (values == values.bfloat16()).all()  # what the network gave
-    maps = chain.heatmaps(captured)
+    maps = heatmaps(captured)
     assert not (maps == maps.bfloat16()).all()  # what became of it is not rounded
 
 
@@ -548,7 +551,7 @@ def test_explaining_one_photograph_gives_the_maps_of_each_class() -> None:
     torch.manual_seed(0)
     network = Network(scored().eval(), LAYER, SMALL)
     photograph = torch.randint(0, 256, (3, 16, 16), dtype=torch.uint8)
-    rows = chain.explain(network, photograph, [2, 0], "post")
+    rows = explain(network, photograph, [2, 0], "post")
     assert [row.label for row in rows] == [2, 0]
     assert rows[0].probabilities.sum().item() == pytest.approx(1)
     for row in rows:
@@ -556,7 +559,7 @@ def test_explaining_one_photograph_gives_the_maps_of_each_class() -> None:
         assert row.maps["gradcam+"].shape == (16, 16)
         assert len(row.alphas) == len(row.products) > 0
         torch.testing.assert_close(row.alphas, 1 / (2 + row.products))
-    alone = chain.explain(network, photograph, [0], "post")[0]
+    alone = explain(network, photograph, [0], "post")[0]
     torch.testing.assert_close(alone.maps["gradcam++"], rows[1].maps["gradcam++"], rtol=1e-4, atol=1e-5)
-    best = chain.explain(network, photograph, [], "pre")
+    best = explain(network, photograph, [], "pre")
     assert [row.label for row in best] == [int(best[0].probabilities.argmax())]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from gradcampp.explain import explanation_maps, min_max, upsample
+from gradcampp.cam import explanation_maps, min_max, upsample
 from tests import loops
 from tests.loops import PROPERTY, UNIT, assert_same
 

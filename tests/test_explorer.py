@@ -28,12 +28,15 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 from torch import Tensor
 
-from gradcampp import cam, explorer, mini
-from gradcampp.config import METHODS, SCORES, Method, Scores
-from gradcampp.evaluate import capture_photographs
-from gradcampp.explain import min_max, upsample
-from gradcampp.network import Capture, Network, forward, normalise, probabilities
-from gradcampp.scenes import CLASSES, SIZE, Scene
+from book.explorer import export
+from gradcampp import cam
+from gradcampp.cam import METHODS, SCORES, Method, Scores, min_max, upsample
+from gradcampp.evaluation.maps import capture_photographs
+from gradcampp.networks import mini
+from gradcampp.networks.capture import Capture, Network, forward, normalise, probabilities
+from gradcampp.scenes.drawing import SIZE
+from gradcampp.scenes.scene import Scene
+from gradcampp.scenes.shapes import CLASSES
 from tests.conftest import ROOT
 
 BOOK = ROOT / "book"
@@ -49,14 +52,14 @@ INFINITY = float("inf")
 class Truth:
     """A scene of the explorer and what the library computes for it, in float64."""
 
-    def __init__(self, exhibit: explorer.Exhibit) -> None:
+    def __init__(self, exhibit: export.Exhibit) -> None:
         self.exhibit = exhibit
-        self.scene: Scene = explorer.draw(exhibit)
+        self.scene: Scene = export.draw(exhibit)
         network = Network(mini.load(), mini.LAYER, mini.PREPROCESSING)
         pixels = torch.from_numpy(self.scene.pixels).permute(2, 0, 1)[None].float() / 255
         logits = forward(network.module, normalise(pixels, network.preprocessing.mean, network.preprocessing.std))
         self.scores = probabilities(logits)[0]
-        self.labels = explorer.classes(self.scene, self.scores)
+        self.labels = export.classes(self.scene, self.scores)
         self.captured: Capture = capture_photographs(
             network, pixels.expand(len(self.labels), -1, -1, -1), torch.tensor(self.labels)
         )
@@ -104,7 +107,7 @@ def limit_weights(activations: Tensor, gradients: Tensor) -> Tensor:
 
 @pytest.fixture(scope="module")
 def truths() -> dict[str, Truth]:
-    return {exhibit.name: Truth(exhibit) for exhibit in explorer.EXHIBITS}
+    return {exhibit.name: Truth(exhibit) for exhibit in export.EXHIBITS}
 
 
 # --- the data ---------------------------------------------------------------------------------------------------------------
@@ -115,7 +118,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder as the book builds it: the page's own block, its script and style, and the data."""
     root = tmp_path_factory.mktemp("site")
     shutil.copytree(BOOK / "explorer", root / "explorer")
-    explorer.write(root / "explorer")
+    export.write(root / "explorer")
     page = "<!doctype html><html lang='en' data-content_root='../'><head><meta charset='utf-8'><title>explorer</title>"
     page += "<meta name='viewport' content='width=device-width'><link rel='icon' href='data:,'></head><body>"
     (root / "book").mkdir()
@@ -150,12 +153,12 @@ def decode(array: dict[str, str], length: int) -> list[float]:
 @given(st.lists(st.one_of(st.just(0.0), st.floats(width=32, allow_nan=False)), min_size=1, max_size=40))
 def test_an_array_survives_its_encoding(values: list[float]) -> None:
     array = torch.tensor(values, dtype=torch.float32)
-    assert decode(explorer.encoded(array), len(values)) == array.tolist()
+    assert decode(export.encoded(array), len(values)) == array.tolist()
 
 
 def test_the_same_bytes_every_time(site: Path, tmp_path: Path) -> None:
-    again = explorer.write(tmp_path / "new" / "explorer")
-    assert [path.name for path in again] == ["scenes.js", *(f"{exhibit.name}.js" for exhibit in explorer.EXHIBITS)]
+    again = export.write(tmp_path / "new" / "explorer")
+    assert [path.name for path in again] == ["scenes.js", *(f"{exhibit.name}.js" for exhibit in export.EXHIBITS)]
     for path in again:
         assert path.read_bytes() == (site / "explorer" / path.name).read_bytes(), path.name
 
@@ -210,7 +213,7 @@ def test_the_description_says_where_each_instance_is(down: float, right: float, 
     mask[0, int(down * SIZE), int(right * SIZE)] = True
     mask[1, 0, 0] = True
     scene = Scene(np.zeros((SIZE, SIZE, 3), np.uint8), (3, 4), mask, np.array([3, 4]))
-    assert explorer.description(scene) == f"kite {words}; snail at the upper left"
+    assert export.description(scene) == f"kite {words}; snail at the upper left"
 
 
 # --- what the prose of the page says ------------------------------------------------------------------------------------------
@@ -389,8 +392,8 @@ def test_a_channel_without_activation_counts_for_nothing(open_page: Open) -> Non
     data = {
         "shape": [2, 2, 2],
         "size": 4,
-        "activations": explorer.encoded(activations),
-        "classes": [{"gradients": {"pre": explorer.encoded(gradients)}}],
+        "activations": export.encoded(activations),
+        "classes": [{"gradients": {"pre": export.encoded(gradients)}}],
     }
     found = open_page().evaluate(
         """(data) => {

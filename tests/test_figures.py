@@ -20,13 +20,14 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
-from gradcampp import figures, paper
-from gradcampp.accumulate import box, stream, tanh_histogram
-from gradcampp.classes import imagenet
-from gradcampp.config import COLUMNS, METHODS, SCORES
-from gradcampp.evaluate import Explanation
-from gradcampp.network import Capture
-from gradcampp.theorems import random_layer
+from gradcampp import paper
+from gradcampp.algebra.theorems import random_layer
+from gradcampp.cam import COLUMNS, METHODS, SCORES
+from gradcampp.evaluation.alphas import box, stream, tanh_histogram
+from gradcampp.evaluation.maps import Explanation
+from gradcampp.networks.capture import Capture
+from gradcampp.networks.classes import imagenet
+from gradcampp.results.figures import data_set, one_image, style
 
 PIXEL = 1.0  # antialiasing and hinting move an edge by less
 
@@ -68,16 +69,16 @@ def alphas() -> torch.Tensor:
 
 
 FIGURES: dict[str, Callable[[], Figure]] = {
-    "explanations of one class": lambda: figures.explanations([explanation(281)], imagenet().names, "pre"),
-    "explanations of two classes": lambda: figures.explanations(
+    "explanations of one class": lambda: one_image.explanations([explanation(281)], imagenet().names, "pre"),
+    "explanations of two classes": lambda: one_image.explanations(
         [explanation(281), explanation(207, 1)], imagenet().names, "post"
     ),
-    "single_alphas": lambda: figures.single_alphas(explanation(281)),
-    "alpha_distribution": lambda: figures.alpha_distribution(stream(alphas()), "pre"),
-    "relative_performances": lambda: figures.relative_performances(run_records()),
-    "family": lambda: figures.family(layer(), explanation(0).pixels, (0, 0.1, 1, 100, 1e6)),
-    "shrinkages": lambda: figures.shrinkages(torch.linspace(0, 15, 500), torch.linspace(0, 0.8, 40)),
-    "certificates": lambda: figures.certificates(certified()),
+    "single_alphas": lambda: one_image.single_alphas(explanation(281)),
+    "alpha_distribution": lambda: data_set.alpha_distribution(stream(alphas()), "pre"),
+    "relative_performances": lambda: data_set.relative_performances(run_records()),
+    "family": lambda: one_image.family(layer(), explanation(0).pixels, (0, 0.1, 1, 100, 1e6)),
+    "shrinkages": lambda: one_image.shrinkages(torch.linspace(0, 15, 500), torch.linspace(0, 0.8, 40)),
+    "certificates": lambda: data_set.certificates(certified()),
 }
 
 
@@ -155,28 +156,30 @@ def test_overlapping_and_outlying_texts_are_noticed() -> None:
 def test_the_longest_class_names_stay_legible() -> None:
     names = imagenet().names
     longest = sorted(range(1000), key=lambda index: -len(names[index]))[:3]
-    assert_legible(figures.explanations([explanation(index, index) for index in longest], names, "pre"))
+    assert_legible(one_image.explanations([explanation(index, index) for index in longest], names, "pre"))
 
 
 @pytest.mark.parametrize("values", [[0.5], [0.5, 0.5, 0.5], [-1398101.4, 0.5, 0.49, 559240.56]])
 def test_extreme_and_few_alphas_stay_legible(values: list[float]) -> None:
-    assert_legible(figures.alpha_distribution(stream(torch.tensor(values)), "post"))
+    assert_legible(data_set.alpha_distribution(stream(torch.tensor(values)), "post"))
     row = explanation(0)
     assert_legible(
-        figures.single_alphas(Explanation(row.pixels, 0, row.probabilities, row.maps, torch.tensor(values), torch.tensor(values)))
+        one_image.single_alphas(
+            Explanation(row.pixels, 0, row.probabilities, row.maps, torch.tensor(values), torch.tensor(values))
+        )
     )
 
 
 def test_an_overlay_is_grey_under_the_colour_of_the_heat() -> None:
     pixels = torch.tensor([0.1, 0.2, 0.6]).reshape(3, 1, 1).expand(3, 1, 2)
-    picture = figures.overlay(pixels, torch.tensor([[0.0, 1.0]]))
+    picture = one_image.overlay(pixels, torch.tensor([[0.0, 1.0]]))
     ends = np.array([colormaps["inferno"](0.0)[:3], colormaps["inferno"](1.0)[:3]])
     assert picture.shape == (1, 2, 3)
     assert picture[0] == pytest.approx(0.4 * 0.3 + 0.6 * ends, abs=1e-7)  # the pixels are float32
 
 
 def test_overlays_are_colours_and_brighter_where_the_map_is_high() -> None:
-    picture = figures.overlay(torch.full((3, 1, 256), 0.5), torch.linspace(0, 1, 256)[None])
+    picture = one_image.overlay(torch.full((3, 1, 256), 0.5), torch.linspace(0, 1, 256)[None])
     assert 0 <= picture.min() <= picture.max() <= 1
     luminance = picture[0] @ [0.2126, 0.7152, 0.0722]
     assert (np.diff(luminance) > 0).all()
@@ -184,14 +187,14 @@ def test_overlays_are_colours_and_brighter_where_the_map_is_high() -> None:
 
 def test_explanations_show_the_photograph_and_the_map_of_each_method() -> None:
     rows = [explanation(281), explanation(207, 1)]
-    figure = figures.explanations(rows, imagenet().names, "post")
+    figure = one_image.explanations(rows, imagenet().names, "post")
     axes, bar = figure.axes[:-1], figure.axes[-1]
     assert len(axes) == 8
     pictures = [axis.images[0].get_array() for axis in axes]
     expected: list[NDArray[np.float64]] = []
     for row in rows:
         expected.append(row.pixels.permute(1, 2, 0).numpy())
-        expected += [figures.overlay(row.pixels, row.maps[method]) for method in ("gradcam", "gradcam+", "gradcam++")]
+        expected += [one_image.overlay(row.pixels, row.maps[method]) for method in ("gradcam", "gradcam+", "gradcam++")]
     for picture, numbers in zip(pictures, expected, strict=True):
         assert np.array_equal(np.asarray(picture), numbers)
     assert [axis.get_title() for axis in axes] == ["photograph", "Grad-CAM", "Grad-CAM+", "Grad-CAM++", "", "", "", ""]
@@ -203,13 +206,13 @@ def test_explanations_show_the_photograph_and_the_map_of_each_method() -> None:
 
 def test_explanations_have_a_row_each() -> None:
     for count in (1, 3):
-        figure = figures.explanations([explanation(index, index) for index in range(count)], imagenet().names, "pre")
+        figure = one_image.explanations([explanation(index, index) for index in range(count)], imagenet().names, "pre")
         assert len(figure.axes) == 4 * count + 1
 
 
 def test_single_alphas_draws_the_boxes_of_both_and_counts_them() -> None:
     row = explanation(0)
-    left, right = figures.single_alphas(row).axes
+    left, right = one_image.single_alphas(row).axes
     for axis, values, reference in ((left, row.alphas, 0.5), (right, row.products, 0.0)):
         stats = boxplot_stats(values.double().numpy())[0]
         expected = [stats["whislo"], stats["med"], stats["whishi"]]
@@ -223,7 +226,7 @@ def test_single_alphas_draws_the_boxes_of_both_and_counts_them() -> None:
 
 def test_alpha_distribution_draws_the_box_and_all_bars_of_the_stream() -> None:
     found = stream(alphas())
-    figure = figures.alpha_distribution(found, "post")
+    figure = data_set.alpha_distribution(found, "post")
     left, right = figure.axes
     quartiles = box(found)
     assert sorted(horizontals(left)) == [quartiles.low_whisker, quartiles.median, quartiles.high_whisker]
@@ -241,7 +244,7 @@ def test_alpha_distribution_draws_the_box_and_all_bars_of_the_stream() -> None:
 
 def test_relative_performances_draws_six_boxes_of_quotients() -> None:
     records = run_records()
-    (axis,) = figures.relative_performances(records).axes
+    (axis,) = data_set.relative_performances(records).axes
     expected = []
     for pair in (("plusplus", ""), ("plus", ""), ("plusplus", "plus")):
         for scores in SCORES:
@@ -264,18 +267,18 @@ def test_relative_performances_leaves_out_images_without_both_scores() -> None:
     records = run_records()
     missing = records.copy()
     missing.loc[len(records)] = [np.nan if name == "pre_gradcam_plus" else 1.0 for name in COLUMNS]
-    kept = figures.relative_performances(missing).axes[0]
+    kept = data_set.relative_performances(missing).axes[0]
     without = missing.copy()
     without.loc[len(records), ["pre_gradcam", "pre_gradcam_plusplus"]] = np.nan
-    assert horizontals(kept) != horizontals(figures.relative_performances(without).axes[0])
-    assert_legible(figures.relative_performances(without))
+    assert horizontals(kept) != horizontals(data_set.relative_performances(without).axes[0])
+    assert_legible(data_set.relative_performances(without))
 
 
 @pytest.mark.parametrize("spread", [0.01, 1.0, 8.0])
 def test_ratio_ticks_are_plain_numbers(spread: float) -> None:
     records = run_records()
     records["pre_gradcam"] = 0.5 * np.exp(-spread * np.linspace(0, 1, len(records)))
-    figure = figures.relative_performances(records)
+    figure = data_set.relative_performances(records)
     assert_legible(figure)
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert len(labels) >= 2
@@ -286,27 +289,27 @@ def test_ratio_ticks_are_plain_numbers(spread: float) -> None:
 @pytest.mark.parametrize("make", FIGURES.values(), ids=FIGURES.keys())
 @pytest.mark.parametrize("ending", ["png", "svg"])
 def test_a_figure_is_saved_to_the_same_bytes(make: Callable[[], Figure], ending: str, tmp_path: Path) -> None:
-    (first,) = figures.save(make(), tmp_path / "first", [ending])
-    (second,) = figures.save(make(), tmp_path / "second", [ending])
+    (first,) = style.save(make(), tmp_path / "first", [ending])
+    (second,) = style.save(make(), tmp_path / "second", [ending])
     assert first.read_bytes() == second.read_bytes()
 
 
 @pytest.mark.parametrize("name", ["explanations of one class", "single_alphas"])
 def test_saving_a_figure_again_writes_the_same_bytes(name: str, tmp_path: Path) -> None:
     figure = FIGURES[name]()
-    (first,) = figures.save(figure, tmp_path / "first", ["svg"])
-    (second,) = figures.save(figure, tmp_path / "second", ["svg"])
+    (first,) = style.save(figure, tmp_path / "first", ["svg"])
+    (second,) = style.save(figure, tmp_path / "second", ["svg"])
     assert first.read_bytes() == second.read_bytes()
 
 
 def test_other_numbers_give_other_bytes(tmp_path: Path) -> None:
-    (first,) = figures.save(figures.single_alphas(explanation(0, 1)), tmp_path / "a", ["svg"])
-    (second,) = figures.save(figures.single_alphas(explanation(0, 2)), tmp_path / "b", ["svg"])
+    (first,) = style.save(one_image.single_alphas(explanation(0, 1)), tmp_path / "a", ["svg"])
+    (second,) = style.save(one_image.single_alphas(explanation(0, 2)), tmp_path / "b", ["svg"])
     assert first.read_bytes() != second.read_bytes()
 
 
 def test_files_are_named_after_the_stem_whatever_dots_it_has(tmp_path: Path) -> None:
-    paths = figures.save(Figure(figsize=(1, 1)), tmp_path / "figure.v2", ["png", "svg"])
+    paths = style.save(Figure(figsize=(1, 1)), tmp_path / "figure.v2", ["png", "svg"])
     assert paths == [tmp_path / "figure.v2.png", tmp_path / "figure.v2.svg"]
     assert sorted(tmp_path.iterdir()) == sorted(paths)
     assert paths[0].read_bytes().startswith(b"\x89PNG")
@@ -314,7 +317,7 @@ def test_files_are_named_after_the_stem_whatever_dots_it_has(tmp_path: Path) -> 
 
 
 def test_the_dots_at_the_pole_are_the_alphas_that_float32_has_there() -> None:
-    _, right = figures.alpha_pole().axes
+    _, right = one_image.alpha_pole().axes
     drawn = [line for line in right.lines if len(line.get_xdata()) > 2]  # type: ignore[arg-type]
     distances = np.concatenate([np.asarray(line.get_xdata(), np.float64) / 1e6 for line in drawn])
     values = np.concatenate([np.asarray(line.get_ydata(), np.float64) for line in drawn])
@@ -326,7 +329,7 @@ def test_the_dots_at_the_pole_are_the_alphas_that_float32_has_there() -> None:
 
 
 def test_the_family_starts_at_grad_cam_plus_and_says_how_far_it_moves() -> None:
-    figure = figures.family(layer(), torch.rand(3, 16, 16), (0, 1, 1e6))
+    figure = one_image.family(layer(), torch.rand(3, 16, 16), (0, 1, 1e6))
     titles = [axis.get_title() for axis in figure.axes if axis.get_title()]
     assert len(titles) == 3
     moved = [float(title.rpartition(" ")[2]) for title in titles]
@@ -336,7 +339,7 @@ def test_the_family_starts_at_grad_cam_plus_and_says_how_far_it_moves() -> None:
 
 def test_certificates_draw_each_image_that_has_one_below_the_diagonal() -> None:
     frame = certified()
-    figure = figures.certificates(frame)
+    figure = data_set.certificates(frame)
     for axis, scores, count in zip(figure.axes, SCORES, (39, 40), strict=True):
         points = np.asarray(axis.collections[0].get_offsets())
         assert len(points) == count
@@ -350,7 +353,7 @@ def test_certificates_draw_each_image_that_has_one_below_the_diagonal() -> None:
 def test_certificates_that_are_missing_zero_or_tiny_leave_both_axes_whole(value: float) -> None:
     frame = certified()
     frame.loc[:, [f"pre_{name}" for name in ("certificate", "difference")]] = value
-    figure = figures.certificates(frame)
+    figure = data_set.certificates(frame)
     figure.draw_without_rendering()
     assert f"{40 if value == 1e-9 else 0} images" in figure.axes[0].get_title()
     for axis in figure.axes:
@@ -360,7 +363,7 @@ def test_certificates_that_are_missing_zero_or_tiny_leave_both_axes_whole(value:
 
 
 def test_shrinkages_draw_the_saturation_and_every_channel() -> None:
-    figure = figures.shrinkages(torch.tensor([0.5, 20.0]), torch.tensor([0.1, 0.2, 0.9]))
+    figure = one_image.shrinkages(torch.tensor([0.5, 20.0]), torch.tensor([0.1, 0.2, 0.9]))
     left, right = figure.axes
     straight, curved = (np.asarray(line.get_xydata()) for line in left.lines[:2])
     assert np.allclose(straight[:, 1], straight[:, 0] / 2)
@@ -370,7 +373,7 @@ def test_shrinkages_draw_the_saturation_and_every_channel() -> None:
 
 
 def test_solutions_marks_points_that_lie_on_the_line() -> None:
-    drawn = figures.solutions((3, 6), 5, [(5 / 3, 0), (0, 5 / 6)])
+    drawn = one_image.solutions((3, 6), 5, [(5 / 3, 0), (0, 5 / 6)])
     axis = drawn.axes[0]
     line = next(line for line in axis.lines if line.get_linewidth() == 2)
     assert np.allclose(3 * np.asarray(line.get_xdata()) + 6 * np.asarray(line.get_ydata()), 5, rtol=1e-12)  # float64

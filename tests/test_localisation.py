@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from gradcampp.localisation import METRICS, best_iou, bootstrap_interval, energy_inside, instance_recall, pointing_game
+from gradcampp.evaluation.localisation import METRICS, best_iou, bootstrap_interval, energy_inside, instance_recall, pointing_game
 
 LEVELS = arrays(np.float64, (4, 5), elements=st.integers(0, 4).map(lambda level: level / 4))
 MASKS = arrays(np.bool_, (2, 4, 5)).filter(lambda masks: bool(masks.any((1, 2)).all()))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from gradcampp.errors import InputError
-from gradcampp.memory import BatchLimit, in_batches
+from gradcampp.evaluation.maps import BatchLimit, in_batches
 
 
 @given(count=st.integers(1, 60), start=st.integers(1, 70), room=st.integers(1, 30))

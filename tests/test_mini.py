@@ -11,11 +11,13 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from gradcampp import mini, models
 from gradcampp.errors import InputError
-from gradcampp.network import capture, default_layer
-from gradcampp.scenes import CLASSES, SIZE
-from gradcampp.train import Recipe, collect, grey, probabilities, train
+from gradcampp.networks import load, mini
+from gradcampp.networks.capture import capture
+from gradcampp.networks.layers import default_layer
+from gradcampp.scenes.drawing import SIZE
+from gradcampp.scenes.shapes import CLASSES
+from scripts.train_mini import Recipe, collect, grey, probabilities, train
 
 RESOURCES = files("gradcampp").joinpath("resources")
 
@@ -25,13 +27,13 @@ def test_the_weights_are_small_and_those_that_were_published(monkeypatch: pytest
     assert len(data) <= 4 * 2**20
     assert hashlib.sha256(data).hexdigest() == mini.SHA256
     assert mini.SHA256 in RESOURCES.joinpath("model_card.md").read_text("utf-8")
-    monkeypatch.setattr(mini, "SHA256", "0" * 64)
+    monkeypatch.setattr("gradcampp.networks.mini.SHA256", "0" * 64)
     with pytest.raises(InputError, match="embedded weights are damaged"):
         mini.load()
 
 
 def test_the_network_is_vgg_with_the_papers_layer_and_two_hidden_layers() -> None:
-    model = models.build("mini")
+    model = load.build("mini")
     inputs = torch.zeros(1, 3, SIZE, SIZE)
     assert default_layer(model.module, inputs) == mini.LAYER
     captured = capture(model.module, mini.LAYER, inputs, torch.tensor([0]))
@@ -70,7 +72,7 @@ def test_training_is_a_function_of_its_seed_and_goes_on_where_it_was_stopped(
     small = {"scenes": 40, "epochs": 2, "guided": 1, "batch": 20}
     train(tmp_path / "straight", 1, workers=0, held_out=10, **small)
     with monkeypatch.context() as patch:
-        patch.setattr("gradcampp.train._accuracy", _after(1, KeyboardInterrupt()))
+        patch.setattr("scripts.train_mini._accuracy", _after(1, KeyboardInterrupt()))
         with pytest.raises(KeyboardInterrupt):
             train(tmp_path / "stopped", 1, workers=0, held_out=10, **small)
     with pytest.raises(InputError, match="choose another --out"):

@@ -12,9 +12,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision.models import SqueezeNet1_0_Weights
 
-from gradcampp.config import Preprocessing
 from gradcampp.errors import InputError
-from gradcampp.models import build
+from gradcampp.networks.capture import Preprocessing
+from gradcampp.networks.load import build
 from tests.networks import Scored, scored
 
 OWN = "tests.networks:scored"

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torchvision.models import get_model
 
-from gradcampp.config import SCORES, Precision
+from gradcampp.cam import SCORES
 from gradcampp.errors import InputError
-from gradcampp.network import capture, computing, default_layer, find_layer, forward, normalise, probabilities
+from gradcampp.networks.capture import Precision, capture, computing, find_layer, forward, normalise, probabilities
+from gradcampp.networks.layers import default_layer
 from tests.networks import Custom, InPlace, Scored, Shared, Vector
 
 

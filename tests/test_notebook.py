@@ -12,8 +12,10 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from gradcampp import notebook, records
+from gradcampp import notebook
 from gradcampp.errors import InputError
+from gradcampp.evaluation import records
+from gradcampp.results import tables
 
 Shown = list[tuple[dict[str, str], dict[str, Any]]]
 
@@ -21,7 +23,7 @@ Shown = list[tuple[dict[str, str], dict[str, Any]]]
 @pytest.fixture
 def shown(monkeypatch: pytest.MonkeyPatch) -> Shown:
     found: Shown = []
-    monkeypatch.setattr(notebook, "_display", lambda bundle, metadata: found.append((bundle, metadata)))
+    monkeypatch.setattr("gradcampp.notebook._display", lambda bundle, metadata: found.append((bundle, metadata)))
     return found
 
 
@@ -72,7 +74,7 @@ def test_computed_prose_is_handed_to_the_book_as_it_is(shown: Shown) -> None:
 
 
 def test_a_theorem_is_shown_in_the_words_of_the_library(shown: Shown) -> None:
-    from gradcampp.theorems import THEOREMS
+    from gradcampp.algebra.theorems import THEOREMS
 
     stated = THEOREMS[0]
     notebook.theorem(stated, "thm-1-tame")
@@ -134,7 +136,7 @@ def test_a_run_is_found_by_its_folder_or_from_a_folder_below(finished: Path, mon
 def test_an_interrupted_run_goes_on_before_it_is_read(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (finished / "summary.html").unlink()
     calls: list[Path] = []
-    monkeypatch.setattr("gradcampp.reproduce.reproduce", lambda profile, out, execution: calls.append(out.resolve()))
+    monkeypatch.setattr("gradcampp.results.reproduce.reproduce", lambda profile, out, execution: calls.append(out.resolve()))
     monkeypatch.chdir(finished.parents[1])
     notebook.open_run("mini")
     assert calls == [finished.resolve()]
@@ -175,7 +177,7 @@ def test_other_tables_of_a_run_are_read_by_name(finished: Path) -> None:
 
 def test_a_changed_record_changes_the_table_that_a_notebook_prints(finished: Path, shown: Shown) -> None:
     """The cell of chapter 6: the records decide every number of Table 1, none is typed."""
-    from gradcampp import tables
+    from gradcampp import notebook
 
     def printed() -> str:
         table = tables.tables(notebook.open_run("mini", str(finished)).records)["table1"]

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from gradcampp.classes import find, imagenet
 from gradcampp.errors import InputError
-from gradcampp.profiles import BUILT_IN, Download, Expected, Profile, load
+from gradcampp.evaluation.profiles import BUILT_IN, Download, Expected, Profile, load
+from gradcampp.networks.classes import find, imagenet
 
 
 def test_the_built_in_profiles_load() -> None:

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gradcampp import accumulate, records
-from gradcampp.config import SCORES
+from gradcampp.cam import SCORES
+from gradcampp.evaluation import alphas, records
 
 FIELDS = [field.name for field in records.SCHEMA if not field.nullable]
 
@@ -27,7 +27,7 @@ def merged(run: Path, parts: list[list[str]]) -> tuple[bytes, list[int]]:
     """The records of a run with these parts, and how many rows the manifest saw at a time."""
     (run / "parts").mkdir(parents=True)
     (run / "manifest.json").write_text('{"finished": false, "experiment": {}}')
-    names = [records.write_part(run, [row(image) for image in part], dict.fromkeys(SCORES, accumulate.EMPTY)) for part in parts]
+    names = [records.write_part(run, [row(image) for image in part], dict.fromkeys(SCORES, alphas.EMPTY)) for part in parts]
     seen: list[int] = []
 
     def details(groups: Iterator[pd.DataFrame]) -> dict[str, object]:
@@ -48,7 +48,7 @@ def test_records_do_not_depend_on_how_they_were_parted(
 ) -> None:
     parted = [[image for image, owner in zip(images, owners, strict=False) if owner == number] for number in range(6)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(records, "_GROUP", group)
+        patch.setattr("gradcampp.evaluation.records._GROUP", group)
         folder = tmp_path_factory.mktemp("run")
         several, seen = merged(folder / "several", [part for part in parted if part])
         whole, _ = merged(folder / "whole", [images])
@@ -73,8 +73,8 @@ def test_parts_that_follow_each_other_are_in_memory_one_after_the_other(tmp_path
         write(writer, table)
 
     parts = [[f"{part}/{number}" for number in range(4)] for part in range(5)]
-    monkeypatch.setattr(records, "_GROUP", 4)
-    monkeypatch.setattr(records, "_read", reading)
+    monkeypatch.setattr("gradcampp.evaluation.records._GROUP", 4)
+    monkeypatch.setattr("gradcampp.evaluation.records._read", reading)
     monkeypatch.setattr(pq.ParquetWriter, "write_table", writing)
     merged(tmp_path / "run", parts)
     assert "".join(event[0] for event in events).endswith("rwrwrwrwrw")

@@ -10,14 +10,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from gradcampp import cam, data, models, records, tables
-from gradcampp.accumulate import box
+from gradcampp import cam, performance
+from gradcampp.cam import COLUMNS, MAPS, Method, Scores, column, min_max
 from gradcampp.certificate import certificate, sandwich
 from gradcampp.cli import main
-from gradcampp.config import COLUMNS, MAPS, Method, Scores, column
-from gradcampp.evaluate import capture_photographs, heatmaps
-from gradcampp.explain import min_max
-from gradcampp.network import Network
+from gradcampp.evaluation import photographs, records
+from gradcampp.evaluation.alphas import box
+from gradcampp.evaluation.maps import capture_photographs, heatmaps
+from gradcampp.networks import load
+from gradcampp.networks.capture import Network
 from gradcampp.paper import PAIRS, Pair
 
 LAYER = "features.12"
@@ -75,7 +76,7 @@ def test_mean_heat_and_alpha_counts_are_those_of_the_reference(both: tuple[pd.Da
 
 
 def test_all_eighteen_entries_of_the_tables_are_those_of_the_reference(run: Path) -> None:
-    found = tables.summaries(records.read_records(run))
+    found = performance.summaries(records.read_records(run))
     for key, expected in REFERENCE.items():
         for ours, theirs in zip((found[key].relative_performance, found[key].mean, found[key].std), expected, strict=True):
             assert ours == pytest.approx(theirs, rel=0.005, abs=0.002 if abs(theirs) < 0.1 else 0)
@@ -84,13 +85,13 @@ def test_all_eighteen_entries_of_the_tables_are_those_of_the_reference(run: Path
 @pytest.fixture(scope="module")
 def promised(shared: Path) -> dict[Scores, pd.DataFrame]:
     """One pass over all photographs: what theorems 1 and 3 promise of each, and what is seen, in float64."""
-    model = models.build("squeezenet1_0", str(shared / "squeezenet1_0.safetensors"))
+    model = load.build("squeezenet1_0", str(shared / "squeezenet1_0.safetensors"))
     network = Network(model.module, LAYER, model.preprocessing)
     reference = pd.read_csv(shared / "reference.csv")
     parts: dict[Scores, list[pd.DataFrame]] = {"pre": [], "post": []}
     for start in range(0, len(reference), 20):
         rows = reference[start : start + 20]
-        pictures = [data.read_photograph(shared / "imagenet-sample" / name, model.preprocessing) for name in rows["file"]]
+        pictures = [photographs.read_photograph(shared / "imagenet-sample" / name, model.preprocessing) for name in rows["file"]]
         captured = capture_photographs(network, torch.stack(pictures).float() / 255, torch.tensor(rows["label"].to_numpy()))
         activations = captured.activations.double()
         for scores, part in parts.items():
@@ -174,11 +175,11 @@ def test_the_alphas_of_the_run_sit_around_one_half(run: Path) -> None:
 @pytest.fixture(scope="module")
 def sample(shared: Path) -> tuple[Network, Tensor, Tensor]:
     """The real network, and eight photographs of which it is sure."""
-    model = models.build("squeezenet1_0", str(shared / "squeezenet1_0.safetensors"))
+    model = load.build("squeezenet1_0", str(shared / "squeezenet1_0.safetensors"))
     network = Network(model.module, LAYER, model.preprocessing)
     reference = pd.read_csv(shared / "reference.csv")
     rows = reference[reference["score"].between(0.6, 0.999)].head(8)
-    pictures = [data.read_photograph(shared / "imagenet-sample" / name, model.preprocessing) for name in rows["file"]]
+    pictures = [photographs.read_photograph(shared / "imagenet-sample" / name, model.preprocessing) for name in rows["file"]]
     return network, torch.stack(pictures).float() / 255, torch.tensor(rows["label"].to_numpy())
 
 

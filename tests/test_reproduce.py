@@ -11,11 +11,14 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from gradcampp import evaluate, records, scenes, tables
+from gradcampp.cam import METHODS, SCORES
 from gradcampp.cli import main
-from gradcampp.config import METHODS, SCORES
-from gradcampp.localisation import METRICS
-from gradcampp.reproduce import draw_scenes
+from gradcampp.evaluation import records
+from gradcampp.evaluation.localisation import METRICS
+from gradcampp.results import tables
+from gradcampp.scenes import scene as scene_module
+from gradcampp.scenes import shapes
+from gradcampp.scenes.folder import draw_scenes
 from tests.conftest import photograph
 
 FIGURES = {"figure1", "figure2", "figure3", "figure4-pre", "figure4-post", "figure5", "figure6"}
@@ -53,8 +56,8 @@ def test_the_run_is_that_of_the_scenes(reproduced: Path) -> None:
     assert len(rows) == 60
     for _, row in rows.iterrows():
         name, _, file = row["image"].partition("/")
-        scene = scenes.scene(0, "test", int(file.removesuffix(".png")))
-        assert scenes.CLASSES[row["label"]] == name == scenes.CLASSES[scene.label]
+        scene = scene_module.scene(0, "test", int(file.removesuffix(".png")))
+        assert shapes.CLASSES[row["label"]] == name == shapes.CLASSES[scene.label]
     with Image.open(reproduced / "scenes" / "seed0-60" / row["image"]) as picture:
         assert (np.asarray(picture) == scene.pixels).all()
 
@@ -66,9 +69,9 @@ def test_a_second_run_reuses_what_is_done(
         raise AssertionError("finished work was repeated")
 
     before = (reproduced / "run" / "records.parquet").stat().st_mtime_ns
-    monkeypatch.setattr(evaluate, "measure", never)
-    monkeypatch.setattr(evaluate, "localise", never)
-    monkeypatch.setattr("gradcampp.reproduce.save_scene", never)
+    monkeypatch.setattr("gradcampp.evaluation.measure.measure", never)
+    monkeypatch.setattr("gradcampp.evaluation.localisation.localise", never)
+    monkeypatch.setattr("gradcampp.scenes.folder.save_scene", never)
     assert main(["reproduce", "--scenes", "60", "--out", str(reproduced)]) == 0
     assert (reproduced / "run" / "records.parquet").stat().st_mtime_ns == before
     printed = capsys.readouterr().out
@@ -85,7 +88,7 @@ def test_scenes_of_another_seed_or_number_are_not_mixed_with_these(
     for seed, folder in ((0, first), (1, other)):
         for path in folder.glob("*/*.png"):
             with Image.open(path) as picture:
-                assert (np.asarray(picture) == scenes.scene(seed, "test", int(path.stem)).pixels).all()
+                assert (np.asarray(picture) == scene_module.scene(seed, "test", int(path.stem)).pixels).all()
     assert main(["reproduce", "--scenes", "50", "--out", str(reproduced)]) == 2
     assert "is not among the photographs now" in capsys.readouterr().err
 
@@ -156,11 +159,11 @@ def test_a_run_that_is_not_what_it_should_be_says_so_loudly(
 
 def test_explain_needs_no_options_for_a_generated_scene(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     scene = str(tmp_path / "s.png")
-    assert main(["scene", "--class", scenes.CLASSES[0], "--seed", "3", "--instances", "2", "--out", scene]) == 0
-    assert f"2 x {scenes.CLASSES[0]}" in capsys.readouterr().out
+    assert main(["scene", "--class", shapes.CLASSES[0], "--seed", "3", "--instances", "2", "--out", scene]) == 0
+    assert f"2 x {shapes.CLASSES[0]}" in capsys.readouterr().out
     assert main(["explain", scene, "--out", str(tmp_path / "e.png")]) == 0
-    assert f"{scenes.CLASSES[0]} (0)" in capsys.readouterr().out.splitlines()[1]
-    pair = ["scene", "--class", scenes.CLASSES[1], "--class", scenes.CLASSES[2], "--out", scene]
+    assert f"{shapes.CLASSES[0]} (0)" in capsys.readouterr().out.splitlines()[1]
+    pair = ["scene", "--class", shapes.CLASSES[1], "--class", shapes.CLASSES[2], "--out", scene]
     assert main(pair) == 0
 
 

@@ -8,8 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from gradcampp import scenes
-from gradcampp.scenes import CLASSES, MAX_INSTANCES, SIZE, Scene, pair, scene
+from gradcampp.scenes import drawing, grounds, shapes
+from gradcampp.scenes.drawing import SIZE
+from gradcampp.scenes.scene import _RADII, MAX_INSTANCES, MIN_VISIBLE, Scene, _layout, _schedule, pair, scene
+from gradcampp.scenes.shapes import CLASSES
 
 CYCLE = len(CLASSES) * MAX_INSTANCES
 KEYS = st.tuples(st.integers(0, 2**40), st.sampled_from(["train", "validation", "test"]), st.integers(0, 10**9))
@@ -43,9 +45,9 @@ def test_scenes_are_the_same_bytes_on_every_machine() -> None:
     assert whole.hexdigest() == "6d228823e6a6fbb0619ce0cb32e01b800c7ef4ccfdb44927cd63d4406fdf47fc"
 
 
-@pytest.mark.parametrize("ground", scenes._GROUNDS)
-def test_grounds_are_pictures_in_float32(ground: scenes.Ground) -> None:
-    out = ground(scenes._Draw("a ground"))
+@pytest.mark.parametrize("ground", grounds._GROUNDS)
+def test_grounds_are_pictures_in_float32(ground: grounds.Ground) -> None:
+    out = ground(drawing._Draw("a ground"))
     assert out.shape == (SIZE, SIZE, 3)
     assert out.dtype == np.float32
     assert out.min() >= 0
@@ -105,7 +107,7 @@ def test_a_pair_of_asked_classes() -> None:
 def test_objects_change_the_picture_where_their_masks_are_and_only_there() -> None:
     checked = 0
     for i in range(40):
-        if scenes._foreground(scenes._Draw("scene", 5, "place", i, "foreground"))[0].any():
+        if grounds._foreground(drawing._Draw("scene", 5, "place", i, "foreground"))[0].any():
             continue  # it may be left out in one of the two
         drawn, empty = scene(5, "place", i), scene(5, "place", i, instances=0)
         assert empty.masks.shape == (0, SIZE, SIZE)
@@ -120,22 +122,22 @@ def test_objects_change_the_picture_where_their_masks_are_and_only_there() -> No
 def test_foregrounds_hide_parts_but_never_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
     covered = [scene(0, "hidden", i).masks for i in range(CYCLE)]
     none = np.zeros((SIZE, SIZE), np.float32), np.zeros(3, np.float32)
-    monkeypatch.setattr(scenes, "_foreground", lambda _: none)
+    monkeypatch.setattr("gradcampp.scenes.grounds._foreground", lambda _: none)
     whole = [scene(0, "hidden", i).masks for i in range(CYCLE)]
     visible = np.concatenate([c.sum((1, 2)) / w.sum((1, 2)) for c, w in zip(covered, whole, strict=True)])
-    assert visible.min() >= scenes.MIN_VISIBLE
+    assert visible.min() >= MIN_VISIBLE
     assert visible.max() == 1
     assert 0.1 < (visible < 1).mean() < 0.5
 
 
 def test_labels_and_numbers_are_balanced_in_every_block() -> None:
     for block in range(5):
-        schedule = {scenes._schedule(0, "test", block * CYCLE + k) for k in range(CYCLE)}
+        schedule = {_schedule(0, "test", block * CYCLE + k) for k in range(CYCLE)}
         assert schedule == {(label, n) for label in range(len(CLASSES)) for n in range(1, MAX_INSTANCES + 1)}
 
 
 def test_blocks_and_splits_have_their_own_order() -> None:
-    orders = [[scenes._schedule(0, s, b * CYCLE + k) for k in range(CYCLE)] for s in ("train", "test") for b in range(3)]
+    orders = [[_schedule(0, s, b * CYCLE + k) for k in range(CYCLE)] for s in ("train", "test") for b in range(3)]
     assert len({tuple(order) for order in orders}) == len(orders)
 
 
@@ -145,7 +147,7 @@ def test_pairs_meet_all_combinations() -> None:
 
 
 def test_sizes_span_a_factor_of_three() -> None:
-    radii = [place[2] for i in range(400) for place in scenes._layout(scenes._Draw(i), 1 + i % 4, scenes._RADII[1 + i % 4])]
+    radii = [place[2] for i in range(400) for place in _layout(drawing._Draw(i), 1 + i % 4, _RADII[1 + i % 4])]
     assert min(radii) >= 14
     assert max(radii) <= 42
     assert max(radii) / min(radii) > 2.8
@@ -154,7 +156,7 @@ def test_sizes_span_a_factor_of_three() -> None:
 @given(st.integers(0, 2**30), st.integers(1, MAX_INSTANCES))
 @FEW
 def test_layout_keeps_instances_apart_and_inside(key: int, n: int) -> None:
-    places = scenes._layout(scenes._Draw(key), n, scenes._RADII[n])
+    places = _layout(drawing._Draw(key), n, _RADII[n])
     assert len(places) == n
     for i, (x, y, r) in enumerate(places):
         assert 0.85 * r <= min(x, y)
@@ -166,24 +168,24 @@ def test_layout_keeps_instances_apart_and_inside(key: int, n: int) -> None:
 @pytest.mark.parametrize("label", range(len(CLASSES)), ids=CLASSES)
 def test_a_shape_fills_its_disc_and_shows_texture_without_colour(label: int) -> None:
     v, u = np.meshgrid(*(np.linspace(-1.2, 1.2, 240, dtype=np.float32),) * 2, indexing="ij")
-    shape = scenes._SHAPES[CLASSES[label]][0]
+    shape = shapes._SHAPES[CLASSES[label]][0]
     for a, b in ((0.0, 0.0), (0.3, 0.9), (0.99, 0.99)):
         paint = shape(u, v, a, b)
         assert paint.dtype == np.uint8
         radius = np.sqrt(u * u + v * v)[paint > 0]
         assert 0.8 < radius.max() < 1.08
         shares = np.bincount(paint[paint > 0], minlength=6) / (paint > 0).sum()
-        assert shares[scenes.MAIN] > 0.1
-        assert shares[scenes.SECOND] > 0.05
+        assert shares[drawing.MAIN] > 0.1
+        assert shares[drawing.SECOND] > 0.05
     for i in range(50):
-        palette = scenes._palette(scenes._Draw("colours", i), CLASSES[label])
+        palette = shapes._palette(drawing._Draw("colours", i), CLASSES[label])
         grey = palette[:, :3] @ np.array([0.299, 0.587, 0.114], np.float32)
-        assert abs(grey[scenes.MAIN] - grey[scenes.SECOND]) > 0.1
+        assert abs(grey[drawing.MAIN] - grey[drawing.SECOND]) > 0.1
 
 
 def test_shapes_differ_from_each_other_without_colour() -> None:
     v, u = np.meshgrid(*(np.linspace(-1, 1, 100, dtype=np.float32),) * 2, indexing="ij")
-    drawings = [shape(u, v, 0.5, 0.4) > 0 for shape, _ in scenes._SHAPES.values()]
+    drawings = [shape(u, v, 0.5, 0.4) > 0 for shape, _ in shapes._SHAPES.values()]
     for i, first in enumerate(drawings):
         for second in drawings[:i]:
             assert (first & second).sum() / (first | second).sum() < 0.85

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from gradcampp import paper, profiles
-from gradcampp.profiles import Expected
-from gradcampp.selfcheck import self_check
+from gradcampp import paper
+from gradcampp.evaluation import profiles
+from gradcampp.evaluation.profiles import Expected
+from gradcampp.results.tables import self_check
 
 PAPER = profiles.load("paper").expected
 

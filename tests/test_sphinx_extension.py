@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from gradcampp import sphinx_extension
-from gradcampp.sphinx_extension import numbered
+from book._ext import paper_numbers
+from book._ext.paper_numbers import numbered
 
 
 def test_the_papers_things_keep_their_numbers_and_ours_are_counted_without_gaps() -> None:
@@ -45,7 +45,7 @@ def test_a_file_of_the_repository_is_a_link_where_its_address_is_known(address: 
             settings=SimpleNamespace(env=SimpleNamespace(config=SimpleNamespace(html_theme_options=options)))
         )
     )
-    (node,), problems = sphinx_extension._source("source", "", "eq-1 <tests/test_claims.py::test_verdict[eq-1]>", 1, inliner)
+    (node,), problems = paper_numbers._source("source", "", "eq-1 <tests/test_claims.py::test_verdict[eq-1]>", 1, inliner)
     assert problems == []
     if address:
         assert node["refuri"] == f"{address}/blob/trunk/tests/test_claims.py"

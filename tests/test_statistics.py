@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import ttest_1samp
 
-from gradcampp.statistics import log_relative_performance, relative_performance, summarise
+from gradcampp.performance import log_relative_performance, relative_performance, summarise
 from tests import loops
 from tests.loops import PROPERTY, UNIT
 

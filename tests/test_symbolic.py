@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import sympy as sp
 
-from gradcampp import symbolic
+from gradcampp.algebra import derivation
 
 Expr = Any
 SHAPE = (2, 2, 2)
 UNITS = list(product(range(2), range(2), range(2)))
-MAPS = symbolic.feature_maps(*SHAPE)
+MAPS = derivation.feature_maps(*SHAPE)
 NAMES = sp.flatten(MAPS)
 POINT = dict(zip(NAMES, [sp.Rational(n, 7) for n in (3, 5, 2, 11, 4, 1, 6, 9)], strict=True))
 ALPHAS = sp.Array([sp.Rational(n, 5) for n in (2, -3, 7, 1, 4, -6, 3, 8)], SHAPE)
@@ -65,17 +65,17 @@ def same(first: Expr, second: Expr) -> bool:
 
 
 def test_units_are_named_as_in_the_paper_and_real() -> None:
-    maps = symbolic.feature_maps(2, 3, 4)
+    maps = derivation.feature_maps(2, 3, 4)
     assert maps.shape == (2, 3, 4)
     assert str(maps[1, 0, 3]) == "A^2_14"
-    assert str(symbolic.feature_maps(1, 1, 1, "B")[0, 0, 0]) == "B^1_11"
+    assert str(derivation.feature_maps(1, 1, 1, "B")[0, 0, 0]) == "B^1_11"
     assert all(name.is_real for name in sp.flatten(maps))
-    assert str(symbolic.constant_alphas(maps)[0, 2, 1]) == "alpha^1_32"
-    assert symbolic.constant_alphas(maps).shape == symbolic.varying_alphas(maps).shape == (2, 3, 4)
+    assert str(derivation.constant_alphas(maps)[0, 2, 1]) == "alpha^1_32"
+    assert derivation.constant_alphas(maps).shape == derivation.varying_alphas(maps).shape == (2, 3, 4)
 
 
 def test_a_score_and_varying_alphas_depend_on_every_unit_and_are_real() -> None:
-    value, alphas = symbolic.score(MAPS), symbolic.varying_alphas(MAPS)
+    value, alphas = derivation.score(MAPS), derivation.varying_alphas(MAPS)
     assert value.func.__name__ == "Y"
     for function in (value, *sp.flatten(alphas)):
         assert function.args == tuple(NAMES)
@@ -84,22 +84,22 @@ def test_a_score_and_varying_alphas_depend_on_every_unit_and_are_real() -> None:
 
 
 def test_gradients_and_map_sums_are_the_loops() -> None:
-    slopes = symbolic.gradients(SCORES["polynomial"], MAPS)
+    slopes = derivation.gradients(SCORES["polynomial"], MAPS)
     assert all(slopes[unit] == sp.diff(SCORES["polynomial"], MAPS[unit]) for unit in UNITS)
-    assert symbolic.map_sums(MAPS) == [map_sum(0), map_sum(1)]
+    assert derivation.map_sums(MAPS) == [map_sum(0), map_sum(1)]
 
 
 def test_weights_are_eq_4_with_and_without_its_relu() -> None:
     slopes, alphas = sp.Array([2, -3, 5, -7], (2, 1, 2)), sp.Array([11, 13, 17, 19], (2, 1, 2))
-    assert symbolic.weights(alphas, slopes) == [22, 85]
-    assert symbolic.weights(alphas, slopes, relu=False) == [22 - 39, 85 - 133]
+    assert derivation.weights(alphas, slopes) == [22, 85]
+    assert derivation.weights(alphas, slopes, relu=False) == [22 - 39, 85 - 133]
 
 
 def test_equation_5_multiplies_each_weight_with_the_sum_of_its_map() -> None:
-    equation = symbolic.equation_5(sp.Integer(7), [sp.Integer(3), sp.Integer(-2)], sp.Array([1, 2, 4, 8], (2, 1, 2)))
+    equation = derivation.equation_5(sp.Integer(7), [sp.Integer(3), sp.Integer(-2)], sp.Array([1, 2, 4, 8], (2, 1, 2)))
     assert (equation.lhs, equation.rhs) == (7, 3 * (1 + 2) - 2 * (4 + 8))
     with pytest.raises(ValueError, match="longer|shorter"):
-        symbolic.equation_5(sp.Integer(7), [sp.Integer(3)], MAPS)
+        derivation.equation_5(sp.Integer(7), [sp.Integer(3)], MAPS)
 
 
 @EVERY_SCORE
@@ -110,10 +110,10 @@ def test_equation_6_is_the_loop(score: Expr) -> None:
             slope = at(sp.diff(score, MAPS[k, a, b]))
             if slope > 0 or not relu:
                 expected += ALPHAS[k, a, b] * slope * at(map_sum(k))
-        equation = symbolic.equation_6(score, ALPHAS, MAPS, relu)
+        equation = derivation.equation_6(score, ALPHAS, MAPS, relu)
         assert same(equation.rhs, expected)
         assert equation.lhs == score
-    assert symbolic.equation_6(score, ALPHAS, MAPS) == symbolic.equation_6(score, ALPHAS, MAPS, relu=True)
+    assert derivation.equation_6(score, ALPHAS, MAPS) == derivation.equation_6(score, ALPHAS, MAPS, relu=True)
 
 
 def test_some_gradients_of_the_polynomial_are_negative() -> None:
@@ -123,13 +123,13 @@ def test_some_gradients_of_the_polynomial_are_negative() -> None:
 
 @EVERY_SCORE
 @pytest.mark.parametrize("unit", [(0, 0, 0), (1, 0, 1)])
-def test_equation_7_has_the_own_channel_and_the_pure_second_derivative(score: Expr, unit: symbolic.Unit) -> None:
+def test_equation_7_has_the_own_channel_and_the_pure_second_derivative(score: Expr, unit: derivation.Unit) -> None:
     k, i, j = unit
     expected = map_sum(k) * ALPHAS[unit] * sp.diff(score, MAPS[unit], MAPS[unit])
     for a in range(2):
         for b in range(2):
             expected += ALPHAS[k, a, b] * sp.diff(score, MAPS[k, a, b])
-    equation = symbolic.equation_7(score, ALPHAS, MAPS, unit)
+    equation = derivation.equation_7(score, ALPHAS, MAPS, unit)
     assert same(equation.lhs, sp.diff(score, MAPS[k, i, j]))
     assert same(equation.rhs, expected)
     assert not same(equation.rhs, sp.diff(right_side_of_6(score, ALPHAS), MAPS[unit]))  # and that is the mistake
@@ -137,37 +137,37 @@ def test_equation_7_has_the_own_channel_and_the_pure_second_derivative(score: Ex
 
 @EVERY_SCORE
 @pytest.mark.parametrize("unit", [(0, 0, 0), (0, 1, 0), (1, 0, 1), (1, 1, 1)])
-def test_equation_18_is_the_derivative_of_eq_6_for_constant_alphas(score: Expr, unit: symbolic.Unit) -> None:
-    equation = symbolic.equation_18(score, ALPHAS, MAPS, unit)
+def test_equation_18_is_the_derivative_of_eq_6_for_constant_alphas(score: Expr, unit: derivation.Unit) -> None:
+    equation = derivation.equation_18(score, ALPHAS, MAPS, unit)
     assert same(equation.lhs, sp.diff(score, MAPS[unit]))
     assert same(equation.rhs, sp.diff(right_side_of_6(score, ALPHAS), MAPS[unit]))
 
 
 @EVERY_SCORE
 @pytest.mark.parametrize("unit", [(0, 0, 0), (1, 1, 0)])
-def test_equation_19_is_the_derivative_of_eq_6_for_alphas_that_move(score: Expr, unit: symbolic.Unit) -> None:
-    equation = symbolic.equation_19(score, MOVING, MAPS, unit)
+def test_equation_19_is_the_derivative_of_eq_6_for_alphas_that_move(score: Expr, unit: derivation.Unit) -> None:
+    equation = derivation.equation_19(score, MOVING, MAPS, unit)
     truth = sp.diff(right_side_of_6(score, MOVING), MAPS[unit])
     assert same(equation.lhs, sp.diff(score, MAPS[unit]))
     assert same(equation.rhs, truth)
-    assert not same(symbolic.equation_18(score, MOVING, MAPS, unit).rhs, truth)
+    assert not same(derivation.equation_18(score, MOVING, MAPS, unit).rhs, truth)
 
 
 def test_equation_19_is_equation_18_where_the_alphas_are_constants() -> None:
     score = SCORES["polynomial"]
-    assert symbolic.equation_19(score, ALPHAS, MAPS, (0, 1, 1)) == symbolic.equation_18(score, ALPHAS, MAPS, (0, 1, 1))
+    assert derivation.equation_19(score, ALPHAS, MAPS, (0, 1, 1)) == derivation.equation_18(score, ALPHAS, MAPS, (0, 1, 1))
 
 
 @pytest.mark.parametrize("unit", [(0, 0, 0), (1, 0, 1)])
-def test_equations_18_and_19_hold_for_any_score_and_any_alphas_of_a_small_layer(unit: symbolic.Unit) -> None:
-    maps = symbolic.feature_maps(2, 1, 2)
-    value = symbolic.score(maps)
+def test_equations_18_and_19_hold_for_any_score_and_any_alphas_of_a_small_layer(unit: derivation.Unit) -> None:
+    maps = derivation.feature_maps(2, 1, 2)
+    value = derivation.score(maps)
     for alphas, right in (
-        (symbolic.constant_alphas(maps), symbolic.equation_18),
-        (symbolic.varying_alphas(maps), symbolic.equation_19),
+        (derivation.constant_alphas(maps), derivation.equation_18),
+        (derivation.varying_alphas(maps), derivation.equation_19),
     ):
-        sixth = symbolic.equation_6(value, alphas, maps, relu=False)
-        true = symbolic.differentiated(sixth, maps[unit])
+        sixth = derivation.equation_6(value, alphas, maps, relu=False)
+        true = derivation.differentiated(sixth, maps[unit])
         stated = right(value, alphas, maps, unit)
         assert true.lhs == stated.lhs == value.diff(maps[unit])
         assert sp.expand(true.rhs - stated.rhs) == 0
@@ -175,8 +175,8 @@ def test_equations_18_and_19_hold_for_any_score_and_any_alphas_of_a_small_layer(
 
 @EVERY_SCORE
 @pytest.mark.parametrize("unit", [(0, 0, 0), (1, 0, 1)])
-def test_the_missing_terms_are_eq_18_minus_eq_7_sorted_by_channel(score: Expr, unit: symbolic.Unit) -> None:
-    lost = symbolic.missing_terms(score, ALPHAS, MAPS, unit)
+def test_the_missing_terms_are_eq_18_minus_eq_7_sorted_by_channel(score: Expr, unit: derivation.Unit) -> None:
+    lost = derivation.missing_terms(score, ALPHAS, MAPS, unit)
     expected = {"own channel": sp.Integer(0), "own unit": sp.Integer(0)}
     for other in UNITS:
         term = map_sum(other[0]) * ALPHAS[other] * sp.diff(score, MAPS[unit], MAPS[other])
@@ -184,33 +184,33 @@ def test_the_missing_terms_are_eq_18_minus_eq_7_sorted_by_channel(score: Expr, u
             expected["own channel"] += term
         elif other != unit:
             expected["own unit"] += term
-    assert lost.keys() == expected.keys() <= symbolic.ASSUMPTIONS.keys()
+    assert lost.keys() == expected.keys() <= derivation.ASSUMPTIONS.keys()
     assert all(same(lost[name], expected[name]) for name in expected)
     eighteenth, seventh = (
-        equation(score, ALPHAS, MAPS, unit).rhs for equation in (symbolic.equation_18, symbolic.equation_7)
+        equation(score, ALPHAS, MAPS, unit).rhs for equation in (derivation.equation_18, derivation.equation_7)
     )  # fmt: skip
     assert same(sum(lost.values()), eighteenth - seventh)
 
 
 def test_equation_8_by_hand() -> None:
     """Y = x^4 y + x^2 at x = 2, y = 3 in one map: Y'' = 36 * 4 + 2 = 146, Y''' = 72 * 2 = 144, s = 5."""
-    maps = symbolic.feature_maps(2, 1, 2)
+    maps = derivation.feature_maps(2, 1, 2)
     x, y, other, last = sp.flatten(maps)
     score, point = x**4 * y + x**2 + other * last, {x: 2, y: 3, other: 100, last: 200}
-    assert symbolic.equation_8(score, maps, (0, 0, 0)).subs(point) == sp.Rational(146, 2 * 146 + 5 * 144)
+    assert derivation.equation_8(score, maps, (0, 0, 0)).subs(point) == sp.Rational(146, 2 * 146 + 5 * 144)
     second = other**3 * x  # at unit (1, 0, 0): Y'' = 6 * 100 * 2, Y''' = 6 * 2, s = 300
-    assert symbolic.equation_8(second, maps, (1, 0, 0)).subs(point) == sp.Rational(1200, 2400 + 300 * 12)
+    assert derivation.equation_8(second, maps, (1, 0, 0)).subs(point) == sp.Rational(1200, 2400 + 300 * 12)
 
 
 def test_equation_8_solves_what_is_left_of_eq_7_differentiated_once_more() -> None:
     """Y = x^4 + y^3, where no mixed derivative is lost: Y'' = 2 alpha Y'' + s alpha Y'''."""
-    maps = symbolic.feature_maps(1, 1, 2)
+    maps = derivation.feature_maps(1, 1, 2)
     x, y = sp.flatten(maps)
     score = x**4 + y**3
-    alphas = symbolic.constant_alphas(maps)
-    again = symbolic.differentiated(symbolic.equation_7(score, alphas, maps, (0, 0, 0)), x)
+    alphas = derivation.constant_alphas(maps)
+    again = derivation.differentiated(derivation.equation_7(score, alphas, maps, (0, 0, 0)), x)
     (solution,) = sp.solve(again.lhs - again.rhs, alphas[0, 0, 0])
-    assert sp.simplify(solution - symbolic.equation_8(score, maps, (0, 0, 0))) == 0
+    assert sp.simplify(solution - derivation.equation_8(score, maps, (0, 0, 0))) == 0
 
 
 @pytest.mark.parametrize(
@@ -223,76 +223,76 @@ def test_equation_8_solves_what_is_left_of_eq_7_differentiated_once_more() -> No
 )
 def test_equations_9_12_and_13_by_hand(gradient: str, total: str, lam: str, ninth: str, twelfth: str) -> None:
     g, s, rate = sp.Rational(gradient), sp.Rational(total), sp.Rational(lam)
-    assert symbolic.equation_9(g, s) == symbolic.equation_13(g, s) == sp.Rational(ninth)
-    assert symbolic.equation_12(g, s, rate) == sp.Rational(twelfth)
+    assert derivation.equation_9(g, s) == derivation.equation_13(g, s) == sp.Rational(ninth)
+    assert derivation.equation_12(g, s, rate) == sp.Rational(twelfth)
 
 
 def test_equation_13_is_equation_9_but_for_a_gradient_of_zero() -> None:
     g, s = sp.symbols("g s")
-    assert sp.simplify(symbolic.equation_9(g, s) - symbolic.equation_13(g, s)) == 0
-    assert symbolic.equation_9(sp.Integer(0), s) is sp.nan
-    assert symbolic.equation_13(sp.Integer(0), s) == sp.Rational(1, 2)
+    assert sp.simplify(derivation.equation_9(g, s) - derivation.equation_13(g, s)) == 0
+    assert derivation.equation_9(sp.Integer(0), s) is sp.nan
+    assert derivation.equation_13(sp.Integer(0), s) == sp.Rational(1, 2)
 
 
 @pytest.mark.parametrize("rate", [1, sp.Rational(3, 2)])
 def test_equation_8_becomes_12_for_a_linear_logit_and_not_for_a_quadratic(rate: Expr) -> None:
-    maps = symbolic.feature_maps(1, 1, 2)
+    maps = derivation.feature_maps(1, 1, 2)
     x, y = sp.flatten(maps)
     linear, bent = 3 * x - 2 * y + 1, x**2 + 3 * x - 2 * y
     for logit, exact in ((linear, True), (bent, False)):
-        alpha = symbolic.equation_8(sp.exp(rate * logit), maps, (0, 0, 0))
-        twelfth = symbolic.equation_12(sp.diff(logit, x), x + y, sp.sympify(rate))
+        alpha = derivation.equation_8(sp.exp(rate * logit), maps, (0, 0, 0))
+        twelfth = derivation.equation_12(sp.diff(logit, x), x + y, sp.sympify(rate))
         assert (sp.simplify(alpha - twelfth) == 0) == exact
 
 
 def test_equation_10_by_hand() -> None:
-    equation = symbolic.equation_10(sp.Array([[[2, 3], [5, 7]]]), sp.Array([[[11, 13], [17, 19]]]), sp.Integer(6))
+    equation = derivation.equation_10(sp.Array([[[2, 3], [5, 7]]]), sp.Array([[[11, 13], [17, 19]]]), sp.Integer(6))
     assert (equation.lhs, equation.rhs) == (2 * 11 + 3 * 13 + 5 * 17 + 7 * 19, 6)
     with pytest.raises(ValueError, match="longer|shorter"):
-        symbolic.equation_10(sp.Array([[[2, 3]]]), sp.Array([[[11]]]), sp.Integer(6))
+        derivation.equation_10(sp.Array([[[2, 3]]]), sp.Array([[[11]]]), sp.Integer(6))
 
 
 def test_coefficients_by_hand() -> None:
-    maps = symbolic.feature_maps(2, 1, 2)
+    maps = derivation.feature_maps(2, 1, 2)
     a, b, c, d = sp.flatten(maps)
     point = {a: 1, b: 2, c: 3, d: 5}
     score = 2 * a - 3 * b + c * d  # gradients 2, -3, 5, 3 and sums 3, 8
-    assert sp.flatten(symbolic.coefficients(score, maps).subs(point)) == [6, 0, 40, 24]
-    assert sp.flatten(symbolic.coefficients(score, maps, relu=False).subs(point)) == [6, -9, 40, 24]
+    assert sp.flatten(derivation.coefficients(score, maps).subs(point)) == [6, 0, 40, 24]
+    assert sp.flatten(derivation.coefficients(score, maps, relu=False).subs(point)) == [6, -9, 40, 24]
 
 
 def test_equation_10_is_equation_6() -> None:
     for relu in (True, False):
-        values = symbolic.coefficients(SCORES["polynomial"], MAPS, relu)
-        tenth = symbolic.equation_10(values, ALPHAS, SCORES["polynomial"])
-        sixth = symbolic.equation_6(SCORES["polynomial"], ALPHAS, MAPS, relu)
+        values = derivation.coefficients(SCORES["polynomial"], MAPS, relu)
+        tenth = derivation.equation_10(values, ALPHAS, SCORES["polynomial"])
+        sixth = derivation.equation_6(SCORES["polynomial"], ALPHAS, MAPS, relu)
         assert same(tenth.lhs, sixth.rhs)
         assert same(tenth.rhs, sixth.lhs)
 
 
 def test_equation_11_by_hand_and_in_equation_10() -> None:
     values, value = sp.Array([[[3, 6]]]), sp.Integer(5)
-    assert sp.flatten(symbolic.equation_11(values, sp.Array([[[1, 1]]]), value)) == [sp.Rational(5, 9)] * 2
-    assert sp.flatten(symbolic.equation_11(values, sp.Array([[[4, -1]]]), value)) == [sp.Rational(20, 6), sp.Rational(-5, 6)]
+    assert sp.flatten(derivation.equation_11(values, sp.Array([[[1, 1]]]), value)) == [sp.Rational(5, 9)] * 2
+    assert sp.flatten(derivation.equation_11(values, sp.Array([[[4, -1]]]), value)) == [sp.Rational(20, 6), sp.Rational(-5, 6)]
     with pytest.raises(ValueError, match="longer|shorter"):
-        symbolic.equation_11(values, sp.Array([[[1]]]), value)
-    symbols, betas = symbolic.feature_maps(2, 1, 2, "C"), symbolic.feature_maps(2, 1, 2, "beta")
+        derivation.equation_11(values, sp.Array([[[1]]]), value)
+    symbols, betas = derivation.feature_maps(2, 1, 2, "C"), derivation.feature_maps(2, 1, 2, "beta")
     right = sp.Symbol("Y")
-    equation = symbolic.equation_10(symbols, symbolic.equation_11(symbols, betas, right), right)
+    equation = derivation.equation_10(symbols, derivation.equation_11(symbols, betas, right), right)
     assert sp.simplify(equation.lhs - equation.rhs) == 0
 
 
 def test_equation_11_refuses_betas_that_add_up_to_zero() -> None:
     with pytest.raises(ValueError, match=r"betas: expected a sum of C \* beta that is not 0"):
-        symbolic.equation_11(sp.Array([[[3, 6]]]), sp.Array([[[2, -1]]]), sp.Integer(5))
+        derivation.equation_11(sp.Array([[[3, 6]]]), sp.Array([[[2, -1]]]), sp.Integer(5))
 
 
 @pytest.fixture(scope="module")
-def steps() -> list[symbolic.Step]:
-    return symbolic.derivation()
+def steps() -> list[derivation.Step]:
+    return derivation.derivation()
 
 
-def test_the_derivation_goes_from_6_to_9_and_on_to_13_and_12(steps: list[symbolic.Step]) -> None:
+def test_the_derivation_goes_from_6_to_9_and_on_to_13_and_12(steps: list[derivation.Step]) -> None:
     assert [(step.equation, step.assumption) for step in steps] == [
         (6, "posed"),
         (6, "no ReLU"),
@@ -306,7 +306,7 @@ def test_the_derivation_goes_from_6_to_9_and_on_to_13_and_12(steps: list[symboli
         (13, "gradient"),
         (12, "any rate"),
     ]
-    assert {step.assumption for step in steps} == symbolic.ASSUMPTIONS.keys()
+    assert {step.assumption for step in steps} == derivation.ASSUMPTIONS.keys()
 
 
 def general() -> tuple[Expr, ...]:
@@ -316,7 +316,7 @@ def general() -> tuple[Expr, ...]:
     return units, sp.Function("Y", real=True)(*units), tuple(sp.Function(name, real=True)(*units) for name in names)
 
 
-def test_each_step_loses_what_its_assumption_says(steps: list[symbolic.Step]) -> None:
+def test_each_step_loses_what_its_assumption_says(steps: list[derivation.Step]) -> None:
     (a, b, c, d), y, moving = general()
     slopes, sums = [y.diff(unit) for unit in (a, b, c, d)], [a + b, a + b, c + d, c + d]
     fixed = sp.Symbol("alpha^1_12", real=True)
@@ -336,19 +336,19 @@ def test_each_step_loses_what_its_assumption_says(steps: list[symbolic.Step]) ->
     assert steps[9].lost == steps[10].lost == 0
 
 
-def test_the_lost_terms_are_the_missing_terms_and_the_moving_alphas_of_eq_19(steps: list[symbolic.Step]) -> None:
-    maps = symbolic.feature_maps(2, 1, 2)
-    value, alphas = symbolic.score(maps), symbolic.varying_alphas(maps)
-    missing = symbolic.missing_terms(value, alphas, maps, (0, 0, 0))
+def test_the_lost_terms_are_the_missing_terms_and_the_moving_alphas_of_eq_19(steps: list[derivation.Step]) -> None:
+    maps = derivation.feature_maps(2, 1, 2)
+    value, alphas = derivation.score(maps), derivation.varying_alphas(maps)
+    missing = derivation.missing_terms(value, alphas, maps, (0, 0, 0))
     assert sp.expand(steps[3].lost - missing["own channel"]) == 0
     assert sp.expand(steps[4].lost - missing["own unit"]) == 0
     nineteenth, eighteenth = (
-        equation(value, alphas, maps, (0, 0, 0)).rhs for equation in (symbolic.equation_19, symbolic.equation_18)
+        equation(value, alphas, maps, (0, 0, 0)).rhs for equation in (derivation.equation_19, derivation.equation_18)
     )  # fmt: skip
     assert sp.expand(steps[2].lost - (nineteenth - eighteenth)) == 0
 
 
-def test_each_step_starts_where_the_one_before_it_ended(steps: list[symbolic.Step]) -> None:
+def test_each_step_starts_where_the_one_before_it_ended(steps: list[derivation.Step]) -> None:
     (a, b, *_), y, _ = general()
     g = sp.Function("S", real=True)(*y.args).diff(a)
     first = sp.Symbol("alpha^1_11", real=True)
@@ -370,7 +370,7 @@ def test_each_step_starts_where_the_one_before_it_ended(steps: list[symbolic.Ste
     assert steps[10].after == g**2 / (2 * g**2 + lam * (a + b) * g**3)
 
 
-def test_the_left_sides_say_what_is_rewritten(steps: list[symbolic.Step]) -> None:
+def test_the_left_sides_say_what_is_rewritten(steps: list[derivation.Step]) -> None:
     (a, *_), y, _ = general()
     alpha = sp.Symbol("alpha^1_11", real=True)
     lefts = [y, y, y.diff(a), y.diff(a), y.diff(a), y.diff(a, 2), alpha, alpha, alpha, alpha, alpha]
@@ -381,7 +381,7 @@ def replaced(expression: Expr, name: str, function: Callable[..., Expr]) -> Expr
     return expression.replace(sp.Function(name, real=True), function).doit()
 
 
-def test_the_step_to_eq_9_is_exact_for_a_linear_logit_and_not_for_a_quadratic(steps: list[symbolic.Step]) -> None:
+def test_the_step_to_eq_9_is_exact_for_a_linear_logit_and_not_for_a_quadratic(steps: list[derivation.Step]) -> None:
     step = steps[8]
     linear = replaced(step.before - step.after, "S", lambda a, b, c, d: 3 * a - b + 2 * c * d)
     assert sp.simplify(linear) == 0
@@ -392,7 +392,7 @@ def test_the_step_to_eq_9_is_exact_for_a_linear_logit_and_not_for_a_quadratic(st
     assert replaced(step.after, "S", lambda a, b, c, d: a**2 / 2 + b + c * d).subs(point) == sp.Rational(1, 8)
 
 
-def test_the_third_derivative_of_the_logit_counts_too(steps: list[symbolic.Step]) -> None:
+def test_the_third_derivative_of_the_logit_counts_too(steps: list[derivation.Step]) -> None:
     """S = a^3, at a = 1, b = 1: S' = 3, S'' = 6, S''' = 6: (9 + 6) / (30 + 2 (27 + 54 + 6))."""
     cubic = replaced(steps[8].before, "S", lambda a, b, c, d: a**3 + 0 * (b + c + d))
     point = dict(zip(sp.symbols("A^1_11 A^1_12", real=True), (1, 1), strict=True))
@@ -401,7 +401,7 @@ def test_the_third_derivative_of_the_logit_counts_too(steps: list[symbolic.Step]
 
 @pytest.mark.parametrize(("shape", "lossless"), [((1, 1, 2), "own channel"), ((2, 1, 1), "own unit")])
 def test_one_map_has_no_other_channel_and_one_unit_no_other_unit(shape: tuple[int, int, int], lossless: str) -> None:
-    steps = symbolic.derivation(*shape)
+    steps = derivation.derivation(*shape)
     assert all((step.lost == 0) == (step.assumption == lossless) for step in steps[3:6])
 
 
@@ -409,12 +409,12 @@ def test_mixed_derivatives_and_curvature_are_told_from_the_rest() -> None:
     x, y = sp.symbols("x y")
     f = sp.Function("f")(x, y)
     every = f + 2 * f.diff(x) + 3 * f.diff(x, 2) + 5 * f.diff(x, y) + 7 * f.diff(x, 2, y) + 11 * f.diff(y, 3)
-    assert symbolic.without_mixed_derivatives(every) == f + 2 * f.diff(x) + 3 * f.diff(x, 2) + 11 * f.diff(y, 3)
-    assert symbolic.without_curvature(every) == f + 2 * f.diff(x)
+    assert derivation.without_mixed_derivatives(every) == f + 2 * f.diff(x) + 3 * f.diff(x, 2) + 11 * f.diff(y, 3)
+    assert derivation.without_curvature(every) == f + 2 * f.diff(x)
 
 
 SIZES = dict(zip(sp.symbols("K H W", integer=True, positive=True), (2, 1, 2), strict=True))
-SMALL = symbolic.feature_maps(2, 1, 2)
+SMALL = derivation.feature_maps(2, 1, 2)
 X = sp.Symbol("x", positive=True)
 
 
@@ -443,7 +443,7 @@ def true_derivative(channel: int, score: Expr, alphas: Expr) -> Expr:
 
 @pytest.mark.parametrize("varying", [False, True])
 def test_the_appendix_holds_for_symbols_k_h_and_w(varying: bool) -> None:
-    equation = symbolic.appendix_of_any_size(varying)
+    equation = derivation.appendix_of_any_size(varying)
     assert equation.lhs == equation.rhs
     assert len(equation.rhs.args) == (3 if varying else 2)
     a, b, c, d = sp.flatten(SMALL)
@@ -459,7 +459,7 @@ def test_the_appendix_holds_for_symbols_k_h_and_w(varying: bool) -> None:
 @pytest.mark.parametrize("varying", [False, True])
 def test_the_appendix_without_its_kronecker_delta_is_wrong(varying: bool) -> None:
     """The sums of all maps moving with x, not only the unit's own."""
-    equation = symbolic.appendix_of_any_size(varying)
+    equation = derivation.appendix_of_any_size(varying)
     k, other = sp.Symbol("k", integer=True, positive=True), sp.Symbol("l", integer=True, positive=True)
     (own,) = (term for term in equation.rhs.args if not term.has(sp.Function("s")))
     assert own.has(k)
@@ -472,8 +472,8 @@ def test_the_appendix_without_its_kronecker_delta_is_wrong(varying: bool) -> Non
 
 def test_a_wrong_right_side_is_not_structurally_equal(monkeypatch: pytest.MonkeyPatch) -> None:
     """SymPy's equality of the two sides is no accident of how they are written: a delta left in place shows."""
-    monkeypatch.setattr(symbolic, "_settled", lambda expression: expression)
+    monkeypatch.setattr("gradcampp.algebra.derivation._settled", lambda expression: expression)
     for varying in (False, True):
-        equation = symbolic.appendix_of_any_size(varying)
+        equation = derivation.appendix_of_any_size(varying)
         assert equation.lhs != equation.rhs
         assert equation.lhs.has(sp.KroneckerDelta)

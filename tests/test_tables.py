@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from gradcampp import paper
-from gradcampp.accumulate import Stream, box, stream
-from gradcampp.config import Scores
+from gradcampp.cam import Scores
 from gradcampp.errors import InputError
-from gradcampp.tables import alphas, certificates, formatted, readable, readings, summaries, tables, title
+from gradcampp.evaluation.alphas import Stream, box, stream
+from gradcampp.performance import readings, summaries
+from gradcampp.results.tables import alphas, certificates, formatted, readable, tables, title
 from tests.loops import UNIT
 
 LN2 = math.log(2)

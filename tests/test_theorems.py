@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.func import jacrev
 
-from gradcampp import cam, certificate, paper, symbolic, theorems
-from gradcampp.config import Method
-from gradcampp.explain import min_max
+from gradcampp import cam, certificate, paper
+from gradcampp.algebra import theorems
+from gradcampp.cam import Method, min_max
 from tests import variants
 from tests.loops import PROPERTY, UNIT, assert_same
 
@@ -71,7 +71,7 @@ WRONG_ALPHAS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 @pytest.mark.parametrize("formula", [WRONG_ALPHAS[name] for name in ("1 instead of 2", "minus", "factor")])
 def test_the_check_of_theorem_1_fails_for_wrong_alphas(formula: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cam, "alphas", wrong_alphas(formula))
+    monkeypatch.setattr("gradcampp.cam.alphas", wrong_alphas(formula))
     assert not check(1).holds
 
 
@@ -87,7 +87,7 @@ def test_the_check_of_theorem_1_fails_for_wrong_alphas(formula: Any, monkeypatch
     ids=["1 instead of 2", "minus", "no gradient", "square", "no lam"],
 )
 def test_the_check_of_theorem_2_fails_for_another_equation_12(wrong: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(symbolic, "equation_12", wrong)
+    monkeypatch.setattr("gradcampp.algebra.derivation.equation_12", wrong)
     assert not check(2).holds
 
 
@@ -108,19 +108,19 @@ def test_the_check_of_theorem_3_fails_for_a_narrower_sandwich(monkeypatch: pytes
 
 @pytest.mark.parametrize("formula", [variants.authors, variants.torchcam, variants.konny, variants.tf_keras_vis])
 def test_the_check_of_theorem_3_fails_for_other_programs(formula: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cam, "weights", wrong_weights(formula))
+    monkeypatch.setattr("gradcampp.cam.weights", wrong_weights(formula))
     assert not check(3).holds
 
 
 @pytest.mark.parametrize("formula", [*variants.WRONG], ids=lambda formula: formula.__name__)
 def test_the_check_of_theorem_4_fails_for_other_programs(formula: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cam, "weights", wrong_weights(formula))
+    monkeypatch.setattr("gradcampp.cam.weights", wrong_weights(formula))
     assert not check(4).holds
 
 
 @pytest.mark.parametrize("formula", WRONG_ALPHAS.values(), ids=WRONG_ALPHAS.keys())
 def test_the_check_of_theorem_5_fails_for_wrong_alphas(formula: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cam, "alphas", wrong_alphas(formula))
+    monkeypatch.setattr("gradcampp.cam.alphas", wrong_alphas(formula))
     assert not check(5).holds
 
 
@@ -135,7 +135,7 @@ def test_the_check_of_theorem_7_fails_for_other_places_on_the_grid(
 ) -> None:
     first = place[0] < 10
     value = -1398101.4 if first else 559240.56
-    monkeypatch.setattr(paper, "EXTREMES", {**paper.EXTREMES, value: place})
+    monkeypatch.setattr("gradcampp.paper.EXTREMES", {**paper.EXTREMES, value: place})
     assert not check(7).holds
 
 

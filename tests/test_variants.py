@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from gradcampp import cam
-from gradcampp.explain import min_max, upsample
-from gradcampp.statistics import relative_performance
+from gradcampp.cam import min_max, upsample
+from gradcampp.performance import relative_performance
 from tests import loops, variants
 
 PLANE = (2, 3)

@@ -4,12 +4,24 @@ The executable companion to Lerma & Lucas (2022), "Grad-CAM++ is Equivalent to G
 Gradients" (arXiv 2205.10838).
 """
 
-from gradcampp.cam import activation_sums, alphas, alphas_unreduced, heatmap, weights
-from gradcampp.config import METHODS, SCORES, Method, Preprocessing, Scores
+from gradcampp.cam import (
+    METHODS,
+    SCORES,
+    Method,
+    Scores,
+    activation_sums,
+    alphas,
+    alphas_unreduced,
+    explanation_maps,
+    heatmap,
+    min_max,
+    upsample,
+    weights,
+)
 from gradcampp.errors import InputError
-from gradcampp.explain import explanation_maps, min_max, upsample
-from gradcampp.network import Capture, Network, capture, default_layer
-from gradcampp.statistics import log_relative_performance, relative_performance, summarise
+from gradcampp.networks.capture import Capture, Network, Preprocessing, capture
+from gradcampp.networks.layers import default_layer
+from gradcampp.performance import log_relative_performance, relative_performance, summarise
 
 __all__ = [
     "METHODS",

@@ -1,5 +1,7 @@
 """``python -m gradcampp`` is the command ``gradcampp``."""
 
+from __future__ import annotations
+
 from gradcampp.cli import main
 
 if __name__ == "__main__":

@@ -18,21 +18,42 @@ from typing import Any, NoReturn
 
 import torch
 
-from gradcampp import book, claims, data, download, evaluate, figures, ledger, notebook, profiles, report, scenes, train
-from gradcampp import classes as class_names
-from gradcampp.config import PRECISIONS, SCORES, Execution
-from gradcampp.distributed import World, joined
+from book import build
+from gradcampp import notebook
+from gradcampp.cam import SCORES
+from gradcampp.claims import ledger
 from gradcampp.errors import InputError
-from gradcampp.profiles import Profile
-from gradcampp.reproduce import experiment_of, prepare, reproduce, save_scene
+from gradcampp.evaluation import download, maps, profiles, records
+from gradcampp.evaluation.photographs import choose, list_photographs, read_photograph
+from gradcampp.evaluation.processes import World, joined
+from gradcampp.evaluation.profiles import Profile
+from gradcampp.evaluation.records import experiment_of
+from gradcampp.evaluation.run import Execution, evaluate
+from gradcampp.networks.capture import PRECISIONS
+from gradcampp.networks.classes import find, named
+from gradcampp.networks.load import prepare
+from gradcampp.results import report
+from gradcampp.results.figures import one_image, style
+from gradcampp.results.reproduce import reproduce
+from gradcampp.scenes import scene as scene_module
+from gradcampp.scenes import shapes
+from gradcampp.scenes.folder import save_scene
+from gradcampp.scenes.scene import pair
+from scripts import train_mini
 
 UNEXPECTED = 1  # a claim's verdict is not the committed one
+
+
 CHANGES = {  # measured with benchmarks/precision.py, SqueezeNet on 200 ImageNet photographs; README, "Precision"
     "float32": "",
     "tf32": "relative performance by up to 0.24 percent and standard deviations by up to 1.7 percent (emulated)",
     "bf16": "relative performance by up to 2.4 percent and standard deviations by up to 46 percent",
 }
+
+
 INTERRUPTED = 130  # what shells report for Ctrl-C
+
+
 UNREAD = 141  # and for a program whose output nobody reads any more
 
 
@@ -56,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return code
     except InputError as error:
         return _leave(2, f"error: {' '.join(str(error).split())}", world)
-    except book.BuildError as error:
+    except build.BuildError as error:
         return _leave(1, f"error: {error}", world)
     except OSError as error:
         if isinstance(error, BrokenPipeError) and error.filename is None:  # the reader, such as head, has seen enough
@@ -315,22 +336,22 @@ def _explain(options: argparse.Namespace) -> None:
     prepared = prepare(_profile(options, Profile()))
     net, classes = prepared.network, prepared.classes
     net.module.to(_device(options.device, options.world))
-    labels = [class_names.find(classes, text) for text in options.wanted]
-    rows: list[evaluate.Explanation] = []
+    labels = [find(classes, text) for text in options.wanted]
+    rows: list[maps.Explanation] = []
     for path in options.photos:
-        photograph = data.read_photograph(path, net.preprocessing, upright=True)
-        explained = evaluate.explain(net, photograph, labels, options.scores)
+        photograph = read_photograph(path, net.preprocessing, upright=True)
+        explained = maps.explain(net, photograph, labels, options.scores)
         rows += explained
         scores, indices = explained[0].probabilities.topk(min(5, len(classes)))
         print(path)
         for score, index in zip(scores.tolist(), indices.tolist(), strict=True):
             print(f"  {score:8.4f}  {classes.label(index)}")
     stem = options.out.with_suffix("")
-    written = figures.save(figures.explanations(rows, classes.names, options.scores), stem, [ending])
+    written = style.save(one_image.explanations(rows, classes.names, options.scores), stem, [ending])
     if options.alphas and len(rows[0].alphas) == 0:
         raise InputError(f"no unit of layer {net.layer} has a gradient for {options.scores}-softmax scores; there are no alphas")
     if options.alphas:
-        written += figures.save(figures.single_alphas(rows[0]), stem.with_name(f"{stem.name}-alphas"), [ending])
+        written += style.save(one_image.single_alphas(rows[0]), stem.with_name(f"{stem.name}-alphas"), [ending])
     print(f"layer {net.layer}, {options.scores}-softmax; wrote {', '.join(map(str, written))}")
 
 
@@ -349,9 +370,9 @@ def _evaluate(options: argparse.Namespace) -> None:
     profile = _profile(options, Profile())
     _warn(profile.precision, options.world)
     prepared = prepare(profile)
-    photographs = data.choose(data.list_photographs(options.data, prepared.classes), profile.limit, profile.seed)
+    photographs = choose(list_photographs(options.data, prepared.classes), profile.limit, profile.seed)
     experiment = experiment_of(prepared, profile)
-    manifest = evaluate.evaluate(prepared.network, photographs, options.data, options.out, experiment, execution, options.world)
+    manifest = evaluate(prepared.network, photographs, options.data, options.out, experiment, execution, options.world)
     if options.world.rank:
         return
     skipped = f", {len(manifest['skipped'])} unreadable skipped" if manifest["skipped"] else ""
@@ -381,12 +402,12 @@ def _reproduce(options: argparse.Namespace) -> None:
 
 
 def _claims(options: argparse.Namespace) -> int:
-    run = ledger.read_run(options.folder) if options.folder else None
+    run = records.read_run(options.folder) if options.folder else None
     out: Path = options.out or (options.folder or Path()) / "claims.json"
-    entries = claims.ledger(run)
-    claims.write(entries, out)
-    print(claims.table(entries))
-    print("\n" + ", ".join(f"{count} {verdict}" for verdict, count in claims.counts(entries).items()) + f"; wrote {out}")
+    entries = ledger.ledger(run)
+    ledger.write(entries, out)
+    print(ledger.table(entries))
+    print("\n" + ", ".join(f"{count} {verdict}" for verdict, count in ledger.counts(entries).items()) + f"; wrote {out}")
     deviating = [entry for entry in entries if entry.deviates]
     for entry in deviating:
         print(
@@ -411,17 +432,17 @@ def _download(options: argparse.Namespace) -> None:
 
 
 def _book(options: argparse.Namespace) -> None:
-    root = book.checkout()
-    address, branch = book.repository(root, options.repository)
+    root = build.checkout()
+    address, branch = build.repository(root, options.repository)
     own = Path("runs") / profiles.name(options.profile)
     if options.pdf:  # before the work
-        book.find_browser()
+        build.find_browser()
         options.pdf.parent.mkdir(parents=True, exist_ok=True)
     if options.finished is None:
         reproduce(profiles.load(options.profile), own, _execution(options))
     finished = notebook.finished_run(options.finished or own)
     notebook.check_profile(options.profile, finished)
-    edition = book.Edition(
+    edition = build.Edition(
         profile=options.profile if options.profile in profiles.BUILT_IN else str(Path(options.profile).resolve()),
         run=finished,
         repository=address,
@@ -429,9 +450,9 @@ def _book(options: argparse.Namespace) -> None:
         solutions=not options.without_solutions,
     )
     out = options.out or own / "book"
-    page = book.build(root, out, edition, _help())
+    page = build.build(root, out, edition, _help())
     if options.pdf:
-        book.print_pdf(out, options.pdf)
+        build.print_pdf(out, options.pdf)
         print(f"printed {options.pdf}")
     print(f"open {page}")
 
@@ -455,24 +476,24 @@ def _scene(options: argparse.Namespace) -> None:
         raise InputError(f"--out {options.out}: expected a name that ends in .png")
     if not options.out.parent.is_dir():
         raise InputError(f"--out {options.out}: the folder {options.out.parent} does not exist")
-    known = class_names.named(list(scenes.CLASSES))
-    labels = [class_names.find(known, text) for text in options.wanted]
+    known = named(list(shapes.CLASSES))
+    labels = [find(known, text) for text in options.wanted]
     if len(labels) > 2 or (len(labels) == 2 and options.instances is not None):
         raise InputError("a scene has one class, or two with one instance each; give --class once with --instances, or twice")
     seed = options.seed or 0
     try:
         if len(labels) == 2:
-            scene = scenes.pair(seed, "gallery", 0, labels=(labels[0], labels[1]))
+            scene = pair(seed, "gallery", 0, labels=(labels[0], labels[1]))
         else:
-            scene = scenes.scene(seed, "gallery", 0, label=labels[0] if labels else None, instances=options.instances)
+            scene = scene_module.scene(seed, "gallery", 0, label=labels[0] if labels else None, instances=options.instances)
     except ValueError as error:
         raise InputError(f"no such scene: {error}") from None
     save_scene(scene, options.out)
-    print(f"{options.out}: {len(scene.masks)} x {', '.join(scenes.CLASSES[label] for label in scene.labels)}")
+    print(f"{options.out}: {len(scene.masks)} x {', '.join(shapes.CLASSES[label] for label in scene.labels)}")
 
 
 def _train(options: argparse.Namespace) -> None:
-    for name, value in train.train(
+    for name, value in train_mini.train(
         options.out, options.seed or 0, **({"epochs": options.epochs} if options.epochs else {})
     ).items():
         print(f"{name}: {value}")

@@ -22,19 +22,27 @@ from matplotlib.figure import Figure
 from tabulate import tabulate
 from torch import Tensor
 
-from gradcampp import download, profiles, records, reproduce
-from gradcampp.accumulate import Stream
-from gradcampp.config import Execution, Scores
+from gradcampp.cam import Scores
 from gradcampp.errors import InputError
-from gradcampp.profiles import Profile
-from gradcampp.reproduce import Prepared
-from gradcampp.selfcheck import SelfCheck, self_check
+from gradcampp.evaluation import download, profiles
+from gradcampp.evaluation.alphas import Stream
+from gradcampp.evaluation.profiles import Profile
+from gradcampp.evaluation.records import differing, experiment_of, read_alphas, read_manifest, read_records
+from gradcampp.evaluation.run import Execution
+from gradcampp.networks import load
+from gradcampp.networks.load import Prepared
+from gradcampp.results import reproduce
+from gradcampp.results.tables import SelfCheck, self_check
 
 if TYPE_CHECKING:
-    from gradcampp.theorems import Theorem  # SymPy is slow to load, and few notebooks need it
+    from gradcampp.algebra.theorems import Theorem  # SymPy is slow to load, and few notebooks need it
 
 KEY = "gradcampp"  # of the output metadata that the book reads
+
+
 DOTS_PER_INCH = 160
+
+
 _EXECUTION = Execution(batch_size=8, workers=0, device="cpu")
 
 
@@ -54,23 +62,23 @@ class Run:
 
     @cached_property
     def records(self) -> pd.DataFrame:
-        """One row an image, as :func:`gradcampp.records.read_records` gives them."""
-        return records.read_records(self.folder / "run")
+        """One row an image, as :func:`gradcampp.evaluation.records.read_records` gives them."""
+        return read_records(self.folder / "run")
 
     @cached_property
     def alphas(self) -> dict[Scores, Stream]:
         """The streams of all non-zero alphas, pre and post."""
-        return records.read_alphas(self.folder / "run")
+        return read_alphas(self.folder / "run")
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
         """What the run says of itself: experiment, counts, accuracy, versions."""
-        return records.read_manifest(self.folder / "run")
+        return read_manifest(self.folder / "run")
 
     @cached_property
     def prepared(self) -> Prepared:
         """The network of the profile with its layer, preprocessing and class names."""
-        return reproduce.prepare(self.profile)
+        return load.prepare(self.profile)
 
     @cached_property
     def photographs(self) -> Path:
@@ -138,7 +146,7 @@ def finished_run(folder: Path) -> Path:
         folder = folder.resolve().parent
     if not (folder / "run").exists():
         raise InputError(f"{folder} is not a run: expected a folder that gradcampp reproduce wrote")
-    records.read_records(folder / "run")
+    read_records(folder / "run")
     return folder
 
 
@@ -155,10 +163,10 @@ def check_profile(profile: str, folder: Path) -> None:
     run = Run(profiles.name(profile), profiles.load(profile), folder)
     advice = f"expected the profile that {folder} was made with; write the options of its command into a TOML file"
     try:
-        experiment = reproduce.experiment_of(run.prepared, run.profile)
+        experiment = experiment_of(run.prepared, run.profile)
     except InputError as error:
         raise InputError(f"profile {profile}: {error} ({advice})") from None
-    found = records.differing(folder / "run", experiment)
+    found = differing(folder / "run", experiment)
     if found is not None:
         setting, there, wanted = found
         raise InputError(f"profile {profile} has {setting} = {wanted}, and the run {there}; {advice}")
@@ -185,7 +193,7 @@ def figure(drawn: Figure, label: str, caption: str, alt: str) -> None:
     """Show a figure with its caption; the book numbers it, and ``{numref}`` finds it by its label.
 
     Args:
-        drawn: a figure of :mod:`gradcampp.figures`, or any other.
+        drawn: a figure of :mod:`gradcampp.results.figures.data_set`, or any other.
         label: ``fig-`` and a name; ``fig-paper-3`` is Figure 3 of the paper and gets its number.
         caption: a line of MyST: mathematics, references and citations work in the book.
         alt: what a reader who cannot see the figure needs to know, in plain words.
@@ -246,7 +254,7 @@ def theorem(stated: Theorem, label: str) -> None:
     """Show a theorem and its proof in the words of the library.
 
     Args:
-        stated: one of ``gradcampp.theorems.THEOREMS``.
+        stated: one of ``gradcampp.algebra.theorems.THEOREMS``.
         label: ``thm-``, its number, ``-`` and a name; ``{prf:ref}`` finds it, and it keeps its number in the book.
 
     Raises:

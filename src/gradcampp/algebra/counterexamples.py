@@ -1,0 +1,179 @@
+"""Witnesses against the derivation of Grad-CAM++, small enough to check by hand (paper, section 3.1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import sympy as sp
+
+from gradcampp.algebra import derivation
+
+Expr = Any
+
+
+@dataclass(frozen=True)
+class Underdetermined:
+    """Eq. 10 at one point of a layer, with solutions that differ (section 3.1.1).
+
+    Attributes:
+        score: Y as a function of the activations.
+        equation: eq. 10 at the point, one linear equation.
+        coefficients: C, (K, H, W).
+        value: Y at the point.
+        solutions: two different solutions from eq. 11.
+        dimension: of the space of solutions; None where there is none.
+    """
+
+    score: Expr
+    equation: Expr
+    coefficients: Expr
+    value: Expr
+    solutions: tuple[Expr, ...]
+    dimension: int | None
+
+
+def underdetermined() -> Underdetermined:
+    """One map of two units A = (1, 2) with the score Y = A1 + 2 A2: 3 alpha1 + 6 alpha2 = 5."""
+    maps, alphas = derivation.feature_maps(1, 1, 2), derivation.constant_alphas(derivation.feature_maps(1, 1, 2))
+    first, second = sp.flatten(maps)
+    score, point = first + 2 * second, {first: 1, second: 2}
+    coefficients = derivation.coefficients(score, maps).subs(point)
+    value = score.subs(point)
+    return Underdetermined(
+        score=score,
+        equation=derivation.equation_10(coefficients, alphas, value),
+        coefficients=coefficients,
+        value=value,
+        solutions=tuple(derivation.equation_11(coefficients, sp.Array([[betas]]), value) for betas in ([1, 0], [0, 1])),
+        dimension=dimension(coefficients, value),
+    )
+
+
+def dimension(coefficients: Expr, value: Expr) -> int | None:
+    """Dimension of the space of alphas that solve eq. 10; None where there is none.
+
+    One equation takes one dimension away, unless all coefficients are 0: then everything solves it, or nothing.
+    """
+    row = sp.Matrix([sp.flatten(coefficients)])
+    if row.rank() != row.row_join(sp.Matrix([[value]])).rank():
+        return None
+    return int(row.cols - row.rank())
+
+
+def missed_by_equation_11() -> tuple[Expr, Expr, Expr]:
+    """A solution of eq. 10 that eq. 11 cannot reach: C = (3, 6) and Y = 0.
+
+    Returns:
+        The coefficients; the solution (2, -1); and what eq. 11 makes of any betas, always zeros.
+    """
+    coefficients, betas = sp.Array([[[3, 6]]]), sp.Array([[list(sp.symbols("beta_1 beta_2"))]])
+    return coefficients, sp.Array([[[2, -1]]]), derivation.equation_11(coefficients, betas, sp.Integer(0))
+
+
+def reached_by_equation_11() -> Expr:
+    """Eq. 11 with the betas set to a solution of eq. 10 itself, minus that solution: zeros wherever Y is not 0."""
+    size = 3
+    coefficients = sp.Array([[list(sp.symbols(f"C_1:{size + 1}", nonzero=True))]])
+    value = sp.Symbol("Y", nonzero=True)
+    free = sp.symbols(f"alpha_1:{size}")
+    rest = sum(c * alpha for c, alpha in zip(sp.flatten(coefficients), free, strict=False))
+    solution = sp.Array([[[*free, (value - rest) / sp.flatten(coefficients)[-1]]]])
+    again = derivation.equation_11(coefficients, solution, value)
+    return (again - solution).applyfunc(sp.simplify)
+
+
+@dataclass(frozen=True)
+class AlphaX:
+    """The equation alpha * x = x**2, for x not 0 (section 3.1.2).
+
+    Attributes:
+        true: its solution.
+        treated_as_constant: what differentiating both sides gives if alpha is held constant.
+        product_rule: what differentiating really gives, an equation in alpha and its derivative.
+        general: every solution of that, with a constant of integration; the true one among them.
+    """
+
+    true: Expr
+    treated_as_constant: Expr
+    product_rule: Expr
+    general: Expr
+
+
+def alpha_x() -> AlphaX:
+    """Differentiating an equation in order to isolate a factor that depends on the variable."""
+    x, constant = sp.Symbol("x", nonzero=True), sp.Symbol("alpha")
+    alpha = sp.Function("alpha")(x)
+    ruled = sp.Eq((alpha * x).diff(x), (x**2).diff(x), evaluate=False)
+    return AlphaX(
+        true=sp.solve(constant * x - x**2, constant)[0],
+        treated_as_constant=sp.solve((constant * x - x**2).diff(x), constant)[0],
+        product_rule=ruled,
+        general=sp.expand(sp.dsolve(sp.Eq(ruled.lhs, ruled.rhs), alpha).rhs),
+    )
+
+
+@dataclass(frozen=True)
+class LinearAdded:
+    """Two scores that differ by a linear function and a constant (section 3.1.4).
+
+    Attributes:
+        scores: both, as functions of the activations.
+        alphas: eq. 8 for both.
+        residuals: left minus right side of eq. 6 for both, with these alphas.
+    """
+
+    scores: tuple[Expr, Expr]
+    alphas: tuple[Expr, Expr]
+    residuals: tuple[Expr, Expr]
+
+
+def linear_added() -> LinearAdded:
+    """One unit A with Y = A**2, and Y = A**2 + A + 1: alpha is 1/2 for both, and solves eq. 6 for the first only."""
+    maps = derivation.feature_maps(1, 1, 1)
+    (unit,) = sp.flatten(maps)
+    scores = (unit**2, unit**2 + unit + 1)
+    alphas = tuple(sp.simplify(derivation.equation_8(score, maps, (0, 0, 0))) for score in scores)
+    equations = [
+        derivation.equation_6(score, sp.Array([[[alpha]]]), maps, relu=False) for score, alpha in zip(scores, alphas, strict=True)
+    ]
+    residuals = tuple(sp.expand(equation.lhs - equation.rhs) for equation in equations)
+    return LinearAdded(scores, (alphas[0], alphas[1]), (residuals[0], residuals[1]))
+
+
+def linear_part_in_general() -> tuple[Expr, Expr]:
+    """What a linear function and a constant C change in eqs 8 and 6 for any score, with a layer of two maps of two units.
+
+    Returns:
+        The change of eq. 8 at the first unit, which is 0; and the change of left minus right side of eq. 6, which
+        for given alphas is 0 for exactly one C.
+    """
+    maps = derivation.feature_maps(2, 1, 2)
+    value, alphas = derivation.score(maps), derivation.constant_alphas(maps)
+    slopes = derivation.feature_maps(2, 1, 2, name="lambda")
+    added = sum(a * b for a, b in zip(sp.flatten(slopes), sp.flatten(maps), strict=True)) + sp.Symbol("C", real=True)
+    eighth = [derivation.equation_8(score, maps, (0, 0, 0)) for score in (value, value + added)]
+    sixth = [derivation.equation_6(score, alphas, maps, relu=False) for score in (value, value + added)]
+    return sp.simplify(eighth[1] - eighth[0]), sp.expand((sixth[1].lhs - sixth[1].rhs - sixth[0].lhs + sixth[0].rhs).doit())
+
+
+def other_rates(rates: tuple[int, ...] = (1, 2)) -> list[Expr]:
+    """Alphas of one unit with gradient 1 and sum 1, for different lam in eq. 12: 1/3 and 1/4 (section 3.1.5)."""
+    return [derivation.equation_12(sp.Integer(1), sp.Integer(1), sp.Integer(rate)) for rate in rates]
+
+
+def unsolved_by_equation_9() -> tuple[Expr, Expr]:
+    """Both sides of eq. 6 for one unit A = 1 with logit S = A, score exp(S) and the alpha of eq. 9: e, and e / 3."""
+    maps = derivation.feature_maps(1, 1, 1)
+    (unit,) = sp.flatten(maps)
+    alpha = derivation.equation_9(sp.Integer(1), unit)
+    equation = derivation.equation_6(sp.exp(unit), sp.Array([[[alpha]]]), maps, relu=False)
+    return equation.lhs.subs(unit, 1), equation.rhs.subs(unit, 1)
+
+
+def arithmetic_mean_of_ratios() -> tuple[Expr, Expr]:
+    """Two images on which either method scores 1/2 once and 1/4 once: both beat the other by 5/4 (section 4)."""
+    first, second = [sp.Rational(1, 2), sp.Rational(1, 4)], [sp.Rational(1, 4), sp.Rational(1, 2)]
+    return tuple(
+        sum(a / b for a, b in zip(scores, others, strict=True)) / 2 for scores, others in ((first, second), (second, first))
+    )

@@ -1,0 +1,295 @@
+"""The derivation of Grad-CAM++ in SymPy: eqs 4-9, 12 and 13, and Appendix A put right (eqs 18, 19).
+
+A layer of explicit size is an array of symbols, and the score an undefined function of all of them, so
+that what holds here holds for every smooth score. :func:`derivation` goes the way of the Grad-CAM++ authors
+and names each silent assumption where it enters, with the terms that it loses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import sympy as sp
+
+Expr = Any  # SymPy has no types
+
+
+Unit = tuple[int, int, int]  # channel, row, column, counted from 0
+
+ASSUMPTIONS = {
+    "posed": "The score is the weighted sum of the pooled feature maps (eq. 5). This is demanded, not derived.",
+    "no ReLU": "The ReLU of eq. 4 is left out of eq. 6 before it is differentiated, and put back afterwards.",
+    "constant alphas": "The alphas do not change with the activations, although the result says how they do.",
+    "own channel": "A unit acts on the gradients of its own channel only; the other channels' terms are lost.",
+    "own unit": "Mixed second derivatives of the score, with respect to two units, vanish.",
+    "exponential": "The score is the exponential of the logit, Y = exp(S).",
+    "piecewise linear": "The logit is piecewise linear in the activations: its second and third derivatives vanish.",
+    "gradient": "The derivative of the logit is not zero.",
+    "any rate": "Y = exp(lam S) is as good a choice as Y = exp(S), for every positive lam.",
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step of the derivation, whose assumption turns one expression into another.
+
+    Attributes:
+        equation: the number of the equation that the step leads to.
+        assumption: a key of ``ASSUMPTIONS``.
+        left: what both expressions stand for.
+        before: the exact expression.
+        after: what the authors go on with.
+    """
+
+    equation: int
+    assumption: str
+    left: Expr
+    before: Expr
+    after: Expr
+
+    @property
+    def lost(self) -> Expr:
+        """The terms that the assumption loses; 0 where it loses nothing."""
+        return sp.simplify((self.before - self.after).doit())
+
+
+def feature_maps(channels: int, height: int, width: int, name: str = "A") -> Expr:
+    """Activations as real symbols.
+
+    Returns:
+        Array (K, H, W); the unit in row i and column j of map k is called ``A^k_ij``, counted from 1.
+    """
+    names = [f"{name}^{k}_{i}{j}" for k, i, j in product(*(range(1, size + 1) for size in (channels, height, width)))]
+    return sp.Array([sp.Symbol(text, real=True) for text in names], (channels, height, width))
+
+
+def score(maps: Expr, name: str = "Y") -> Expr:
+    """A score that depends on all units of the layer in a way that nothing is known about."""
+    return sp.Function(name, real=True)(*sp.flatten(maps))
+
+
+def constant_alphas(maps: Expr) -> Expr:
+    """An alpha for each unit, as a symbol, (K, H, W)."""
+    return feature_maps(maps.shape[0], maps.shape[1], maps.shape[2], "alpha")
+
+
+def varying_alphas(maps: Expr) -> Expr:
+    """An alpha for each unit, as an undefined function of all activations, (K, H, W)."""
+    return constant_alphas(maps).applyfunc(lambda symbol: sp.Function(symbol.name, real=True)(*sp.flatten(maps)))
+
+
+def gradients(value: Expr, maps: Expr) -> Expr:
+    """The derivative of a score with respect to every unit, (K, H, W)."""
+    return maps.applyfunc(value.diff)
+
+
+def map_sums(maps: Expr) -> list[Expr]:
+    """The sum s_k of each feature map."""
+    return [sum(sp.flatten(maps[k])) for k in range(maps.shape[0])]
+
+
+def weights(alphas: Expr, slopes: Expr, relu: bool = True) -> list[Expr]:
+    """Channel weights of Grad-CAM++ from alphas and gradients, both (K, H, W); eq. 4, or without its ReLU."""
+    positive = slopes.applyfunc(lambda slope: sp.Max(slope, 0)) if relu else slopes
+    return [sum(alphas[unit] * positive[unit] for unit in _units(slopes) if unit[0] == k) for k in range(slopes.shape[0])]
+
+
+def equation_5(value: Expr, channel_weights: Sequence[Expr], maps: Expr) -> Expr:
+    """The demand that weights and pooled feature maps reproduce the score."""
+    return _equation(value, sum(weight * total for weight, total in zip(channel_weights, map_sums(maps), strict=True)))
+
+
+def equation_6(value: Expr, alphas: Expr, maps: Expr, relu: bool = True) -> Expr:
+    """The equation that the alphas are to solve, with or without its ReLU."""
+    total = 0
+    for k, i, j in _units(maps):
+        slope = value.diff(maps[k, i, j])
+        total += alphas[k, i, j] * (sp.Max(slope, 0) if relu else slope) * sum(sp.flatten(maps[k]))
+    return _equation(value, total)
+
+
+def differentiated(equation: Expr, unit: Expr) -> Expr:
+    """Both sides of an equation differentiated with respect to an activation."""
+    return _equation(equation.lhs.diff(unit), sp.expand(equation.rhs.diff(unit)))
+
+
+def equation_7(value: Expr, alphas: Expr, maps: Expr, unit: Unit) -> Expr:
+    """What the Grad-CAM++ authors take for the derivative of eq. 6, with the indices put right."""
+    k, slope = unit[0], value.diff(maps[unit])
+    own = sum(alphas[other] * value.diff(maps[other]) for other in _units(maps) if other[0] == k)
+    return _equation(slope, own + map_sums(maps)[k] * alphas[unit] * slope.diff(maps[unit]))
+
+
+def equation_8(value: Expr, maps: Expr, unit: Unit) -> Expr:
+    """Their solution: alpha from the second and third derivatives of the score."""
+    second, third = (value.diff(maps[unit], order) for order in (2, 3))
+    return second / (2 * second + map_sums(maps)[unit[0]] * third)
+
+
+def equation_9(gradient: Expr, total: Expr) -> Expr:
+    """Alpha as published, from a unit's gradient and the sum of its feature map."""
+    return gradient**2 / (2 * gradient**2 + total * gradient**3)
+
+
+def equation_10(coefficients: Expr, alphas: Expr, value: Expr) -> Expr:
+    """Eq. 6 as the one linear equation in the alphas that it is."""
+    return _equation(sum(c * alpha for c, alpha in zip(sp.flatten(coefficients), sp.flatten(alphas), strict=True)), value)
+
+
+def coefficients(value: Expr, maps: Expr, relu: bool = True) -> Expr:
+    """The coefficients C of eq. 10, (K, H, W)."""
+    totals, slopes = map_sums(maps), gradients(value, maps)
+    listed = [(sp.Max(slopes[unit], 0) if relu else slopes[unit]) * totals[unit[0]] for unit in _units(maps)]
+    return sp.Array(listed, maps.shape)
+
+
+def equation_11(coefficients: Expr, betas: Expr, value: Expr) -> Expr:
+    """A solution of eq. 10 for each choice of betas.
+
+    Raises:
+        ValueError: if the sum of coefficients times betas is zero.
+    """
+    total = equation_10(coefficients, betas, value).lhs
+    if total.is_zero:
+        raise ValueError("betas: expected a sum of C * beta that is not 0")
+    return betas.applyfunc(lambda beta: beta * value / total)
+
+
+def equation_12(gradient: Expr, total: Expr, lam: Expr) -> Expr:
+    """Alpha where the score is taken for exp(lam S)."""
+    return gradient**2 / (2 * gradient**2 + lam * total * gradient**3)
+
+
+def equation_13(gradient: Expr, total: Expr) -> Expr:
+    """Eq. 9 divided by the square of the gradient."""
+    return 1 / (2 + total * gradient)
+
+
+def equation_18(value: Expr, alphas: Expr, maps: Expr, unit: Unit) -> Expr:
+    """The derivative of eq. 6 (without ReLU) for constant alphas."""
+    slope, totals = value.diff(maps[unit]), map_sums(maps)
+    own = sum(alphas[other] * value.diff(maps[other]) for other in _units(maps) if other[0] == unit[0])
+    mixed = sum(totals[other[0]] * alphas[other] * slope.diff(maps[other]) for other in _units(maps))
+    return _equation(slope, own + mixed)
+
+
+def equation_19(value: Expr, alphas: Expr, maps: Expr, unit: Unit) -> Expr:
+    """The derivative of eq. 6 (without ReLU) for alphas that depend on the activations."""
+    constant, totals = equation_18(value, alphas, maps, unit), map_sums(maps)
+    moving = sum(totals[other[0]] * alphas[other].diff(maps[unit]) * value.diff(maps[other]) for other in _units(maps))
+    return _equation(constant.lhs, constant.rhs + moving)
+
+
+def missing_terms(value: Expr, alphas: Expr, maps: Expr, unit: Unit) -> dict[str, Expr]:
+    """What eq. 18 has and eq. 7 has not.
+
+    Returns:
+        The terms of the other channels (``own channel``) and the mixed derivatives in the unit's own map
+        (``own unit``), by the assumption that loses them.
+    """
+    slope, totals = value.diff(maps[unit]), map_sums(maps)
+    terms = {other: totals[other[0]] * alphas[other] * slope.diff(maps[other]) for other in _units(maps)}
+    return {
+        "own channel": sp.Add(*(term for other, term in terms.items() if other[0] != unit[0])),
+        "own unit": sp.Add(*(term for other, term in terms.items() if other[0] == unit[0] and other != unit)),
+    }
+
+
+def derivation(channels: int = 2, height: int = 1, width: int = 2) -> list[Step]:
+    """From eq. 5 to eqs 9, 13 and 12 as the Grad-CAM++ authors went, for the first unit of a small layer."""
+    maps, unit = feature_maps(channels, height, width), (0, 0, 0)
+    value, logit, at, total = score(maps), score(maps, "S"), maps[0, 0, 0], map_sums(maps)[0]
+    moving, fixed = varying_alphas(maps), constant_alphas(maps)
+    symbols = sp.symbols(f"w_1:{channels + 1}")
+    filled = dict(zip(symbols, weights(moving, gradients(value, maps)), strict=True))
+    with_relu, without_relu = (equation_6(value, moving, maps, relu) for relu in (True, False))
+    frozen, seventh = equation_18(value, moving, maps, unit), equation_7(value, moving, maps, unit)
+    own_channel = frozen.rhs - missing_terms(value, moving, maps, unit)["own channel"]
+    again = differentiated(equation_7(value, fixed, maps, unit), at)
+    unmixed = without_mixed_derivatives(again.rhs)
+    lam = sp.Symbol("lambda", positive=True)
+    g, second, third = (logit.diff(at, order) for order in (1, 2, 3))
+    curved = (g**2 + second) / (2 * (g**2 + second) + total * (g**3 + 3 * g * second + third))
+    faster = without_curvature(equation_8(sp.exp(lam * logit), maps, unit).doit())
+    return [
+        Step(6, "posed", value, equation_5(value, symbols, maps).rhs.subs(filled), with_relu.rhs),
+        Step(6, "no ReLU", value, with_relu.rhs, without_relu.rhs),
+        Step(18, "constant alphas", value.diff(at), differentiated(without_relu, at).rhs, frozen.rhs),
+        Step(7, "own channel", value.diff(at), frozen.rhs, own_channel),
+        Step(7, "own unit", value.diff(at), own_channel, seventh.rhs),
+        Step(8, "own unit", again.lhs, again.rhs, unmixed),
+        Step(8, "own unit", fixed[unit], sp.solve(sp.Eq(again.lhs, unmixed), fixed[unit])[0], equation_8(value, maps, unit)),
+        Step(9, "exponential", fixed[unit], equation_8(sp.exp(logit), maps, unit), curved),
+        Step(9, "piecewise linear", fixed[unit], curved, equation_9(g, total)),
+        Step(13, "gradient", fixed[unit], equation_9(g, total), equation_13(g, total)),
+        Step(12, "any rate", fixed[unit], faster, equation_12(g, total, lam)),
+    ]
+
+
+def without_mixed_derivatives(expression: Expr) -> Expr:
+    """An expression in which derivatives with respect to more than one activation are 0."""
+    return expression.replace(lambda part: isinstance(part, sp.Derivative) and len(part.variable_count) > 1, lambda _: 0)
+
+
+def without_curvature(expression: Expr) -> Expr:
+    """An expression in which all derivatives of second and higher order are 0."""
+    return expression.replace(lambda part: isinstance(part, sp.Derivative) and part.derivative_count > 1, lambda _: 0)
+
+
+def appendix_of_any_size(varying: bool) -> Expr:
+    """Eq. 18, or with varying alphas eq. 19, for K maps of H x W units with symbols for K, H and W.
+
+    A partial derivative moves one activation x = A^k_ij and holds all others. So the gradients Y'(l, a, b, x), the
+    sums s(l, x) and the alphas are undefined functions of x, and the only fact about the sums is that s(l, x) moves as x
+    where l = k, and else not at all. That fact is computed from the sums of the feature maps.
+
+    Returns:
+        The derivative of the right side of eq. 6 as SymPy finds it, equal to the right side as the paper has it.
+    """
+    size = sp.symbols("K H W", integer=True, positive=True)
+    k, i, j = (sp.Symbol(name, integer=True, positive=True) for name in "kij")
+    unit, x = sp.symbols("l a b", integer=True, positive=True), sp.Symbol("x", positive=True)
+    other, a, b = unit
+    slope, total = sp.Function("Y'")(*unit, x), sp.Function("s")(other, x)
+    alpha = sp.Function("alpha")(*unit, x) if varying else sp.IndexedBase("alpha")[unit]
+
+    def over_map(term: Expr) -> Expr:
+        return sp.Sum(term, (a, 1, size[1]), (b, 1, size[2]))
+
+    def over_channels(term: Expr) -> Expr:
+        return sp.Sum(term, (other, 1, size[0]))
+
+    activations = sp.IndexedBase("A")
+    moved = over_map(activations[unit]).diff(activations[k, i, j]).doit()  # of one map's sum, by one of all activations
+    moved = moved.replace(lambda part: isinstance(part, sp.Piecewise), lambda part: part.args[0][0])  # the unit is in its map
+    derived = over_channels(over_map(alpha * slope) * total).diff(x).replace(total.diff(x), moved)
+    stated = (
+        over_map(alpha * slope).subs(other, k)
+        + over_channels(total * over_map(alpha * slope.diff(x)))
+        + (over_channels(total * over_map(alpha.diff(x) * slope)) if varying else 0)
+    )
+    return _equation(_settled(derived), _settled(stated))
+
+
+def _settled(expression: Expr) -> Expr:
+    """Sums of sums split into their terms, and sums over a Kronecker delta carried out."""
+    split = expression.replace(
+        lambda part: isinstance(part, sp.Sum) and isinstance(sp.expand(part.function), sp.Add),
+        lambda part: sp.Add(*(sp.Sum(term, *part.limits) for term in sp.expand(part.function).args)),
+    )
+    return split.replace(
+        lambda part: isinstance(part, sp.Sum) and part.function.has(sp.KroneckerDelta),
+        lambda part: part.doit(deep=False).args[0][0],
+    )
+
+
+def _units(maps: Expr) -> list[Unit]:
+    channels, height, width = maps.shape
+    return list(product(range(channels), range(height), range(width)))
+
+
+def _equation(left: Expr, right: Expr) -> Expr:
+    return sp.Eq(left, right, evaluate=False)

@@ -1,0 +1,225 @@
+"""Billions of alphas in a few MiB: a stream that merges exactly (paper, Figure 4).
+
+The stream is a histogram of tanh(alpha - 1/2), the scale of the paper's own histogram, in fixed bins that
+are fine enough for the boxplot too, with the exact minimum and maximum beside it. Counts are integers, so
+merging is associative and commutative to the bit.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+BINS = 2**19  # a bin is 3.8e-6 wide on the tanh scale, and so on the scale of alpha around 1/2
+
+
+_HALF_BIN = 1 / BINS + 1e-7  # and the rounding of float32
+
+
+_BUFFERED = 2**20  # values held back until one histogram is worth its fixed cost; 4 MiB in float32
+
+
+@dataclass(frozen=True, eq=False)
+class Stream:
+    """What is kept of a multiset of alphas.
+
+    Attributes:
+        counts: (BINS,) int64, the histogram of tanh(alpha - 1/2) over [-1, 1].
+        minimum, maximum: exact; +inf and -inf where nothing has been counted.
+    """
+
+    counts: NDArray[np.int64]
+    minimum: float
+    maximum: float
+
+    @property
+    def count(self) -> int:
+        """How many alphas the stream has seen."""
+        return int(self.counts.sum())
+
+
+@dataclass(frozen=True)
+class Box:
+    """A boxplot without its outliers: quartiles, and whiskers at most 1.5 interquartile ranges beyond."""
+
+    low_whisker: float
+    first_quartile: float
+    median: float
+    third_quartile: float
+    high_whisker: float
+
+
+EMPTY = Stream(np.zeros(BINS, np.int64), math.inf, -math.inf)
+
+
+def stream(alphas: Tensor) -> Stream:
+    """Count a tensor of alphas.
+
+    Args:
+        alphas: any shape, any floating dtype, any device; infinities fall into the outermost bins.
+
+    Raises:
+        ValueError: if an alpha is NaN.
+
+    Source: Lerma & Lucas (2022), Figure 4.
+    """
+    accumulator = Accumulator()
+    accumulator.add(alphas.flatten())
+    return accumulator.stream()
+
+
+def merge(first: Stream, second: Stream) -> Stream:
+    """The stream of both multisets together; the order of merging never matters."""
+    return Stream(
+        first.counts + second.counts,
+        min(first.minimum, second.minimum),
+        max(first.maximum, second.maximum),
+    )
+
+
+class Accumulator:
+    """A stream that grows in place, on the device of the alphas, in memory that does not depend on how much it is fed."""
+
+    def __init__(self) -> None:
+        self._counts: Tensor | None = None
+        self._minimum, self._maximum = math.inf, -math.inf
+        self._waiting: list[Tensor] = []
+
+    def add(self, alphas: Tensor) -> None:
+        """Count a vector of alphas, (n,), now or with those that follow.
+
+        Raises:
+            ValueError: if an alpha is NaN, be it one of an earlier vector.
+        """
+        self._waiting.append(alphas)
+        if sum(values.numel() for values in self._waiting) >= _BUFFERED:
+            self._count()
+
+    def stream(self) -> Stream:
+        """Everything that has been added so far.
+
+        Raises:
+            ValueError: if an alpha is NaN.
+        """
+        self._count()
+        if self._counts is None:
+            return EMPTY
+        return Stream(self._counts.cpu().numpy().copy(), self._minimum, self._maximum)
+
+    def _count(self) -> None:
+        alphas = torch.cat(self._waiting) if self._waiting else torch.empty(0)
+        self._waiting = []
+        if not len(alphas):
+            return
+        low, high = torch.stack(torch.aminmax(alphas)).tolist()
+        if math.isnan(low) or math.isnan(high):
+            raise ValueError("alphas: expected numbers, got NaN")
+        squeezed = (alphas.to(torch.promote_types(alphas.dtype, torch.float32)) - 0.5).tanh_()
+        bins = squeezed.add_(1).mul_(BINS // 2).int().clamp_(max=BINS - 1)  # (n,)
+        counts = torch.bincount(bins, minlength=BINS)
+        self._counts = counts if self._counts is None else self._counts.add_(counts)
+        self._minimum, self._maximum = min(self._minimum, low), max(self._maximum, high)
+
+
+def quantile(alphas: Stream, probability: float) -> float:
+    """The quantile as NumPy defines it (linear between order statistics), to half a bin.
+
+    Args:
+        alphas: a stream.
+        probability: between 0 and 1.
+
+    Returns:
+        The quantile, off by at most 2.1e-6 around 1/2; NaN for an empty stream.
+
+    Raises:
+        ValueError: if the probability is not between 0 and 1.
+    """
+    if not 0 <= probability <= 1:
+        raise ValueError(f"probability: expected a number in [0, 1], got {probability}")
+    if alphas.count == 0:
+        return math.nan
+    position = probability * (alphas.count - 1)
+    low, high = _order_statistic(alphas, math.floor(position)), _order_statistic(alphas, math.ceil(position))
+    return low + (high - low) * (position - math.floor(position)) if high > low else low
+
+
+def box(alphas: Stream) -> Box:
+    """Quartiles and whiskers of the boxplot of Figure 4.
+
+    Returns:
+        The box; its whiskers end at the outermost alpha within 1.5 interquartile ranges of the
+        quartiles, as in matplotlib. All NaN for an empty stream.
+
+    Source: Lerma & Lucas (2022), Figure 4 (left).
+    """
+    first, median, third = (quantile(alphas, probability) for probability in (0.25, 0.5, 0.75))
+    if math.isnan(median):
+        return Box(first, first, first, first, first)
+    reach = 1.5 * (third - first) if third > first else 0.0
+    occupied = np.flatnonzero(alphas.counts)
+    squeezed = (occupied + 0.5) / (BINS // 2) - 1  # (n,) middles of the occupied bins, on the tanh scale
+    below = occupied[squeezed <= math.tanh(third + reach - 0.5) + _HALF_BIN]
+    above = occupied[squeezed >= math.tanh(first - reach - 0.5) - _HALF_BIN]
+    return Box(
+        low_whisker=min(max(_centre(int(above[0]), alphas), first - reach), first) if len(above) else first,
+        first_quartile=first,
+        median=median,
+        third_quartile=third,
+        high_whisker=max(min(_centre(int(below[-1]), alphas), third + reach), third) if len(below) else third,
+    )
+
+
+def share(alphas: Stream, low: float, high: float) -> float:
+    """The share of the alphas between two bounds, up to those in the bins of the bounds themselves.
+
+    Args:
+        alphas: a stream.
+        low, high: bounds; the bin of the lower one counts, that of the upper one does not.
+
+    Returns:
+        A number in [0, 1]; NaN for an empty stream.
+    """
+    if alphas.count == 0:
+        return math.nan
+    first, last = (int((math.tanh(bound - 0.5) + 1) * BINS / 2) for bound in (low, high))
+    return float(alphas.counts[first:last].sum() / alphas.count)
+
+
+def tanh_histogram(alphas: Stream, bars: int = 128) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Exact counts of tanh(alpha - 1/2) in equal bars over [-1, 1].
+
+    Args:
+        alphas: a stream.
+        bars: a power of two, at most ``BINS``.
+
+    Returns:
+        Counts (bars,) and the edges between them (bars + 1,).
+
+    Raises:
+        ValueError: if the bars do not divide the bins of the stream.
+
+    Source: Lerma & Lucas (2022), Figure 4 (right).
+    """
+    if bars < 1 or BINS % bars:
+        raise ValueError(f"bars: expected a power of two up to {BINS}, got {bars}")
+    return alphas.counts.reshape(bars, -1).sum(1), np.linspace(-1, 1, bars + 1)
+
+
+def _order_statistic(alphas: Stream, rank: int) -> float:
+    """The alpha with ``rank`` others below it, to half a bin; the first and the last are exact."""
+    if rank == 0:
+        return alphas.minimum
+    if rank == alphas.count - 1:
+        return alphas.maximum
+    return _centre(int(np.searchsorted(alphas.counts.cumsum(), rank, side="right")), alphas)
+
+
+def _centre(index: int, alphas: Stream) -> float:
+    """The alpha in the middle of a bin, kept within the exact extremes."""
+    centre = 0.5 + math.atanh((index + 0.5) / (BINS // 2) - 1)
+    return min(max(centre, alphas.minimum), alphas.maximum)

@@ -1,0 +1,1 @@
+"""Networks: split at a layer, found by name, with the names of their classes."""

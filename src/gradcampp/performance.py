@@ -1,0 +1,177 @@
+"""Relative performance of two methods over a data set (paper, eqs 16-17), in float64."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import t as student
+
+from gradcampp import paper
+from gradcampp.cam import SCORES, Scores, column
+from gradcampp.errors import InputError
+
+
+def log_relative_performance(scores: ArrayLike, baseline: ArrayLike) -> NDArray[np.float64]:
+    """Natural logarithm of the quotient of two methods' scores, image by image.
+
+    Args:
+        scores: softmax scores of the explanation maps of the first method, (n,), all positive.
+        baseline: the same for the method it is compared with, (n,).
+
+    Returns:
+        (n,), float64; positive where the first method does better.
+
+    Raises:
+        ValueError: if the lengths differ or a score is not positive and finite.
+
+    Source: Lerma & Lucas (2022), the logarithm inside eq. 17.
+    """
+    first, second = np.asarray(scores, np.float64), np.asarray(baseline, np.float64)
+    if first.ndim != 1 or first.shape != second.shape:
+        raise ValueError(f"expected two vectors of one length, got shapes {first.shape} and {second.shape}")
+    for name, values in (("scores", first), ("baseline", second)):
+        if not (np.isfinite(values) & (values > 0)).all():
+            raise ValueError(f"{name}: expected positive finite numbers")
+    return np.log(first) - np.log(second)
+
+
+def relative_performance(scores: ArrayLike, baseline: ArrayLike) -> float:
+    """Geometric mean of the quotients of two methods' scores; 1 means no difference.
+
+    Computed through the logarithms: the product of eq. 16 underflows for some hundred images.
+
+    Args:
+        scores: softmax scores of the explanation maps of the first method, (n,), all positive.
+        baseline: the same for the method it is compared with, (n,).
+
+    Raises:
+        ValueError: if there is no image, the lengths differ or a score is not positive and finite.
+
+    Source: Lerma & Lucas (2022), eq. 16 by way of eq. 17.
+    """
+    logs = log_relative_performance(scores, baseline)
+    if logs.size == 0:
+        raise ValueError("expected at least one image, got none")
+    return float(np.exp(logs.mean()))
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One row of Tables 1 and 2 for one kind of score.
+
+    Attributes:
+        n: number of images.
+        relative_performance: eq. 16; ``low`` and ``high`` bound its confidence interval.
+        mean, std: of the log relative performance; std uses n - 1 and is NaN for a single image.
+    """
+
+    n: int
+    relative_performance: float
+    low: float
+    high: float
+    mean: float
+    std: float
+
+
+def summarise(scores: ArrayLike, baseline: ArrayLike, confidence: float = 0.95) -> Summary:
+    """Relative performance with its confidence interval, and mean and deviation of its logarithm.
+
+    The interval is Student's t on the mean of the logarithms, carried through the exponential.
+
+    Args:
+        scores: softmax scores of the explanation maps of the first method, (n,), all positive.
+        baseline: the same for the method it is compared with, (n,).
+        confidence: coverage of the interval, between 0 and 1.
+
+    Raises:
+        ValueError: if there is no image, the lengths differ, a score is not positive and finite, or the
+            confidence is not between 0 and 1.
+
+    Source: Lerma & Lucas (2022), eqs 16 and 17, Tables 1 and 2.
+    """
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence: expected a number between 0 and 1, got {confidence}")
+    logs = log_relative_performance(scores, baseline)
+    n = logs.size
+    performance = relative_performance(scores, baseline)
+    mean = float(logs.mean())
+    if n == 1:
+        return Summary(n, performance, 0.0, float("inf"), mean, float("nan"))
+    std = float(logs.std(ddof=1))
+    return Summary(n, performance, *interval(mean, std, n, confidence), mean, std)
+
+
+def interval(mean: float, std: float, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Student's t interval of a relative performance, from the mean and the deviation of its logarithm.
+
+    Args:
+        mean, std: of the log relative performance; std uses n - 1.
+        n: number of images, two or more.
+        confidence: coverage of the interval, between 0 and 1.
+
+    Returns:
+        The ends, as ratios.
+    """
+    half = float(student.ppf((1 + confidence) / 2, n - 1)) * std / n**0.5
+    return float(np.exp(mean - half)), float(np.exp(mean + half))
+
+
+def summaries(records: pd.DataFrame) -> dict[tuple[Scores, paper.Pair], Summary]:
+    """Every entry of Tables 1 and 2, with its confidence interval.
+
+    Args:
+        records: rows of a run; a row counts for a pair where it has the scores of both maps.
+
+    Raises:
+        InputError: if fewer than two images have both scores, or a score is not a positive number.
+
+    Source: Lerma & Lucas (2022), eqs 16 and 17.
+    """
+    found: dict[tuple[Scores, paper.Pair], Summary] = {}
+    for scores in SCORES:
+        for pair in paper.PAIRS:
+            first, second = (column(scores, method) for method in pair)
+            both = records[[first, second]].dropna()
+            if len(both) < 2:
+                raise InputError(
+                    f"{len(both)} of {len(records)} images have the scores {first} and {second}; the tables need two or more "
+                    "(a lower --threshold or more images)"
+                )
+            try:
+                found[scores, pair] = summarise(both[first], both[second])
+            except ValueError as error:
+                raise InputError(f"records, columns {first} and {second}: {error}") from None
+    return found
+
+
+def readings(records: pd.DataFrame, margin: float) -> pd.DataFrame:
+    """Grad-CAM++ against Grad-CAM+, read as a test of difference and as one of equivalence, in the paper and in this run.
+
+    The paper prints no intervals; they follow from its number of images, its ratio and its standard deviation, in the two
+    decimals that it gives.
+
+    Args:
+        records: rows of a run.
+        margin: two methods whose ratio is certainly within this factor count as equivalent.
+
+    Returns:
+        ``source``, ``scores``, ``n``, ``ratio``, ``low``, ``high`` (95 %), whether the interval excludes 1 (``differs``), and
+        whether it lies between 1/margin and margin (``equivalent``).
+
+    Source: Lerma & Lucas (2022), section 4.
+    """
+    pair, measured = paper.PAIRS[-1], summaries(records)
+    rows = []
+    for scores in SCORES:
+        printed, ours = paper.ENTRIES[scores, pair], measured[scores, pair]
+        ends = interval(math.log(printed.relative_performance), printed.std, paper.IMAGES)
+        rows.append(("paper", scores, paper.IMAGES, printed.relative_performance, *ends))
+        rows.append(("this run", scores, ours.n, ours.relative_performance, ours.low, ours.high))
+    found = pd.DataFrame(rows, columns=["source", "scores", "n", "ratio", "low", "high"])
+    found["differs"] = (found["low"] > 1) | (found["high"] < 1)
+    found["equivalent"] = (found["low"] > 1 / margin) & (found["high"] < margin)
+    return found

@@ -1,0 +1,1 @@
+"""What a run says: tables, figures, and the pages that hold them."""

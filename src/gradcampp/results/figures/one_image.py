@@ -1,0 +1,267 @@
+"""Figures 1, 2, 3 and 5 of the paper, and what else is drawn of one photograph or a formula."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+
+import matplotlib as mpl
+import numpy as np
+import seaborn as sns
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gradcampp import paper
+from gradcampp.cam import METHODS, Method, Scores, heatmap, min_max, upsample, weights
+from gradcampp.evaluation.maps import Explanation
+from gradcampp.networks.capture import Capture
+from gradcampp.results.figures.style import _LONG, _PALETTE, _STYLE, _compact, _wrapped
+
+
+def overlay(pixels: Tensor, heat: Tensor) -> NDArray[np.float64]:
+    """A photograph in grey under its heatmap, brighter and warmer where the map is high.
+
+    Args:
+        pixels: in [0, 1], (3, h, w).
+        heat: in [0, 1], (h, w).
+
+    Returns:
+        RGB in [0, 1], (h, w, 3).
+    """
+    grey = pixels.double().mean(0).numpy()[..., None]  # (h, w, 1)
+    colours = np.asarray(colormaps["inferno"](heat.double().numpy()))[..., :3]  # (h, w, 3)
+    return 0.4 * grey + 0.6 * colours
+
+
+def pipeline(captured: Capture, pixels: Tensor, class_name: str, scores: Scores = "pre", channels: int = 4) -> Figure:
+    """Grad-CAM from one photograph to its heatmap, drawn from the network's own numbers.
+
+    Args:
+        captured: feature maps, gradients and logits of that photograph alone.
+        pixels: in [0, 1], (3, h, w).
+        class_name: of the class explained.
+        scores: the score that is differentiated.
+        channels: how many feature maps to show: those that add most to the heatmap.
+
+    Source: Lerma & Lucas (2022), Figure 1.
+    """
+    activations, gradients = captured.activations, captured.gradients[scores]
+    weight = weights("gradcam", activations, gradients)[0]  # (K,)
+    parts = weight[:, None, None] * activations[0]  # (K, H, W)
+    strongest = parts.abs().sum((1, 2)).topk(min(channels, len(weight))).indices.tolist()
+    coarse = min_max(heatmap(weight[None], activations))  # (1, H, W)
+    heat = upsample(coarse, (pixels.shape[1], pixels.shape[2]))[0]
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(8, 4), layout="constrained")
+        grid = figure.add_gridspec(3, len(strongest) + 3, width_ratios=[1.5, *[1] * len(strongest), 1.2, 1.5])
+        photo = figure.add_subplot(grid[:, 0])
+        photo.imshow(pixels.permute(1, 2, 0).numpy())
+        photo.set_title(f"image\n“{class_name}”", parse_math=False)
+        for row, (name, values) in enumerate(
+            (
+                ("feature\nmaps $A^k$", activations[0]),
+                (r"gradients" "\n" r"$\partial y/\partial A^k$", gradients[0]),
+                ("$w_k A^k$", parts),
+            )
+        ):
+            top = float(values[strongest].abs().max()) or 1.0
+            for place, channel in enumerate(strongest):
+                axis = figure.add_subplot(grid[row, 1 + place])
+                low = 0.0 if row == 0 else -top
+                axis.imshow(values[channel].double().numpy(), cmap="viridis" if row == 0 else "PuOr_r", vmin=low, vmax=top)
+                axis.set(xticks=[], yticks=[])
+                if place == 0:
+                    axis.set_ylabel(name)
+                if row == 0:
+                    axis.set_title(f"k = {channel}")
+                if row == 1:
+                    axis.set_title(f"$w_k$ = {float(weight[channel]):.2g}", fontsize=9)
+        combined = figure.add_subplot(grid[:, -2])
+        combined.imshow(parts.sum(0).relu().double().numpy(), cmap="inferno")
+        combined.set_title("ReLU of\n" + r"$\sum_k w_k A^k$")
+        result = figure.add_subplot(grid[:, -1])
+        result.imshow(overlay(pixels, heat))
+        result.set_title("upsampled, on\nthe image")
+        for axis in (photo, combined, result):
+            axis.set(xticks=[], yticks=[])
+        for axis in figure.axes:
+            sns.despine(ax=axis, left=True, bottom=True)
+        return figure
+
+
+def solutions(coefficients: tuple[float, float], value: float, marked: Sequence[tuple[float, float]]) -> Figure:
+    """All alphas of two units that solve eq. 10: a line, with some of its points marked.
+
+    Args:
+        coefficients: of both alphas; the second is not 0.
+        value: right side of the equation.
+        marked: solutions with something to say about them.
+
+    Source: Lerma & Lucas (2022), section 3.1.1.
+    """
+    first, second = coefficients
+    ends = np.array([-1.5, 3.0])
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(5.5, 3.6), layout="constrained")
+        axis = figure.add_subplot()
+        axis.axhline(0, color="0.8", linewidth=1, zorder=0)
+        axis.axvline(0, color="0.8", linewidth=1, zorder=0)
+        axis.plot(ends, (value - first * ends) / second, color=_PALETTE[0], linewidth=2)
+        for alphas in marked:
+            axis.plot(*alphas, "o", color=_PALETTE[1])
+            text = ", ".join(str(Fraction(alpha).limit_denominator(1000)) for alpha in alphas)
+            axis.annotate(f"({text})", alphas, xytext=(6, 6), textcoords="offset points")
+        axis.set(xlabel=r"$\alpha_1$", ylabel=r"$\alpha_2$", xlim=tuple(ends))
+        axis.set_title(rf"${first:g}\,\alpha_1 + {second:g}\,\alpha_2 = {value:g}$")
+        return figure
+
+
+def explanations(rows: Sequence[Explanation], names: Sequence[str], scores: Scores) -> Figure:
+    """Each row a photograph and a class, each column a method.
+
+    Args:
+        rows: what to draw.
+        names: class names in the order of the logits.
+        scores: the score that the maps explain, for the caption.
+
+    Source: Lerma & Lucas (2022), Figure 5; with several rows of one photograph, Figure 2.
+    """
+    with mpl.rc_context({**_STYLE, "text.parse_math": False}):  # a class may be called $
+        figure = Figure(figsize=(7, 1.6 * len(rows) + 0.45), layout="constrained")
+        axes = figure.subplots(len(rows), 1 + len(METHODS), squeeze=False)
+        for place, row in enumerate(rows):
+            pictures = [row.pixels.permute(1, 2, 0).numpy(), *(overlay(row.pixels, row.maps[method]) for method in METHODS)]
+            for axis, picture in zip(axes[place], pictures, strict=True):
+                axis.imshow(picture)
+                axis.set(xticks=[], yticks=[])
+                sns.despine(ax=axis, left=True, bottom=True)
+            axes[place, 0].set_ylabel(f"{_wrapped(names[row.label])}\nscore {float(row.probabilities[row.label]):.3g}")
+        for axis, title in zip(axes[0], ["photograph", *(paper.NAMES[method] for method in METHODS)], strict=True):
+            axis.set_title(title)
+        scale = mpl.cm.ScalarMappable(mpl.colors.Normalize(0, 1), "inferno")
+        figure.colorbar(scale, ax=axes[:, -1], ticks=[0, 0.5, 1], label=f"heatmap, {_LONG[scores]}", shrink=0.8)
+        return figure
+
+
+def explanation_maps(row: Explanation, scores: Mapping[Method, float]) -> Figure:
+    """What the network sees of a photograph through each method's map.
+
+    Args:
+        row: a photograph explained for one class.
+        scores: what the network gives to each explanation map.
+
+    Source: Lerma & Lucas (2022), eq. 15.
+    """
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(6, 2.4), layout="constrained")
+        for axis, (method, score) in zip(figure.subplots(1, len(scores)), scores.items(), strict=True):
+            axis.imshow((row.maps[method] * row.pixels).permute(1, 2, 0).numpy())
+            axis.set(xticks=[], yticks=[], title=paper.NAMES[method])
+            axis.set_xlabel(f"$O^c$ = {score:.3g}")
+            sns.despine(ax=axis, left=True, bottom=True)
+        return figure
+
+
+def single_alphas(row: Explanation) -> Figure:
+    """Boxplots of the non-zero alphas of one photograph, and of the term that moves them away from 1/2.
+
+    Source: Lerma & Lucas (2022), Figure 3.
+    """
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(6, 3.4), layout="constrained")
+        alphas, products = figure.subplots(1, 2)
+        for axis, values, title, reference in (
+            (alphas, row.alphas, r"$\alpha^k_{ij}$", 0.5),
+            (products, row.products, r"$\sum_{ab} A^k_{ab}\,(\partial S/\partial A^k_{ij})$", 0.0),
+        ):
+            axis.axhline(reference, color="0.6", linewidth=1, linestyle="--", zorder=0)
+            sns.boxplot(y=values.double().numpy(), ax=axis, color=_PALETTE[0], width=0.4, showfliers=False)
+            axis.set(title=title, ylabel="")
+            axis.set_xlabel(
+                f"{values.numel():,} units with a gradient\nfrom {_compact(values.min())} to {_compact(values.max())}"
+            )
+        return figure
+
+
+def alpha_pole() -> Figure:
+    """The alpha as a function of its product, and the values that float32 has for it next to the pole.
+
+    Source: Lerma & Lucas (2022), eq. 13 and section 3.4; theorems 1 and 7 of the companion.
+    """
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(7, 3.3), layout="constrained")
+        left, right = figure.subplots(1, 2, width_ratios=[1, 1.2])
+        left.axvspan(0, 3, color=_PALETTE[2], alpha=0.15, linewidth=0)
+        left.axhline(0.5, color="0.6", linewidth=1, linestyle="--", zorder=0)
+        left.axvline(-2, color="0.6", linewidth=1, linestyle=":", zorder=0)
+        for side in (np.linspace(-5, -2.05, 200), np.linspace(-1.95, 3, 400)):
+            left.plot(side, 1 / (2 + side), color=_PALETTE[0])
+        left.annotate("positive gradients:\nonly these count", (1.5, 2), ha="center", fontsize=9)
+        left.set(xlim=(-5, 3), ylim=(-4, 4), xticks=[-4, -2, 0, 2], xlabel=r"$s_k\,g$", title=r"$\alpha = 1/(2 + s_k\,g)$")
+        above, below = np.arange(1, 25) * 2.0**-23, -np.arange(1, 13) * 2.0**-22
+        right.axhline(0, color="0.6", linewidth=1, zorder=0)
+        for distances in (below, above):
+            right.plot(distances * 1e6, 1 / distances, "o", color=_PALETTE[0], markersize=3)
+        for value, (steps, exponent) in paper.EXTREMES.items():
+            place, negative = steps * 2.0**exponent * 1e6, value < 0
+            right.plot(place, value, "o", color=_PALETTE[3], markersize=7, markerfacecolor="none")
+            right.annotate(
+                f"{value}", (place, value), (-12, -8) if negative else (0, 10), textcoords="offset points", fontsize=9,
+                ha="right" if negative else "center", va="top" if negative else "bottom", color=_PALETTE[3],
+            )  # fmt: skip
+        right.set_yscale("symlog", linthresh=1e5)
+        right.set(ylim=(-3e7, 3e7), yticks=[-1e7, -1e6, -1e5, 0, 1e5, 1e6, 1e7])
+        right.set(xlabel=r"distance of $s_k\,g$ from $-2$, in millionths", title="its values in float32")
+        return figure
+
+
+def family(captured: Capture, pixels: Tensor, lams: Sequence[float], scores: Scores = "pre") -> Figure:
+    """One photograph under Grad-CAM++ with several constants lam, and how far each map is from that of Grad-CAM+.
+
+    Args:
+        captured: feature maps and gradients of that photograph alone, after a ReLU.
+        pixels: in [0, 1], (3, h, w).
+        lams: the constants of eq. 12, from 0 up.
+        scores: the score that is differentiated.
+    """
+    activations, gradients = captured.activations.double(), captured.gradients[scores].double()
+    plus = min_max(heatmap(weights("gradcam+", activations, gradients), activations))[0]
+    columns = min(4, len(lams))
+    rows = -(-len(lams) // columns)
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(7, 2.15 * rows + 0.1), layout="constrained")
+        axes = figure.subplots(rows, columns, squeeze=False).ravel()
+        for axis in axes:
+            axis.set(xticks=[], yticks=[])
+            axis.set_axis_off()
+        for axis, lam in zip(axes, lams, strict=False):
+            heat = min_max(heatmap(weights("gradcam++", activations, gradients, lam), activations))
+            axis.imshow(overlay(pixels, upsample(heat, (pixels.shape[1], pixels.shape[2]))[0]))
+            moved = float((heat[0] - plus).abs().max())
+            axis.set_title(rf"$\lambda$ = {lam:,.12g}" "\n" f"difference {moved:.3f}", fontsize=9)
+        return figure
+
+
+def shrinkages(products: Tensor, deltas: Tensor) -> Figure:
+    """What a positive gradient becomes in Grad-CAM++, and by what share the channel weights shrink.
+
+    Args:
+        products: lam * s * g at the units with positive gradient, of any shape.
+        deltas: the shares of the channels that count, of any shape.
+    """
+    terms = np.linspace(0, 12, 200)
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(7, 2.9), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        left.plot(terms, terms / 2, color="0.6", linestyle="--", label="half of it: Grad-CAM+")
+        left.plot(terms, terms / (2 + terms), color=_PALETTE[0], label="Grad-CAM++")
+        inside = float((products <= terms[-1]).double().mean())
+        sns.rugplot(products[products <= terms[-1]].double().flatten().numpy()[:2000], ax=left, color=_PALETTE[1], height=0.04)
+        left.set(xlim=(0, terms[-1]), ylim=(0, 2), ylabel="what is summed")
+        left.set_xlabel(rf"$t = \lambda\, s_k\, r$" "\n" f"(marks: the picture's own, {inside:.0%} of them)")
+        left.legend(frameon=False, loc="upper right")
+        right.hist(deltas.double().flatten().numpy(), bins=np.linspace(0, 1, 21).tolist(), color=_PALETTE[0])
+        right.set(xlim=(0, 1), xlabel=r"$\delta_k$", ylabel="channels")
+        return figure
