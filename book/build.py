@@ -36,7 +36,7 @@ import gradcampp
 from book.explorer import export
 from gradcampp.errors import InputError
 from gradcampp.evaluation import profiles
-from gradcampp.files import file_hash, written
+from gradcampp.files import atomic_write, file_hash
 from gradcampp.notebook import KEY
 
 LIBRARY, COMMANDS = Path("book/library.md"), Path("book/commands.md")
@@ -162,7 +162,7 @@ def _entrance(site: Path, first: Path) -> Path:
     """The page that leads to the first page of the book, with an empty icon: a browser would ask the server for one."""
     target = first.with_suffix(".html").as_posix()
     page = site / "index.html"
-    with written(page) as temporary:
+    with atomic_write(page) as temporary:
         temporary.write_text(
             '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>To the book</title>'
             f'<link rel="icon" href="data:,"><meta http-equiv="refresh" content="0; url={target}"></head>'
@@ -398,7 +398,7 @@ def _put(path: Path, content: bytes) -> set[Path]:
     """Write a file unless it holds that content already: what is unchanged keeps its time, and is not built again."""
     if not path.exists() or path.read_bytes() != content:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with written(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_bytes(content)
     return {path}
 
@@ -464,7 +464,10 @@ def print_pdf(out: Path, target: Path) -> None:
     whole = max(site.glob("**/index.html"), key=lambda path: path.stat().st_size)  # the other one redirects
     page = site / "whole.html"
     shutil.copyfile(whole, page)  # its links to pictures and scripts start from the root
-    with written(target) as temporary, _served(site) as address:  # from a file, a browser does not load the fonts of formulas
+    with (
+        atomic_write(target) as temporary,
+        _served(site) as address,
+    ):  # from a file, a browser does not load the fonts of formulas
         command = [
             browser,
             "--headless",

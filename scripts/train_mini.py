@@ -17,11 +17,11 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from gradcampp.errors import InputError
-from gradcampp.files import written
+from gradcampp.files import atomic_write
 from gradcampp.networks.capture import normalise
-from gradcampp.networks.mini import BLOCKS, LAYER, PREPROCESSING, MiniVGG, folded, from_tensors
+from gradcampp.networks.mini import BLOCKS, LAYER, PREPROCESSING, MiniVGG, fold_batch_norm, from_tensors
 from gradcampp.scenes.drawing import SIZE
-from gradcampp.scenes.scene import pair, scene
+from gradcampp.scenes.scene import draw, pair
 from gradcampp.scenes.shapes import CLASSES
 
 
@@ -50,7 +50,7 @@ class _Scenes(Dataset[tuple[Tensor, int]]):
         return self.n
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        drawn = scene(self.seed, self.split, index)
+        drawn = draw(self.seed, self.split, index)
         return torch.from_numpy(drawn.pixels).permute(2, 0, 1), drawn.label
 
 
@@ -212,12 +212,14 @@ def train(out: Path, seed: int = 0, *, workers: int = 2, held_out: int = 1000, *
         history.append([loss, accuracy, time.time() - began])
         tqdm.write(f"epoch {epoch + 1}: loss {loss:.4f}, validation accuracy {accuracy:.4f}")
         state = {type(part).__name__: part.state_dict() for part in (model, optimiser, schedule)}
-        with written(checkpoint) as temporary:
+        with atomic_write(checkpoint) as temporary:
             torch.save({"recipe": asdict(recipe), "history": history, **state}, temporary)
 
     path = folder / "mini.safetensors"
-    with written(path) as temporary:
-        save_file({name: value.half().contiguous() for name, value in folded(model.network).state_dict().items()}, temporary)
+    with atomic_write(path) as temporary:
+        save_file(
+            {name: value.half().contiguous() for name, value in fold_batch_norm(model.network).state_dict().items()}, temporary
+        )
     trained = drawing + sum(seconds for _, _, seconds in history)
     measured = {"training time, drawing included": f"{trained / 60:.1f} minutes, {torch.get_num_threads()} threads"}
     measured |= measure(from_tensors(load_file(path)), seed, held_out, workers)

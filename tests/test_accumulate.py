@@ -15,7 +15,18 @@ from matplotlib.cbook import boxplot_stats
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gradcampp.evaluation.alphas import BINS, EMPTY, Accumulator, Stream, box, merge, quantile, share, stream, tanh_histogram
+from gradcampp.evaluation.alphas import (
+    BINS,
+    EMPTY,
+    Accumulator,
+    Histogram,
+    box,
+    histogram,
+    merge,
+    quantile,
+    share,
+    tanh_histogram,
+)
 from tests.loops import PROPERTY
 
 NEAR = 5e-5  # what Figure 4 can show; half a bin is 2e-6 at 1/2
@@ -24,7 +35,7 @@ AROUND_HALF = st.lists(st.floats(-0.5, 1.5, width=32), min_size=1, max_size=60)
 ANY = st.lists(st.floats(allow_nan=False, width=32), min_size=0, max_size=40)
 
 
-def assert_identical(first: Stream, second: Stream) -> None:
+def assert_identical(first: Histogram, second: Histogram) -> None:
     assert np.array_equal(first.counts, second.counts)
     assert (first.minimum, first.maximum) == (second.minimum, second.maximum)
 
@@ -45,7 +56,7 @@ def around_half(shape: str, n: int) -> NDArray[np.float64]:
 @given(ANY)
 @example([math.inf, -math.inf, 0.5])
 def test_count_minimum_and_maximum_are_exact(alphas: list[float]) -> None:
-    found = stream(torch.tensor(alphas))
+    found = histogram(torch.tensor(alphas))
     assert found.count == len(alphas)
     assert found.minimum == min(alphas, default=math.inf)
     assert found.maximum == max(alphas, default=-math.inf)
@@ -59,14 +70,14 @@ def test_quantiles_are_those_of_numpy_to_half_a_bin(alphas: list[float], probabi
     # Half a bin of the tanh scale, and two roundings to float32 there, stretched by the slope of its inverse. Linear
     # interpolation between order statistics takes the larger of their errors.
     slope = math.cosh(float((values.double() - 0.5).abs().max())) ** 2
-    assert quantile(stream(values), probability) == pytest.approx(expected, abs=(1 / BINS + 2 * 2**-24) * slope * (1 + 1e-4))
+    assert quantile(histogram(values), probability) == pytest.approx(expected, abs=(1 / BINS + 2 * 2**-24) * slope * (1 + 1e-4))
 
 
 @pytest.mark.parametrize("shape", ["pre", "post", "uniform"])
 @pytest.mark.parametrize("n", [1, 2, 3, 10, 1001, 50_000])
 def test_the_box_is_that_of_matplotlib(shape: str, n: int) -> None:
     alphas = around_half(shape, n)
-    found, expected = box(stream(torch.from_numpy(alphas))), boxplot_stats(alphas)[0]
+    found, expected = box(histogram(torch.from_numpy(alphas))), boxplot_stats(alphas)[0]
     assert found.first_quartile == pytest.approx(expected["q1"], abs=NEAR)
     assert found.median == pytest.approx(expected["med"], abs=NEAR)
     assert found.third_quartile == pytest.approx(expected["q3"], abs=NEAR)
@@ -85,29 +96,29 @@ def test_the_whiskers_are_those_of_matplotlib_where_no_alpha_sits_on_the_fence(a
     assume(bool((values <= expected["q1"]).any()) and bool((values >= expected["q3"]).any()))
     inside = values[(values > fences[0]) & (values < fences[1])]
     assume(len(inside) > 0 and bool(inside.max() >= expected["q3"]) and bool(inside.min() <= expected["q1"]))
-    found = box(stream(values))
+    found = box(histogram(values))
     assert found.low_whisker == pytest.approx(expected["whislo"], abs=NEAR)
     assert found.high_whisker == pytest.approx(expected["whishi"], abs=NEAR)
 
 
 def test_whiskers_end_at_the_quartiles_where_no_alpha_lies_between_them_and_the_fence() -> None:
     alphas = [0.0, 0.0, 0.0, 1.0]
-    assert box(stream(torch.tensor(alphas))).high_whisker == pytest.approx(boxplot_stats(alphas)[0]["whishi"], abs=NEAR)
+    assert box(histogram(torch.tensor(alphas))).high_whisker == pytest.approx(boxplot_stats(alphas)[0]["whishi"], abs=NEAR)
 
 
 def test_whiskers_do_not_leave_the_box_where_most_alphas_are_just_below_a_half() -> None:
     alphas = torch.tensor([0.1] * 10 + [0.5 - 2**-25] * 90)
-    found = box(stream(alphas))
+    found = box(histogram(alphas))
     assert found.high_whisker >= found.third_quartile
 
 
 def test_a_stream_of_infinities_has_a_box() -> None:
-    assert box(stream(torch.tensor([math.inf, math.inf]))).median == math.inf
+    assert box(histogram(torch.tensor([math.inf, math.inf]))).median == math.inf
 
 
 def test_the_box_ignores_a_few_infinite_alphas() -> None:
     alphas = torch.cat([torch.linspace(0.4, 0.6, 101), torch.tensor([math.inf, -math.inf])])
-    found = box(stream(alphas))
+    found = box(histogram(alphas))
     assert found.median == pytest.approx(0.5, abs=NEAR)
     assert found.low_whisker == pytest.approx(0.4, abs=NEAR)
     assert found.high_whisker == pytest.approx(0.6, abs=NEAR)
@@ -115,7 +126,7 @@ def test_the_box_ignores_a_few_infinite_alphas() -> None:
 
 def test_whiskers_leave_outliers_out() -> None:
     alphas = torch.cat([torch.linspace(0.4, 0.6, 101), torch.tensor([-5.0, 9.0])])
-    found = box(stream(alphas))
+    found = box(histogram(alphas))
     assert found.low_whisker == pytest.approx(0.4, abs=NEAR)
     assert found.high_whisker == pytest.approx(0.6, abs=NEAR)
 
@@ -123,7 +134,7 @@ def test_whiskers_leave_outliers_out() -> None:
 @PROPERTY
 @given(st.lists(ANY, min_size=1, max_size=5), st.randoms(use_true_random=False))
 def test_merging_is_the_same_to_the_bit_in_any_order(parts: list[list[float]], random: Random) -> None:
-    streams = [stream(torch.tensor(part)) for part in parts]
+    streams = [histogram(torch.tensor(part)) for part in parts]
     in_turn = EMPTY
     for part in streams:
         in_turn = merge(in_turn, part)
@@ -132,7 +143,7 @@ def test_merging_is_the_same_to_the_bit_in_any_order(parts: list[list[float]], r
     for part in streams[:-1]:
         from_behind = merge(part, from_behind)
     assert_identical(in_turn, from_behind)
-    assert_identical(in_turn, stream(torch.tensor([alpha for part in parts for alpha in part])))
+    assert_identical(in_turn, histogram(torch.tensor([alpha for part in parts for alpha in part])))
 
 
 @PROPERTY
@@ -140,24 +151,24 @@ def test_merging_is_the_same_to_the_bit_in_any_order(parts: list[list[float]], r
 def test_the_order_of_alphas_does_not_matter(alphas: list[float], random: Random) -> None:
     shuffled = list(alphas)
     random.shuffle(shuffled)
-    assert_identical(stream(torch.tensor(shuffled)), stream(torch.tensor(alphas)))
+    assert_identical(histogram(torch.tensor(shuffled)), histogram(torch.tensor(alphas)))
 
 
 def test_shape_and_layout_do_not_matter() -> None:
     alphas = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
-    assert_identical(stream(alphas.T), stream(alphas.flatten()))
-    assert_identical(stream(torch.tensor(0.25)), stream(torch.tensor([0.25])))
+    assert_identical(histogram(alphas.T), histogram(alphas.flatten()))
+    assert_identical(histogram(torch.tensor(0.25)), histogram(torch.tensor([0.25])))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 def test_every_dtype_is_counted_as_the_number_it_holds(dtype: torch.dtype) -> None:
     alphas = torch.tensor([-1.0, 0.25, 0.375, 0.75, 2.0], dtype=dtype)  # exact in all of them, and far from edges of bins
-    assert_identical(stream(alphas), stream(alphas.double()))
+    assert_identical(histogram(alphas), histogram(alphas.double()))
 
 
 def test_an_empty_stream_merges_like_zero_and_has_no_quantiles() -> None:
-    empty = stream(torch.empty(0))
-    some = stream(torch.tensor([0.5, 0.75]))
+    empty = histogram(torch.empty(0))
+    some = histogram(torch.tensor([0.5, 0.75]))
     assert (empty.count, empty.minimum, empty.maximum) == (0, math.inf, -math.inf)
     assert_identical(merge(empty, some), some)
     assert_identical(merge(some, EMPTY), some)
@@ -170,32 +181,32 @@ def test_counting_leaves_the_empty_stream_and_the_alphas_as_they_were() -> None:
     alphas = torch.tensor([0.1, 0.9], dtype=torch.float64)
     accumulator = Accumulator()
     accumulator.add(alphas)
-    assert accumulator.stream().count == 2
+    assert accumulator.histogram().count == 2
     assert EMPTY.count == 0
     assert alphas.tolist() == [0.1, 0.9]
 
 
 def test_infinities_fall_into_the_outermost_bins() -> None:
-    counts = stream(torch.tensor([-math.inf, math.inf, math.inf])).counts
+    counts = histogram(torch.tensor([-math.inf, math.inf, math.inf])).counts
     assert (counts[0], counts[-1], counts.sum()) == (1, 2, 3)
 
 
 @pytest.mark.parametrize("alphas", [[math.nan], [0.5, math.nan, 0.5], [math.inf, math.nan]])
 def test_a_nan_is_refused(alphas: list[float]) -> None:
     with pytest.raises(ValueError, match="expected numbers, got NaN"):
-        stream(torch.tensor(alphas))
+        histogram(torch.tensor(alphas))
 
 
 @pytest.mark.parametrize("probability", [-0.1, 1.1, math.nan])
 def test_a_probability_beyond_0_and_1_is_refused(probability: float) -> None:
     with pytest.raises(ValueError, match=r"expected a number in \[0, 1\], got"):
-        quantile(stream(torch.tensor([0.5])), probability)
+        quantile(histogram(torch.tensor([0.5])), probability)
 
 
 @pytest.mark.parametrize("bars", [1, 2, 128, 4096])
 def test_the_histogram_is_that_of_numpy(bars: int) -> None:
     alphas = around_half("pre", 20_000)
-    counts, edges = tanh_histogram(stream(torch.from_numpy(alphas)), bars)
+    counts, edges = tanh_histogram(histogram(torch.from_numpy(alphas)), bars)
     expected, expected_edges = np.histogram(np.tanh(alphas - 0.5), bars, (-1, 1))
     assert np.array_equal(edges, expected_edges)
     assert np.array_equal(counts, expected)
@@ -203,14 +214,14 @@ def test_the_histogram_is_that_of_numpy(bars: int) -> None:
 
 
 def test_the_histogram_has_128_bars_unless_said_and_counts_all() -> None:
-    found = stream(torch.from_numpy(around_half("uniform", 777)))
+    found = histogram(torch.from_numpy(around_half("uniform", 777)))
     counts, edges = tanh_histogram(found)
     assert (len(counts), len(edges), counts.sum()) == (128, 129, 777)
     assert (edges[0], edges[64], edges[128]) == (-1, 0, 1)
 
 
 def test_the_squeezed_distance_is_from_a_half() -> None:
-    counts, _ = tanh_histogram(stream(torch.tensor([0.5, 0.49, 0.51, -9.0, 9.0])), 4)
+    counts, _ = tanh_histogram(histogram(torch.tensor([0.5, 0.49, 0.51, -9.0, 9.0])), 4)
     assert counts.tolist() == [1, 1, 2, 1]
 
 
@@ -225,12 +236,12 @@ def test_an_accumulator_is_the_stream_of_all_it_was_fed() -> None:
     accumulator = Accumulator()
     for part in parts[:2]:
         accumulator.add(part)
-    assert_identical(accumulator.stream(), stream(torch.cat(parts[:2])))
+    assert_identical(accumulator.histogram(), histogram(torch.cat(parts[:2])))
     for part in parts[2:]:
         accumulator.add(part)
-    assert_identical(accumulator.stream(), stream(torch.cat(parts)))
-    assert_identical(accumulator.stream(), accumulator.stream())
-    assert_identical(Accumulator().stream(), EMPTY)
+    assert_identical(accumulator.histogram(), histogram(torch.cat(parts)))
+    assert_identical(accumulator.histogram(), accumulator.histogram())
+    assert_identical(Accumulator().histogram(), EMPTY)
 
 
 def test_the_memory_of_an_accumulator_does_not_grow_with_what_it_is_fed() -> None:
@@ -244,12 +255,12 @@ def test_the_memory_of_an_accumulator_does_not_grow_with_what_it_is_fed() -> Non
         del alphas
         largest = max(largest, sum(reference() is not None for reference in held))
     assert largest <= 8  # 16 MiB of float32
-    assert accumulator.stream().count == 20 * 2**19
-    assert accumulator.stream().counts.nbytes == EMPTY.counts.nbytes == 8 * BINS <= 2**22
+    assert accumulator.histogram().count == 20 * 2**19
+    assert accumulator.histogram().counts.nbytes == EMPTY.counts.nbytes == 8 * BINS <= 2**22
 
 
 def test_the_share_between_two_bounds_is_that_of_a_count() -> None:
     alphas = torch.linspace(-1, 2, 1001, dtype=torch.float64)
     between = ((alphas > 0.3001) & (alphas < 0.7001)).double().mean()
-    assert share(stream(alphas), 0.3001, 0.7001) == between  # no value is within a bin of the bounds
+    assert share(histogram(alphas), 0.3001, 0.7001) == between  # no value is within a bin of the bounds
     assert math.isnan(share(EMPTY, 0, 1))

@@ -15,12 +15,12 @@ from torch import Tensor
 
 from gradcampp import cam
 from gradcampp.cam import min_max, upsample
-from gradcampp.certificate import certificate, sandwich, shrinkage
+from gradcampp.certificate import bound, sandwich, shrinkage
 from tests import loops
 from tests.loops import PROPERTY, UNIT, assert_same
 
 LAMBDAS = st.sampled_from([0.0, 0.25, 1.0, 8.0])
-FUNCTIONS = pytest.mark.parametrize("function", [shrinkage, sandwich, certificate])
+FUNCTIONS = pytest.mark.parametrize("function", [shrinkage, sandwich, bound])
 SPREADS = st.sampled_from([0.0, 1.0, 3.0])  # of the logarithms of the channels' sizes
 
 
@@ -136,7 +136,7 @@ def test_shrinkage_is_the_definition(layer: tuple[Tensor, Tensor], lam: float) -
 def test_lam_is_1_unless_said() -> None:
     for activations, gradients in loops.examples():
         assert_same(shrinkage(activations, gradients), shrinkage(activations, gradients, 1.0))
-        assert_same(certificate(activations, gradients), certificate(activations, gradients, 1.0))
+        assert_same(bound(activations, gradients), bound(activations, gradients, 1.0))
         assert_same(sandwich(activations, gradients)[0], sandwich(activations, gradients, 1.0)[0])
         assert (shrinkage(activations, gradients, 2.0) >= shrinkage(activations, gradients)).all()
         assert (shrinkage(activations, gradients, 2.0) > shrinkage(activations, gradients)).any()
@@ -193,7 +193,7 @@ def test_the_certificate_is_the_smaller_of_the_two_bounds_and_holds_exactly(laye
     and the sum of all heats over the range of the map multiplies both.
     """
     activations, gradients = layer
-    found = certificate(activations, gradients, lam).tolist()
+    found = bound(activations, gradients, lam).tolist()
     for a, g, value in zip(activations, gradients, found, strict=True):
         deltas, heats = exact_shrinkage(exact(a), exact(g), lam), exact_channel_heats(exact(a), exact(g))
         middle = combined([Fraction(1)] * len(heats), heats)
@@ -228,7 +228,7 @@ def test_the_certificate_is_never_smaller_than_the_difference_of_the_maps(
 ) -> None:
     activations, gradients = layer
     plus, plusplus = (min_max(heat(method, activations, gradients)) for method in ("gradcam+", "gradcam++"))
-    allowed = certificate(activations, gradients) + rounding(activations, gradients)
+    allowed = bound(activations, gradients) + rounding(activations, gradients)
     assert ((plus - plusplus).abs().amax((1, 2)) <= allowed).all()
     larger = (upsample(plus, size) - upsample(plusplus, size)).abs().amax((1, 2))
     assert (larger <= allowed).all()
@@ -240,9 +240,9 @@ def test_a_batch_gives_what_its_images_give_one_by_one(layer: tuple[Tensor, Tens
     """Sums may be in another order; M / (M - m) and 1 / (1 - max delta) multiply that, as above."""
     activations, gradients = layer
     slack = rounding(activations, gradients)
-    whole = certificate(activations, gradients)
+    whole = bound(activations, gradients)
     for index, (a, g) in enumerate(zip(activations, gradients, strict=True)):
-        assert abs(float(certificate(a[None], g[None])[0] - whole[index])) <= float(slack[index])
+        assert abs(float(bound(a[None], g[None])[0] - whole[index])) <= float(slack[index])
         assert_same(shrinkage(a[None], g[None])[0], shrinkage(activations, gradients)[index], relative=100 * UNIT)
 
 
@@ -252,7 +252,7 @@ def test_activations_times_c_and_gradients_over_c_change_nothing(layer: tuple[Te
     """A power of two never rounds."""
     activations, gradients = layer
     assert_same(shrinkage(c * activations, gradients / c), shrinkage(activations, gradients))
-    assert_same(certificate(c * activations, gradients / c), certificate(activations, gradients))
+    assert_same(bound(c * activations, gradients / c), bound(activations, gradients))
     for scaled, plain in zip(sandwich(c * activations, gradients / c), sandwich(activations, gradients), strict=True):
         assert_same(scaled, plain)
 
@@ -262,7 +262,7 @@ def test_activations_times_c_and_gradients_over_c_change_nothing(layer: tuple[Te
 def test_gradients_times_tau_are_lam_times_tau(layer: tuple[Tensor, Tensor], tau: float) -> None:
     activations, gradients = layer
     assert_same(shrinkage(activations, tau * gradients), shrinkage(activations, gradients, tau))
-    assert_same(certificate(activations, tau * gradients), certificate(activations, gradients, tau))
+    assert_same(bound(activations, tau * gradients), bound(activations, gradients, tau))
 
 
 @PROPERTY
@@ -272,7 +272,7 @@ def test_lam_0_shrinks_nothing_and_certifies_the_same_map(layer: tuple[Tensor, T
     constant = halves_heat(activations, gradients).flatten(1)
     nothing = (constant.amax(1) > 0) & (constant.amax(1) == constant.amin(1))  # no min-max, no promise
     assert (shrinkage(activations, gradients, 0.0) == 0).all()
-    assert_same(certificate(activations, gradients, 0.0), nothing.double())
+    assert_same(bound(activations, gradients, 0.0), nothing.double())
 
 
 @PROPERTY
@@ -281,7 +281,7 @@ def test_one_channel_alone_gives_the_same_map_for_certain(seed: int) -> None:
     activations, gradients = real_layer(seed, 1.0)
     activations[0, 0, 0, 0] = 0.0
     activations, gradients = activations[:1, :1], gradients[:1, :1]
-    assert certificate(activations, gradients).item() == 0
+    assert bound(activations, gradients).item() == 0
     low, high = sandwich(activations, gradients)
     assert_same(low, high)
 
@@ -320,7 +320,7 @@ def test_the_certificate_is_reached_by_hand() -> None:
     assert_same(shrinkage(*TIGHT), torch.tensor([[0.2, 0.6]], dtype=torch.float64), relative=4 * UNIT)
     assert_same(min_max(heat("gradcam+", *TIGHT))[0, 0], torch.tensor([0.5, 1, 0, 0], dtype=torch.float64), absolute=4 * UNIT)
     assert_same(min_max(heat("gradcam++", *TIGHT))[0, 0], torch.tensor([1.0, 1, 0, 0], dtype=torch.float64), absolute=4 * UNIT)
-    assert certificate(*TIGHT).item() == pytest.approx(0.5, rel=1e-14)
+    assert bound(*TIGHT).item() == pytest.approx(0.5, rel=1e-14)
     low, high = sandwich(*TIGHT)
     assert_same(low[0, 0], torch.tensor([0.3, 0.6, 0, 0], dtype=torch.float64), relative=8 * UNIT)
     assert_same(high[0, 0], torch.tensor([0.6, 1.2, 0, 0], dtype=torch.float64), relative=8 * UNIT)
@@ -336,7 +336,7 @@ def test_either_bound_is_the_smaller_one_somewhere_and_both_are_reached(
 ) -> None:
     sandwiched, leftovers = both_bounds(layer)
     assert {"both": sandwiched == leftovers, "leftovers": leftovers < sandwiched, "sandwich": sandwiched < leftovers}[smaller]
-    assert certificate(*layer).item() == pytest.approx(value, abs=1e-14)
+    assert bound(*layer).item() == pytest.approx(value, abs=1e-14)
     # As large as the difference that there is: nothing smaller would be true.
     assert observed(layer) == pytest.approx(value, abs=1e-14)
 
@@ -344,11 +344,11 @@ def test_either_bound_is_the_smaller_one_somewhere_and_both_are_reached(
 @pytest.mark.parametrize(
     "wrong",
     [
-        lambda a, g: certificate(a, g) / 2,
-        lambda a, g: certificate(a, g) * 0.95,
-        lambda a, g: certificate(a, g / 2),
-        lambda a, g: certificate(a, g, 0.5),
-        lambda a, g: certificate(a, g) ** 2,
+        lambda a, g: bound(a, g) / 2,
+        lambda a, g: bound(a, g) * 0.95,
+        lambda a, g: bound(a, g / 2),
+        lambda a, g: bound(a, g, 0.5),
+        lambda a, g: bound(a, g) ** 2,
     ],
     ids=["half", "95 %", "half the gradients", "half of lam", "square"],
 )
@@ -360,9 +360,9 @@ def test_some_random_layers_all_but_reach_the_certificate() -> None:
     ratios = []
     for seed in range(300):
         activations, gradients = real_layer(seed, 1.0)
-        bound = certificate(activations, gradients)
+        guaranteed = bound(activations, gradients)
         plus, plusplus = (min_max(heat(method, activations, gradients)) for method in ("gradcam+", "gradcam++"))
-        ratios += ((plus - plusplus).abs().amax((1, 2)) / bound)[(bound > 1e-9) & (bound < 1)].tolist()
+        ratios += ((plus - plusplus).abs().amax((1, 2)) / guaranteed)[(guaranteed > 1e-9) & (guaranteed < 1)].tolist()
     assert len(ratios) > 200
     assert 0.95 < max(ratios) <= 1 + 1e-9
 
@@ -372,7 +372,7 @@ def test_channels_that_add_nothing_do_not_count() -> None:
     activations, gradients = TIGHT
     dead, silent = torch.zeros(1, 1, 1, 4), torch.full((1, 1, 1, 4), 7.0)
     more = torch.cat([activations, dead, silent], 1).double(), torch.cat([gradients, silent, -silent], 1).double()
-    assert_same(certificate(*more), certificate(activations, gradients))
+    assert_same(bound(*more), bound(activations, gradients))
     for found, expected in zip(sandwich(*more), sandwich(activations, gradients), strict=True):
         assert_same(found, expected)
     assert shrinkage(*more)[0, 2:].tolist() == [0, 0]
@@ -381,12 +381,12 @@ def test_channels_that_add_nothing_do_not_count() -> None:
 def test_maps_of_zeros_are_the_same_and_constant_maps_have_no_promise() -> None:
     ones, zeros = torch.ones(1, 2, 2, 2), torch.zeros(1, 2, 2, 2)
     for activations, gradients in ((zeros, ones), (ones, zeros), (ones, -ones)):
-        assert certificate(activations, gradients).tolist() == [0]
+        assert bound(activations, gradients).tolist() == [0]
         assert [float(part.abs().max()) for part in sandwich(activations, gradients)] == [0, 0]
-    assert certificate(ones, ones).tolist() == [1]
+    assert bound(ones, ones).tolist() == [1]
     # Why: two channels that add up to a constant for Grad-CAM+, but not for Grad-CAM++.
     layer = of_channels(([1, 0], [2, 2]), ([0, 1], [4, 0]))
-    assert observed(layer) == 1 == certificate(*layer).item()
+    assert observed(layer) == 1 == bound(*layer).item()
 
 
 def test_a_constant_map_of_gradcam_plusplus_alone_has_no_promise() -> None:
@@ -395,15 +395,15 @@ def test_a_constant_map_of_gradcam_plusplus_alone_has_no_promise() -> None:
     gradients = torch.tensor([[[[4 / 3, 0.0]], [[0.5, 0.5]]]], dtype=torch.float64)
     plusplus = cam.heatmap(cam.weights("gradcam++", activations, gradients), activations)
     assert torch.allclose(plusplus, torch.full_like(plusplus, 0.4), rtol=1e-15)
-    assert certificate(activations, gradients).item() == 1
+    assert bound(activations, gradients).item() == 1
 
 
 def test_the_certificate_is_never_over_1() -> None:
     layer = of_channels(([1, 0, 0], [1, 1, 1]), ([10, 20, 10], [9.0, 0, 0]))
-    assert min(both_bounds(layer)) < 1 or certificate(*layer).item() == 1
+    assert min(both_bounds(layer)) < 1 or bound(*layer).item() == 1
     near = of_channels(([1.01, 0], [2, 2]), ([0, 1], [4, 0]))
     assert min(both_bounds(near)) > 1
-    assert certificate(*near).item() == 1
+    assert bound(*near).item() == 1
 
 
 @pytest.mark.parametrize("scale", [1e-200, 1e200])
@@ -412,15 +412,15 @@ def test_extreme_sizes_give_a_promise_that_is_true(scale: float) -> None:
     activations, gradients = TIGHT
     share = shrinkage(activations, scale * gradients)
     assert share.flatten().tolist() == ([1.0, 1.0] if scale > 1 else [pytest.approx(0, abs=1e-190)] * 2)
-    assert certificate(activations, scale * gradients).item() == (1 if scale > 1 else pytest.approx(0, abs=1e-190))
+    assert bound(activations, scale * gradients).item() == (1 if scale > 1 else pytest.approx(0, abs=1e-190))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_dtype_is_kept(dtype: torch.dtype) -> None:
     activations, gradients = (values.to(dtype) for values in TIGHT)
-    every = [shrinkage(activations, gradients), *sandwich(activations, gradients), certificate(activations, gradients)]
+    every = [shrinkage(activations, gradients), *sandwich(activations, gradients), bound(activations, gradients)]
     assert {values.dtype for values in every} == {dtype}
-    assert certificate(activations, gradients).item() == pytest.approx(0.5, rel=10 * torch.finfo(dtype).eps)
+    assert bound(activations, gradients).item() == pytest.approx(0.5, rel=10 * torch.finfo(dtype).eps)
 
 
 @FUNCTIONS

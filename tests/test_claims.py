@@ -21,7 +21,7 @@ from gradcampp.claims.claim import NOT_TESTED, Claim, Finding
 from gradcampp.claims.derivation import PROVED
 from gradcampp.claims.results import MEASURED
 from gradcampp.evaluation import records
-from gradcampp.evaluation.alphas import Stream, stream
+from gradcampp.evaluation.alphas import Histogram, histogram
 from gradcampp.evaluation.records import Run, read_run
 from gradcampp.networks import mini
 
@@ -44,8 +44,8 @@ def made_up(tmp_path: Path, as_in_the_paper: bool) -> Run:
     generator = np.random.default_rng(0)
     rows = pd.DataFrame({"image": [f"0/{index}.png" for index in range(IMAGES)]})
     for scores in SCORES:
-        plus, over = paper.ENTRIES[scores, paper.PAIRS[1]], paper.ENTRIES[scores, paper.PAIRS[2]]
-        whole = paper.ENTRIES[scores, paper.PAIRS[0]]
+        plus, over = paper.CELLS[scores, paper.PAIRS[1]], paper.CELLS[scores, paper.PAIRS[2]]
+        whole = paper.CELLS[scores, paper.PAIRS[0]]
         correlation = (whole.std**2 - plus.std**2 - over.std**2) / (2 * plus.std * over.std)
         first, second = correlated(generator, correlation)
         base = np.full(IMAGES, -3.0)
@@ -61,7 +61,7 @@ def made_up(tmp_path: Path, as_in_the_paper: bool) -> Run:
         rows[f"{scores}_certificate"] = 0.2
         rows[f"{scores}_difference"] = 0.05 if as_in_the_paper else 0.3
     values = np.r_[np.linspace(0.45, 0.55, 1000), -1398101.4, 559240.56] if as_in_the_paper else np.linspace(0.7, 0.9, 1000)
-    alphas: dict[Scores, Stream] = dict.fromkeys(SCORES, stream(torch.tensor(values)))
+    alphas: dict[Scores, Histogram] = dict.fromkeys(SCORES, histogram(torch.tensor(values)))
     recall, pointing = (0.01, 0.8) if as_in_the_paper else (-0.01, 0.1)
     gain = {"scores": ["pre"], "metric": ["instance_recall"], "difference": [recall], "low": [recall], "high": [recall], "n": [9]}
     found = [
@@ -225,7 +225,7 @@ def small_run(folder: Path, count: int = 24, **changes: Any) -> Path:
     (folder / "parts").mkdir(parents=True)
     experiment = {"model": "mini", "weights": mini.SHA256, "layer": mini.LAYER, "threshold": 0.5, "limit": None, "seed": 0}
     (folder / "manifest.json").write_text(json.dumps({"finished": False, "experiment": experiment | changes}))
-    part = records.write_part(folder, rows, dict.fromkeys(SCORES, stream(torch.tensor([0.4, 0.5, 0.6]))))
+    part = records.write_part(folder, rows, dict.fromkeys(SCORES, histogram(torch.tensor([0.4, 0.5, 0.6]))))
     records.finish(folder, [part], lambda _: {"images": len(rows), "over_threshold": len(rows), "data": {"folder": "0"}})
     return folder
 

@@ -10,7 +10,7 @@ import pytest
 from gradcampp.claims import cards, ledger
 from gradcampp.claims.claim import NOT_TESTED, Claim, Finding
 from gradcampp.claims.derivation import PROVED
-from gradcampp.claims.ledger import Entry
+from gradcampp.claims.ledger import Row
 from tests.conftest import ROOT
 
 
@@ -71,7 +71,7 @@ def test_names_become_anchors_that_differ() -> None:
 
 @pytest.mark.parametrize("verdict", ["holds", "sharpened", "fails", NOT_TESTED])
 def test_a_card_says_verdict_evidence_place_and_test(verdict: str) -> None:
-    entry = Entry(claim(criterion="x < 1", command="gradcampp reproduce"), Finding(verdict, "x = 2 | *y*"), None)  # type: ignore[arg-type]
+    entry = Row(claim(criterion="x < 1", command="gradcampp reproduce"), Finding(verdict, "x = 2 | *y*"), None)  # type: ignore[arg-type]
     text = cards.card(entry)
     assert f"**{cards.ICONS[verdict]} {verdict}**\n" in text
     assert "A \\| B holds for 2 \\* x\\_1" in text
@@ -83,11 +83,11 @@ def test_a_card_says_verdict_evidence_place_and_test(verdict: str) -> None:
 
 
 def test_a_verdict_that_deviates_is_said() -> None:
-    assert "**✔ holds** (expected: fails)" in cards.card(Entry(claim(), Finding("holds", "e"), "fails"))
+    assert "**✔ holds** (expected: fails)" in cards.card(Row(claim(), Finding("holds", "e"), "fails"))
 
 
 def test_groups_follow_the_paper_and_ours_come_last() -> None:
-    entries = [Entry(one, Finding("holds", "e"), None) for one in ledger.CLAIMS]
+    entries = [Row(one, Finding("holds", "e"), None) for one in ledger.CLAIMS]
     groups = cards.by_section(entries)
     names = list(groups)
     assert names[0] == "2.1.1"

@@ -337,7 +337,7 @@ def test_an_unpacked_folder_that_lost_a_photograph_is_not_believed(
     with pytest.raises(InputError, match="class 7 has 1; expected 2 a class; delete the folder"):
         download.fetch([wanted], cache)
     with pytest.raises(InputError, match="class 7 has 1; expected 2 a class; run: gradcampp download"):
-        download.located(Profile(download={"data": wanted}), cache)
+        download.in_cache(Profile(download={"data": wanted}), cache)
     assert len(contents(cache / FOLDER)) == 23
 
 
@@ -517,7 +517,7 @@ def test_a_profile_without_downloads_needs_none(cache: Path, capsys: pytest.Capt
     assert main(["download", "--profile", "mini", "--to", str(cache)]) == 0
     assert "profile mini needs no download" in capsys.readouterr().out
     assert not cache.exists()
-    assert download.located(profiles.load("mini")) == profiles.load("mini")
+    assert download.in_cache(profiles.load("mini")) == profiles.load("mini")
 
 
 def test_nothing_is_downloaded_behind_the_users_back(
@@ -536,7 +536,7 @@ def test_nothing_is_downloaded_behind_the_users_back(
 def test_options_go_before_downloads(server: Server, cache: Path, tmp_path: Path) -> None:
     wanted = served(server, blob(tmp_path))
     other = Profile(weights="mine.pth", photograph=Path("mine.jpg"), download={"weights": wanted, "photograph": wanted})
-    assert download.located(other, cache) == other
+    assert download.in_cache(other, cache) == other
 
 
 # The paper profile, whole

@@ -18,10 +18,10 @@ def test_evidence(erratum: Erratum) -> None:
 
 
 def test_a_consistent_table_is_no_erratum(monkeypatch: pytest.MonkeyPatch) -> None:
-    entries = dict(paper.ENTRIES)
+    entries = dict(paper.CELLS)
     pair = paper.PAIRS[0]
-    entries["pre", pair] = paper.Entry(1.23, 0.21, 0.64)
-    entries["post", pair] = paper.Entry(1.27, 0.23, 0.68)
-    monkeypatch.setattr("gradcampp.paper.ENTRIES", entries)
+    entries["pre", pair] = paper.Cell(1.23, 0.21, 0.64)
+    entries["post", pair] = paper.Cell(1.27, 0.23, 0.68)
+    monkeypatch.setattr("gradcampp.paper.CELLS", entries)
     evidence = {erratum.place: erratum.evidence()[0] for erratum in ERRATA if erratum.weight == "rounding"}
     assert evidence == {"4, Table 1": False, "4, Table 2": False}

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from gradcampp import cam
 from gradcampp.cam import COLUMNS, METHODS, SCORES, column
-from gradcampp.certificate import certificate
+from gradcampp.certificate import bound
 from gradcampp.errors import InputError
 from gradcampp.evaluation import measure, records
 from gradcampp.evaluation.maps import capture_photographs, explain, heatmaps
@@ -512,7 +512,7 @@ def test_explained_photographs_are_halved_where_their_maps_do_not_fit(
     def scarce(activations: Tensor, gradients: Tensor) -> Tensor:
         if len(activations) > 1:
             raise torch.OutOfMemoryError
-        return certificate(activations, gradients)
+        return bound(activations, gradients)
 
     straight = run(data, tmp_path / "straight", threshold=0.0)
     monkeypatch.setattr("gradcampp.evaluate.certificate", scarce)

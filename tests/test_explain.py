@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from gradcampp.cam import explanation_maps, min_max, upsample
+from gradcampp.cam import explanation_map, min_max, upsample
 from tests import loops
 from tests.loops import PROPERTY, UNIT, assert_same
 
@@ -24,7 +24,7 @@ def test_upsample_is_bilinear_between_the_centres_of_pixels() -> None:
 
 
 def test_explanation_maps_are_eq_15() -> None:
-    loops.assert_explanation_maps(explanation_maps)
+    loops.assert_explanation_maps(explanation_map)
 
 
 @PROPERTY
@@ -69,7 +69,7 @@ def test_dtypes_are_kept(dtype: torch.dtype) -> None:
     maps = loops.examples()[0][1].flatten(0, 1).to(dtype)
     assert min_max(maps).dtype == dtype
     assert upsample(maps, (8, 10)).dtype == dtype
-    assert explanation_maps(maps, torch.ones(6, 3, 4, 5, dtype=dtype)).dtype == dtype
+    assert explanation_map(maps, torch.ones(6, 3, 4, 5, dtype=dtype)).dtype == dtype
     absolute = 4 * torch.finfo(dtype).eps  # a quotient of exact numbers, then three means of two numbers up to 1
     assert_same(min_max(maps).double(), min_max(maps.double()), absolute=absolute)
     assert_same(upsample(maps, (8, 10)).double(), upsample(maps.double(), (8, 10)), absolute=absolute)
@@ -104,7 +104,7 @@ def test_each_image_is_darkened_by_its_own_map() -> None:
     heat = torch.tensor([0.0, 0.25, 1.0]).reshape(3, 1, 1)
     pixels = torch.tensor([0.5, 0.25, 1.0]).reshape(1, 3, 1, 1).expand(3, 3, 1, 1)
     expected = torch.tensor([[0.0, 0.0, 0.0], [0.125, 0.0625, 0.25], [0.5, 0.25, 1.0]])
-    assert_same(explanation_maps(heat, pixels).flatten(1), expected)
+    assert_same(explanation_map(heat, pixels).flatten(1), expected)
 
 
 def test_min_max_refuses_vectors() -> None:
@@ -124,5 +124,5 @@ def test_upsample_refuses_other_than_three_dimensions(shape: tuple[int, ...]) ->
 )
 def test_explanation_maps_refuse_other_shapes(heat: tuple[int, ...], pixels: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"expected heatmaps \(N, h, w\) and pixels \(N, 3, h, w\)") as caught:
-        explanation_maps(torch.ones(heat), torch.ones(pixels))
+        explanation_map(torch.ones(heat), torch.ones(pixels))
     assert f"{heat} and {pixels}" in str(caught.value)

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from gradcampp import paper
 from gradcampp.algebra.theorems import random_layer
 from gradcampp.cam import COLUMNS, METHODS, SCORES
-from gradcampp.evaluation.alphas import box, stream, tanh_histogram
+from gradcampp.evaluation.alphas import box, histogram, tanh_histogram
 from gradcampp.evaluation.maps import Explanation
 from gradcampp.networks.capture import Capture
 from gradcampp.networks.classes import imagenet
@@ -74,7 +74,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
         [explanation(281), explanation(207, 1)], imagenet().names, "post"
     ),
     "single_alphas": lambda: one_image.single_alphas(explanation(281)),
-    "alpha_distribution": lambda: data_set.alpha_distribution(stream(alphas()), "pre"),
+    "alpha_distribution": lambda: data_set.alpha_distribution(histogram(alphas()), "pre"),
     "relative_performances": lambda: data_set.relative_performances(run_records()),
     "family": lambda: one_image.family(layer(), explanation(0).pixels, (0, 0.1, 1, 100, 1e6)),
     "shrinkages": lambda: one_image.shrinkages(torch.linspace(0, 15, 500), torch.linspace(0, 0.8, 40)),
@@ -161,7 +161,7 @@ def test_the_longest_class_names_stay_legible() -> None:
 
 @pytest.mark.parametrize("values", [[0.5], [0.5, 0.5, 0.5], [-1398101.4, 0.5, 0.49, 559240.56]])
 def test_extreme_and_few_alphas_stay_legible(values: list[float]) -> None:
-    assert_legible(data_set.alpha_distribution(stream(torch.tensor(values)), "post"))
+    assert_legible(data_set.alpha_distribution(histogram(torch.tensor(values)), "post"))
     row = explanation(0)
     assert_legible(
         one_image.single_alphas(
@@ -225,7 +225,7 @@ def test_single_alphas_draws_the_boxes_of_both_and_counts_them() -> None:
 
 
 def test_alpha_distribution_draws_the_box_and_all_bars_of_the_stream() -> None:
-    found = stream(alphas())
+    found = histogram(alphas())
     figure = data_set.alpha_distribution(found, "post")
     left, right = figure.axes
     quartiles = box(found)

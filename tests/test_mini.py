@@ -63,7 +63,7 @@ def test_folding_the_batch_normalisation_changes_nothing() -> None:
     model(torch.randn(8, 3, SIZE, SIZE))  # moves the running statistics
     inputs = torch.randn(2, 3, SIZE, SIZE)
     # float32 through 8 convolutions in another order of operations.
-    torch.testing.assert_close(mini.folded(model)(inputs), model.eval()(inputs), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(mini.fold_batch_norm(model)(inputs), model.eval()(inputs), rtol=1e-3, atol=1e-3)
 
 
 def test_training_is_a_function_of_its_seed_and_goes_on_where_it_was_stopped(

@@ -136,7 +136,7 @@ def test_a_run_is_found_by_its_folder_or_from_a_folder_below(finished: Path, mon
 def test_an_interrupted_run_goes_on_before_it_is_read(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (finished / "summary.html").unlink()
     calls: list[Path] = []
-    monkeypatch.setattr("gradcampp.results.reproduce.reproduce", lambda profile, out, execution: calls.append(out.resolve()))
+    monkeypatch.setattr("gradcampp.results.reproduce.run", lambda profile, out, execution: calls.append(out.resolve()))
     monkeypatch.chdir(finished.parents[1])
     notebook.open_run("mini")
     assert calls == [finished.resolve()]
@@ -180,7 +180,7 @@ def test_a_changed_record_changes_the_table_that_a_notebook_prints(finished: Pat
     from gradcampp import notebook
 
     def printed() -> str:
-        table = tables.tables(notebook.open_run("mini", str(finished)).records)["table1"]
+        table = tables.paper_tables(notebook.open_run("mini", str(finished)).records)["table1"]
         notebook.table(tables.readable("table1", table), "tab-paper-1", "caption")
         body: str = shown.pop()[1]["gradcampp"]["body"]
         return body

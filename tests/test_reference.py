@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gradcampp import cam, performance
 from gradcampp.cam import COLUMNS, MAPS, Method, Scores, column, min_max
-from gradcampp.certificate import certificate, sandwich
+from gradcampp.certificate import bound, sandwich
 from gradcampp.cli import main
 from gradcampp.evaluation import photographs, records
 from gradcampp.evaluation.alphas import box
@@ -110,7 +110,7 @@ def promised(shared: Path) -> dict[Scores, pd.DataFrame]:
                         "alpha": torch.where(gradients > 0, alphas, 0).amax((1, 2, 3)),
                         "wildest": torch.where(gradients < 0, alphas.abs(), 0).amax((1, 2, 3)),
                         "outside": outside.sum((1, 2)),
-                        "certificate": certificate(activations, gradients),
+                        "certificate": bound(activations, gradients),
                         "difference": (min_max(plus) - min_max(plusplus)).abs().amax((1, 2)),
                     }
                 )

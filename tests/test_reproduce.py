@@ -15,7 +15,6 @@ from gradcampp.cam import METHODS, SCORES
 from gradcampp.cli import main
 from gradcampp.evaluation import records
 from gradcampp.evaluation.localisation import METRICS
-from gradcampp.results import tables
 from gradcampp.scenes import scene as scene_module
 from gradcampp.scenes import shapes
 from gradcampp.scenes.folder import draw_scenes
@@ -56,7 +55,7 @@ def test_the_run_is_that_of_the_scenes(reproduced: Path) -> None:
     assert len(rows) == 60
     for _, row in rows.iterrows():
         name, _, file = row["image"].partition("/")
-        scene = scene_module.scene(0, "test", int(file.removesuffix(".png")))
+        scene = scene_module.draw(0, "test", int(file.removesuffix(".png")))
         assert shapes.CLASSES[row["label"]] == name == shapes.CLASSES[scene.label]
     with Image.open(reproduced / "scenes" / "seed0-60" / row["image"]) as picture:
         assert (np.asarray(picture) == scene.pixels).all()
@@ -88,7 +87,7 @@ def test_scenes_of_another_seed_or_number_are_not_mixed_with_these(
     for seed, folder in ((0, first), (1, other)):
         for path in folder.glob("*/*.png"):
             with Image.open(path) as picture:
-                assert (np.asarray(picture) == scene_module.scene(seed, "test", int(path.stem)).pixels).all()
+                assert (np.asarray(picture) == scene_module.draw(seed, "test", int(path.stem)).pixels).all()
     assert main(["reproduce", "--scenes", "50", "--out", str(reproduced)]) == 2
     assert "is not among the photographs now" in capsys.readouterr().err
 
@@ -112,7 +111,7 @@ def test_localisation_is_measured_on_the_scenes_over_the_threshold(reproduced: P
     expected = means["pre_gradcam_plusplus"] - means["pre_gradcam_plus"]
     row = gain[(gain["scores"] == "pre") & (gain["metric"] == "instance_recall")].iloc[0]
     assert row["difference"] == pytest.approx(expected)
-    assert len(tables.localisation_gain(sure)) == len(gain)
+    assert len(localisation.gains(sure)) == len(gain)
 
 
 def test_the_sample_profile_takes_any_network_and_folder(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from gradcampp.scenes import drawing, grounds, shapes
 from gradcampp.scenes.drawing import SIZE
-from gradcampp.scenes.scene import _RADII, MAX_INSTANCES, MIN_VISIBLE, Scene, _layout, _schedule, pair, scene
+from gradcampp.scenes.scene import _RADII, MAX_INSTANCES, MIN_VISIBLE, Scene, _layout, _schedule, draw, pair
 from gradcampp.scenes.shapes import CLASSES
 
 CYCLE = len(CLASSES) * MAX_INSTANCES
@@ -38,9 +38,9 @@ def grown(mask: NDArray[np.bool_], by: int) -> NDArray[np.bool_]:
 def test_scenes_are_the_same_bytes_on_every_machine() -> None:
     whole = hashlib.sha256()
     for i in range(CYCLE):
-        whole.update(digest(scene(0, "test", i)).encode())
+        whole.update(digest(draw(0, "test", i)).encode())
         whole.update(digest(pair(0, "test", i)).encode())
-    assert digest(scene(0, "train", 0)) == "5ce6354466c0c507fa1a1c18dcc0a5f0a2f5f4e1969949666aa3dd06658bbf90"
+    assert digest(draw(0, "train", 0)) == "5ce6354466c0c507fa1a1c18dcc0a5f0a2f5f4e1969949666aa3dd06658bbf90"
     assert digest(pair(7, "test", 123)) == "5705a0a644c39e081f6847c0dbb5728c54415e77fe4ed4533c48fb54639b5d25"
     assert whole.hexdigest() == "6d228823e6a6fbb0619ce0cb32e01b800c7ef4ccfdb44927cd63d4406fdf47fc"
 
@@ -56,21 +56,21 @@ def test_grounds_are_pictures_in_float32(ground: grounds.Ground) -> None:
 
 
 def test_order_does_not_matter() -> None:
-    forward = [digest(scene(3, "train", i)) for i in range(12)]
-    backward = [digest(scene(3, "train", i)) for i in reversed(range(12))]
+    forward = [digest(draw(3, "train", i)) for i in range(12)]
+    backward = [digest(draw(3, "train", i)) for i in reversed(range(12))]
     assert forward == backward[::-1]
 
 
 def test_seed_split_index_and_kind_all_change_the_picture() -> None:
-    same = [scene(0, "a", 0, label=1, instances=1), scene(1, "a", 0, label=1, instances=1), pair(0, "a", 0)]
-    same += [scene(0, "b", 0, label=1, instances=1), scene(0, "a", 1, label=1, instances=1)]
+    same = [draw(0, "a", 0, label=1, instances=1), draw(1, "a", 0, label=1, instances=1), pair(0, "a", 0)]
+    same += [draw(0, "b", 0, label=1, instances=1), draw(0, "a", 1, label=1, instances=1)]
     assert len({digest(drawn) for drawn in same}) == len(same)
 
 
 @given(KEYS)
 @FEW
 def test_a_scene_has_what_it_says(key: tuple[int, str, int]) -> None:
-    drawn = scene(*key)
+    drawn = draw(*key)
     n = len(drawn.instance_labels)
     assert drawn.pixels.shape == (SIZE, SIZE, 3)
     assert drawn.pixels.dtype == np.uint8
@@ -86,7 +86,7 @@ def test_a_scene_has_what_it_says(key: tuple[int, str, int]) -> None:
 @given(KEYS, st.integers(0, len(CLASSES) - 1), st.integers(1, MAX_INSTANCES))
 @FEW
 def test_class_and_number_can_be_asked_for(key: tuple[int, str, int], label: int, instances: int) -> None:
-    drawn = scene(*key, label=label, instances=instances)
+    drawn = draw(*key, label=label, instances=instances)
     assert drawn.instance_labels.tolist() == [label] * instances
 
 
@@ -109,7 +109,7 @@ def test_objects_change_the_picture_where_their_masks_are_and_only_there() -> No
     for i in range(40):
         if grounds._foreground(drawing._Draw("scene", 5, "place", i, "foreground"))[0].any():
             continue  # it may be left out in one of the two
-        drawn, empty = scene(5, "place", i), scene(5, "place", i, instances=0)
+        drawn, empty = draw(5, "place", i), draw(5, "place", i, instances=0)
         assert empty.masks.shape == (0, SIZE, SIZE)
         changed = (drawn.pixels != empty.pixels).any(axis=2)
         covered = drawn.masks.sum(axis=0) > 0
@@ -120,10 +120,10 @@ def test_objects_change_the_picture_where_their_masks_are_and_only_there() -> No
 
 
 def test_foregrounds_hide_parts_but_never_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
-    covered = [scene(0, "hidden", i).masks for i in range(CYCLE)]
+    covered = [draw(0, "hidden", i).masks for i in range(CYCLE)]
     none = np.zeros((SIZE, SIZE), np.float32), np.zeros(3, np.float32)
     monkeypatch.setattr("gradcampp.scenes.grounds._foreground", lambda _: none)
-    whole = [scene(0, "hidden", i).masks for i in range(CYCLE)]
+    whole = [draw(0, "hidden", i).masks for i in range(CYCLE)]
     visible = np.concatenate([c.sum((1, 2)) / w.sum((1, 2)) for c, w in zip(covered, whole, strict=True)])
     assert visible.min() >= MIN_VISIBLE
     assert visible.max() == 1
@@ -194,15 +194,15 @@ def test_shapes_differ_from_each_other_without_colour() -> None:
 @pytest.mark.parametrize("index", [-1, -40])
 def test_negative_index_is_refused(index: int) -> None:
     with pytest.raises(ValueError, match=f"got {index}"):
-        scene(0, "test", index)
+        draw(0, "test", index)
     with pytest.raises(ValueError, match=f"got {index}"):
         pair(0, "test", index)
 
 
 def test_wrong_arguments_are_refused() -> None:
     with pytest.raises(ValueError, match="label from 0 to 9, got 10"):
-        scene(0, "test", 0, label=10)
+        draw(0, "test", 0, label=10)
     with pytest.raises(ValueError, match="0 to 4 instances, got 5"):
-        scene(0, "test", 0, instances=5)
+        draw(0, "test", 0, instances=5)
     with pytest.raises(ValueError, match="two different classes, got 3 twice"):
         pair(0, "test", 0, labels=(3, 3))

@@ -12,9 +12,9 @@ import torch
 from gradcampp import paper
 from gradcampp.cam import Scores
 from gradcampp.errors import InputError
-from gradcampp.evaluation.alphas import Stream, box, stream
-from gradcampp.performance import readings, summaries
-from gradcampp.results.tables import alphas, certificates, formatted, readable, tables, title
+from gradcampp.evaluation.alphas import Histogram, box, histogram
+from gradcampp.performance import equivalence, summaries
+from gradcampp.results.tables import alphas, certificates, formatted, paper_tables, readable, title
 from tests.loops import UNIT
 
 LN2 = math.log(2)
@@ -50,9 +50,9 @@ def test_the_paper_says_what_its_tables_print() -> None:
         ("gradcam++", "gradcam+"): (0.06, 0.41, 0.01, 0.11),
     }
     assert list(paper.PAIRS) == list(table_1)
-    assert len(paper.ENTRIES) == 6
+    assert len(paper.CELLS) == 6
     for pair in paper.PAIRS:
-        pre, post = paper.ENTRIES["pre", pair], paper.ENTRIES["post", pair]
+        pre, post = paper.CELLS["pre", pair], paper.CELLS["post", pair]
         assert (pre.relative_performance, post.relative_performance) == table_1[pair]
         assert (pre.mean, pre.std, post.mean, post.std) == table_2[pair]
     assert paper.IMAGES == 4219
@@ -60,7 +60,7 @@ def test_the_paper_says_what_its_tables_print() -> None:
 
 def test_the_two_tables_of_the_paper_agree_with_each_other() -> None:
     """Table 1 is the exponential of the means of Table 2, as far as their two decimals go."""
-    for entry in paper.ENTRIES.values():
+    for entry in paper.CELLS.values():
         low, high = math.exp(entry.mean - 0.005), math.exp(entry.mean + 0.005)
         assert low - 0.005 <= entry.relative_performance <= high + 0.005
 
@@ -100,12 +100,12 @@ def test_nan_counts_as_missing(records: pd.DataFrame) -> None:
 
 
 def test_tables_put_the_paper_beside_the_run(records: pd.DataFrame) -> None:
-    found, expected = tables(records), summaries(records)
+    found, expected = paper_tables(records), summaries(records)
     assert list(found) == ["table1", "table2"]
     kinds: tuple[Scores, ...] = ("pre", "post")
     for scores in kinds:
         runs = [expected[scores, pair] for pair in paper.PAIRS]
-        theirs = [paper.ENTRIES[scores, pair] for pair in paper.PAIRS]
+        theirs = [paper.CELLS[scores, pair] for pair in paper.PAIRS]
         one, two = found["table1"], found["table2"]
         assert list(one[f"{scores}_paper"]) == [entry.relative_performance for entry in theirs]
         assert list(one[f"{scores}_run"]) == [run.relative_performance for run in runs]
@@ -121,7 +121,7 @@ def test_tables_put_the_paper_beside_the_run(records: pd.DataFrame) -> None:
 
 
 def test_readable_tables_have_the_decimals_of_the_paper_and_one_more(records: pd.DataFrame) -> None:
-    found = tables(records)
+    found = paper_tables(records)
     one, two = readable("table1", found["table1"]), readable("table2", found["table2"])
     # The interval by hand: 2 exp(-+4.302653 ln 2 / sqrt 3) = 0.357 and 11.190.
     assert list(one.loc[0][:3]) == ["Grad-CAM++ vs Grad-CAM", "1.24", "2.000 [0.357, 11.190]"]
@@ -132,18 +132,18 @@ def test_readable_tables_have_the_decimals_of_the_paper_and_one_more(records: pd
 
 
 def test_titles_name_the_table_and_the_numbers_of_images(records: pd.DataFrame) -> None:
-    found = tables(records)
+    found = paper_tables(records)
     assert title("table1", found["table1"]) == (
         "Table 1. Relative performance, paper (n = 4219) beside this run (n = 3 to 4)"
     )  # fmt: skip
-    complete = tables(records.dropna())
+    complete = paper_tables(records.dropna())
     assert title("table2", complete["table2"]).startswith("Table 2. Log relative performance, ")
     assert title("table2", complete["table2"]).endswith("beside this run (n = 3)")
 
 
 @pytest.mark.parametrize("name", ["table1", "table2"])
 def test_the_formats_hold_the_same_cells(records: pd.DataFrame, name: str) -> None:
-    table = readable(name, tables(records)[name])
+    table = readable(name, paper_tables(records)[name])
     expected = [list(table.columns), *table.to_numpy().tolist()]
     github = [line.strip("|").split("|") for line in formatted(table, "github").splitlines()]
     assert set("".join(github.pop(1))) <= set(":-")
@@ -156,7 +156,7 @@ def test_the_formats_hold_the_same_cells(records: pd.DataFrame, name: str) -> No
 
 
 def test_latex_has_no_comment_by_accident(records: pd.DataFrame) -> None:
-    text = formatted(readable("table1", tables(records)["table1"]), "latex")
+    text = formatted(readable("table1", paper_tables(records)["table1"]), "latex")
     assert text.startswith(r"\begin{tabular}")
     assert text.count("%") == text.count(r"\%") == 2
 
@@ -166,17 +166,17 @@ def test_fewer_than_two_images_are_refused_with_advice(records: pd.DataFrame, im
     with pytest.raises(
         InputError, match=rf"{images} of {images} images have the scores pre_gradcam_plusplus and pre_gradcam;.*--threshold"
     ):
-        tables(records.head(images))
+        paper_tables(records.head(images))
     emptied = records.assign(post_gradcam_plus=[0.5, math.nan, math.nan, math.nan])
     with pytest.raises(InputError, match="1 of 4 images have the scores post_gradcam_plus and post_gradcam;"):
-        tables(emptied)
+        paper_tables(emptied)
 
 
 @pytest.mark.parametrize("bad", [0.0, -0.5, math.inf])
 def test_scores_that_are_not_positive_numbers_are_refused_by_column(records: pd.DataFrame, bad: float) -> None:
     records.loc[1, "post_gradcam_plus"] = bad
     with pytest.raises(InputError, match="records, columns post_gradcam_plus and post_gradcam: scores: expected positive finite"):
-        tables(records)
+        paper_tables(records)
 
 
 def test_the_order_of_images_does_not_matter(records: pd.DataFrame) -> None:
@@ -201,14 +201,14 @@ def test_certificates_are_summarised_without_the_images_that_have_none() -> None
 
 
 def test_the_readings_of_the_paper_follow_from_what_it_prints(records: pd.DataFrame) -> None:
-    found = readings(records, 1.1).set_index(["source", "scores"])
+    found = equivalence(records, 1.1).set_index(["source", "scores"])
     printed, ours = found.loc["paper"], found.loc["this run"]
     half = 1.960 * 0.41 / math.sqrt(4219)  # of the logarithm; Student's t is the normal distribution here, to 1e-4
     assert printed.loc["pre", "low"] == pytest.approx(1.06 * math.exp(-half), abs=1e-4)
     assert printed.loc["pre", "high"] == pytest.approx(1.06 * math.exp(half), abs=1e-4)
     assert printed["differs"].all()
     assert printed["equivalent"].all()
-    assert not readings(records, 1.05).set_index(["source", "scores"]).loc[("paper", "pre"), "equivalent"]
+    assert not equivalence(records, 1.05).set_index(["source", "scores"]).loc[("paper", "pre"), "equivalent"]
     for scores in ("pre", "post"):
         summary = summaries(records)[scores, paper.PAIRS[-1]]
         assert tuple(ours.loc[scores, ["ratio", "low", "high"]]) == (summary.relative_performance, summary.low, summary.high)
@@ -216,9 +216,9 @@ def test_the_readings_of_the_paper_follow_from_what_it_prints(records: pd.DataFr
 
 
 def test_the_table_of_alphas_has_the_box_of_figure_4() -> None:
-    streams: dict[Scores, Stream] = {
-        "pre": stream(torch.linspace(0.1, 0.9, 1001)),
-        "post": stream(torch.linspace(0.45, 0.9, 1001)),
+    streams: dict[Scores, Histogram] = {
+        "pre": histogram(torch.linspace(0.1, 0.9, 1001)),
+        "post": histogram(torch.linspace(0.45, 0.9, 1001)),
     }
     found = alphas(streams).set_index("quantity")
     for scores, own in streams.items():

@@ -93,7 +93,7 @@ def test_the_check_of_theorem_2_fails_for_another_equation_12(wrong: Any, monkey
 
 @pytest.mark.parametrize("factor", [0.5, 0.9])
 def test_the_check_of_theorem_3_fails_for_a_smaller_certificate(factor: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(theorems, "certificate", lambda a, g: factor * certificate.certificate(a, g))
+    monkeypatch.setattr(theorems, "certificate", lambda a, g: factor * certificate.bound(a, g))
     assert not check(3).holds
 
 
@@ -188,7 +188,7 @@ def test_theorem_3_on_the_layers_of_the_check(seed: int) -> None:
     assert (low <= plusplus * (1 + 1e-12)).all()
     assert (plusplus <= high * (1 + 1e-12)).all()
     difference = (min_max(plus) - min_max(plusplus)).abs().amax((1, 2))
-    assert (difference <= certificate.certificate(activations, gradients) + 1e-12).all()
+    assert (difference <= certificate.bound(activations, gradients) + 1e-12).all()
 
 
 def test_the_two_maps_of_theorem_3_are_those_of_the_two_methods() -> None:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from gradcampp.cam import SCORES
 from gradcampp.evaluation.maps import capture_photographs
-from gradcampp.files import written
+from gradcampp.files import atomic_write
 from gradcampp.networks import mini
 from gradcampp.networks.capture import Network, forward, normalise, probabilities
 from gradcampp.scenes import drawing, shapes
@@ -66,7 +66,7 @@ EXHIBITS: tuple[Exhibit, ...] = (
 
 def draw(exhibit: Exhibit) -> Scene:
     """The scene of an exhibit."""
-    return (scene_module.pair if exhibit.pair else scene_module.scene)(SEED, SPLIT, exhibit.index)
+    return (scene_module.pair if exhibit.pair else scene_module.draw)(SEED, SPLIT, exhibit.index)
 
 
 def classes(scene: Scene, scores: Tensor) -> list[int]:
@@ -162,7 +162,7 @@ def write(folder: Path) -> list[Path]:
 
 
 def _write_call(path: Path, function: str, argument: object) -> None:
-    with written(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(f"gradcamppExplorer.{function}({json.dumps(argument, separators=(',', ':'))});\n", "utf-8")
 
 

@@ -218,7 +218,7 @@ def upsample(heatmaps: Tensor, size: tuple[int, int]) -> Tensor:
     return functional.interpolate(heatmaps[:, None], size, mode="bilinear", align_corners=False)[:, 0]
 
 
-def explanation_maps(heatmaps: Tensor, pixels: Tensor) -> Tensor:
+def explanation_map(heatmaps: Tensor, pixels: Tensor) -> Tensor:
     """The image with the areas that contribute least to the score darkened.
 
     Args:

@@ -64,7 +64,7 @@ def sandwich(activations: Tensor, gradients: Tensor, lam: float = 1.0) -> tuple[
     return low[:, None, None] * middle, high[:, None, None] * middle
 
 
-def certificate(activations: Tensor, gradients: Tensor, lam: float = 1.0) -> Tensor:
+def bound(activations: Tensor, gradients: Tensor, lam: float = 1.0) -> Tensor:
     """The largest possible difference of the min-max maps of Grad-CAM++ and Grad-CAM+ at any pixel.
 
     The smaller of two bounds, both proved in the book. *Sandwich*: with m and M the extremes of the Grad-CAM+

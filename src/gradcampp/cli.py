@@ -18,28 +18,25 @@ from typing import Any, NoReturn
 
 import torch
 
-from book import build
-from gradcampp import notebook
 from gradcampp.cam import SCORES
 from gradcampp.claims import ledger
 from gradcampp.errors import InputError
-from gradcampp.evaluation import download, maps, profiles, records
+from gradcampp.evaluation import download, maps, profiles
+from gradcampp.evaluation.download import in_cache
 from gradcampp.evaluation.photographs import choose, list_photographs, read_photograph
-from gradcampp.evaluation.processes import World, joined
+from gradcampp.evaluation.processes import Processes, join, started
 from gradcampp.evaluation.profiles import Profile
-from gradcampp.evaluation.records import experiment_of
+from gradcampp.evaluation.records import Run, experiment_of
 from gradcampp.evaluation.run import Execution, evaluate
 from gradcampp.networks.capture import PRECISIONS
 from gradcampp.networks.classes import find, named
-from gradcampp.networks.load import prepare
 from gradcampp.results import report
 from gradcampp.results.figures import one_image, style
-from gradcampp.results.reproduce import reproduce
+from gradcampp.results.reproduce import run
 from gradcampp.scenes import scene as scene_module
 from gradcampp.scenes import shapes
 from gradcampp.scenes.folder import save_scene
 from gradcampp.scenes.scene import pair
-from scripts import train_mini
 
 UNEXPECTED = 1  # a claim's verdict is not the committed one
 
@@ -67,18 +64,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     world = None
     try:
         with _terminated_like_interrupted():
-            world = joined()
+            world = started()
             options = _parse(arguments, world)
             if world.size > 1 and options.run not in (_evaluate, _reproduce):
                 raise InputError(f"torchrun has started {world.size} processes; only evaluate and reproduce can share their work")
-            options.world = world
+            options.processes = world
+            join(world)
             code = int(options.run(options) or 0)
             sys.stdout.flush()  # here, where a closed pipe is caught
             return code
     except InputError as error:
         return _leave(2, f"error: {' '.join(str(error).split())}", world)
-    except build.BuildError as error:
-        return _leave(1, f"error: {error}", world)
     except OSError as error:
         if isinstance(error, BrokenPipeError) and error.filename is None:  # the reader, such as head, has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
@@ -91,9 +87,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _leave(INTERRUPTED, "interrupted; the same command goes on where it stopped", world)
 
 
-def _leave(code: int, reason: str, world: World | None) -> int:
+def _leave(code: int, reason: str, world: Processes | None) -> int:
     """Say why, unless another process of the run has said why it leaves."""
-    if world is None or world.is_first("to leave"):
+    if world is None or world.speaks():
         print(f"gradcampp: {reason}", file=sys.stderr)
     return code
 
@@ -111,7 +107,7 @@ def _terminated_like_interrupted() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _parse(arguments: Sequence[str] | None, world: World) -> argparse.Namespace:
+def _parse(arguments: Sequence[str] | None, world: Processes) -> argparse.Namespace:
     """The options; what the parser itself has to say, the first process says for all."""
     if world.rank == 0:
         return _parser().parse_args(arguments)
@@ -174,30 +170,12 @@ def _parser() -> argparse.ArgumentParser:
         "--to", type=Path, metavar="DIR", help=f"cache folder (default: {download.VARIABLE}, or the platform's for caches)"
     )
 
-    pages = commands.add_parser("book", help="execute the notebooks and build the book, in a clone of the repository")
-    pages.set_defaults(run=_book)
-    pages.add_argument(
-        "--profile", default="mini", metavar="NAME_OR_FILE", help="mini, sample, paper or a TOML file (default: mini)"
-    )
-    pages.add_argument("--run", dest="finished", type=Path, metavar="RUN", help="a finished run of gradcampp reproduce")
-    pages.add_argument("--out", type=Path, metavar="DIR", help="where to build (default: runs/PROFILE/book)")
-    pages.add_argument("--repository", metavar="URL", help="address on GitHub for links (default: the git remote's)")
-    pages.add_argument("--without-solutions", action="store_true", help="leave the solutions of the exercises out")
-    pages.add_argument("--pdf", type=Path, metavar="FILE", help="also print the whole book to a PDF file")
-    _add_execution_options(pages)
-
     scene = commands.add_parser("scene", help="draw a generated scene")
     scene.set_defaults(run=_scene)
     scene.add_argument("--class", dest="wanted", action="append", default=[], metavar="NAME", help="class; twice for a pair")
     scene.add_argument("--instances", type=_at_least(1), metavar="N", help="1 to 4 (default: drawn from the seed)")
     scene.add_argument("--seed", type=_at_least(0), metavar="N", help="another seed, another scene (default: 0)")
     scene.add_argument("--out", type=Path, default=Path("scene.png"), metavar="FILE", help="a .png (default: %(default)s)")
-
-    training = commands.add_parser("train", help="train the embedded network again, from a seed")
-    training.set_defaults(run=_train)
-    training.add_argument("--out", type=Path, required=True, metavar="DIR", help="for mini.safetensors and model_card.md")
-    training.add_argument("--seed", type=_at_least(0), metavar="N", help="of weights, order and scenes (default: 0)")
-    training.add_argument("--epochs", type=_at_least(1), metavar="N", help="passes over the scenes (default: the recipe's)")
 
     tables = commands.add_parser("report", help="write Tables 1-2 and Figures 4 and 6 of a finished run")
     tables.set_defaults(run=_report)
@@ -293,7 +271,7 @@ def _threshold(text: str) -> float:
     return value
 
 
-def _device(name: str, world: World) -> str:
+def _device(name: str, world: Processes) -> str:
     """The device to use; of several CUDA devices, each process of a machine makes one its own."""
     if name == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda: this machine has no CUDA device that torch can use; choose cpu or auto")
@@ -317,8 +295,8 @@ def _profile(options: argparse.Namespace, start: Profile) -> Profile:
 
 
 def _execution(options: argparse.Namespace) -> Execution:
-    device = _device(options.device, options.world)
-    cores = max(1, (os.cpu_count() or 1) // options.world.local_size)
+    device = _device(options.device, options.processes)
+    cores = max(1, (os.cpu_count() or 1) // options.processes.local_size)
     return Execution(
         batch_size=options.batch_size or (8 if device == "cpu" else 128),
         workers=(0 if device == "cpu" else min(8, cores)) if options.workers is None else options.workers,
@@ -333,9 +311,9 @@ def _explain(options: argparse.Namespace) -> None:
         raise InputError(f"--out {options.out}: expected a name that ends in .png, .svg or .pdf")
     if not options.out.parent.is_dir():
         raise InputError(f"--out {options.out}: the folder {options.out.parent} does not exist")
-    prepared = prepare(_profile(options, Profile()))
-    net, classes = prepared.network, prepared.classes
-    net.module.to(_device(options.device, options.world))
+    net = profiles.network(_profile(options, Profile()))
+    classes = net.classes
+    net.module.to(_device(options.device, options.processes))
     labels = [find(classes, text) for text in options.wanted]
     rows: list[maps.Explanation] = []
     for path in options.photos:
@@ -355,7 +333,7 @@ def _explain(options: argparse.Namespace) -> None:
     print(f"layer {net.layer}, {options.scores}-softmax; wrote {', '.join(map(str, written))}")
 
 
-def _warn(precision: str, world: World) -> None:
+def _warn(precision: str, world: Processes) -> None:
     """What a precision other than the default costs."""
     if CHANGES.get(precision) and world.rank == 0:
         print(
@@ -368,12 +346,12 @@ def _warn(precision: str, world: World) -> None:
 def _evaluate(options: argparse.Namespace) -> None:
     execution = _execution(options)
     profile = _profile(options, Profile())
-    _warn(profile.precision, options.world)
-    prepared = prepare(profile)
-    photographs = choose(list_photographs(options.data, prepared.classes), profile.limit, profile.seed)
-    experiment = experiment_of(prepared, profile)
-    manifest = evaluate(prepared.network, photographs, options.data, options.out, experiment, execution, options.world)
-    if options.world.rank:
+    _warn(profile.precision, options.processes)
+    network = profiles.network(profile)
+    photographs = choose(list_photographs(options.data, network.classes), profile.limit, profile.seed)
+    experiment = experiment_of(network, profile.threshold, profile.limit, profile.seed)
+    manifest = evaluate(network, photographs, options.data, options.out, experiment, execution, options.processes).manifest
+    if options.processes.rank:
         return
     skipped = f", {len(manifest['skipped'])} unreadable skipped" if manifest["skipped"] else ""
     print(
@@ -384,7 +362,7 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 def _report(options: argparse.Namespace) -> None:
     expected = profiles.load(options.profile).expected if options.profile else None
-    said = report.write(options.folder, options.out or options.folder / "report", expected)
+    said = report.write(Run(options.folder), options.out or options.folder / "report", expected)
     print(said.text)
     print("wrote " + ", ".join(str(path) for path in said.files))
 
@@ -392,9 +370,9 @@ def _report(options: argparse.Namespace) -> None:
 def _reproduce(options: argparse.Namespace) -> None:
     profile = _profile(options, profiles.load(options.profile))
     out: Path = options.out or Path("runs") / profiles.name(options.profile)
-    _warn(profile.precision, options.world)
-    said = reproduce(profile, out, _execution(options), options.world)
-    if options.world.rank:
+    _warn(profile.precision, options.processes)
+    said = run(in_cache(profile), out, _execution(options), options.processes)
+    if options.processes.rank:
         return
     print(said.text)
     print("\n".join(str(path) for path in said.files if path.suffix in (".png", ".csv")))
@@ -402,7 +380,7 @@ def _reproduce(options: argparse.Namespace) -> None:
 
 
 def _claims(options: argparse.Namespace) -> int:
-    run = records.read_run(options.folder) if options.folder else None
+    run = Run(options.folder) if options.folder else None
     out: Path = options.out or (options.folder or Path()) / "claims.json"
     entries = ledger.ledger(run)
     ledger.write(entries, out)
@@ -431,46 +409,6 @@ def _download(options: argparse.Namespace) -> None:
     print(f"now: {setting}gradcampp reproduce --profile {shlex.quote(options.profile)}")
 
 
-def _book(options: argparse.Namespace) -> None:
-    root = build.checkout()
-    address, branch = build.repository(root, options.repository)
-    own = Path("runs") / profiles.name(options.profile)
-    if options.pdf:  # before the work
-        build.find_browser()
-        options.pdf.parent.mkdir(parents=True, exist_ok=True)
-    if options.finished is None:
-        reproduce(profiles.load(options.profile), own, _execution(options))
-    finished = notebook.finished_run(options.finished or own)
-    notebook.check_profile(options.profile, finished)
-    edition = build.Edition(
-        profile=options.profile if options.profile in profiles.BUILT_IN else str(Path(options.profile).resolve()),
-        run=finished,
-        repository=address,
-        branch=branch,
-        solutions=not options.without_solutions,
-    )
-    out = options.out or own / "book"
-    page = build.build(root, out, edition, _help())
-    if options.pdf:
-        build.print_pdf(out, options.pdf)
-        print(f"printed {options.pdf}")
-    print(f"open {page}")
-
-
-def _help() -> dict[str, str]:
-    """The help text of every command, as wide as a page of the book."""
-    parser = _parser()
-    action = next(action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
-    found = {"gradcampp": parser, **{f"gradcampp {name}": command for name, command in action.choices.items()}}
-    columns = os.environ.get("COLUMNS")
-    os.environ["COLUMNS"] = "78"  # argparse asks the terminal otherwise
-    try:
-        return {name: command.format_help() for name, command in found.items()}
-    finally:
-        os.environ.pop("COLUMNS")
-        os.environ.update({} if columns is None else {"COLUMNS": columns})
-
-
 def _scene(options: argparse.Namespace) -> None:
     if options.out.suffix.lower() != ".png":
         raise InputError(f"--out {options.out}: expected a name that ends in .png")
@@ -485,15 +423,8 @@ def _scene(options: argparse.Namespace) -> None:
         if len(labels) == 2:
             scene = pair(seed, "gallery", 0, labels=(labels[0], labels[1]))
         else:
-            scene = scene_module.scene(seed, "gallery", 0, label=labels[0] if labels else None, instances=options.instances)
+            scene = scene_module.draw(seed, "gallery", 0, label=labels[0] if labels else None, instances=options.instances)
     except ValueError as error:
         raise InputError(f"no such scene: {error}") from None
     save_scene(scene, options.out)
     print(f"{options.out}: {len(scene.masks)} x {', '.join(shapes.CLASSES[label] for label in scene.labels)}")
-
-
-def _train(options: argparse.Namespace) -> None:
-    for name, value in train_mini.train(
-        options.out, options.seed or 0, **({"epochs": options.epochs} if options.epochs else {})
-    ).items():
-        print(f"{name}: {value}")

@@ -17,7 +17,7 @@ def file_hash(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def written(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """A path to write a file or folder to, which takes its final name only when the block has succeeded."""
     temporary = path.with_name(f".{uuid.uuid4().hex}{path.suffix}")
     try:

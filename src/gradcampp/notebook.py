@@ -12,27 +12,18 @@ import html
 import io
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from matplotlib.figure import Figure
 from tabulate import tabulate
-from torch import Tensor
 
-from gradcampp.cam import Scores
-from gradcampp.errors import InputError
-from gradcampp.evaluation import download, profiles
-from gradcampp.evaluation.alphas import Stream
-from gradcampp.evaluation.profiles import Profile
-from gradcampp.evaluation.records import differing, experiment_of, read_alphas, read_manifest, read_records
+from gradcampp.evaluation import profiles
+from gradcampp.evaluation.download import in_cache
+from gradcampp.evaluation.records import Run
 from gradcampp.evaluation.run import Execution
-from gradcampp.networks import load
-from gradcampp.networks.load import Prepared
 from gradcampp.results import reproduce
-from gradcampp.results.tables import SelfCheck, self_check
 
 if TYPE_CHECKING:
     from gradcampp.algebra.theorems import Theorem  # SymPy is slow to load, and few notebooks need it
@@ -46,133 +37,28 @@ DOTS_PER_INCH = 160
 _EXECUTION = Execution(batch_size=8, workers=0, device="cpu")
 
 
-@dataclass(frozen=True)
-class Run:
-    """A profile and the folder that ``gradcampp reproduce`` filled from it; what is asked for is read when it is asked for.
-
-    Attributes:
-        name: of the profile.
-        profile: what was run.
-        folder: with the tables and figures, and the evaluation in ``run/``.
-    """
-
-    name: str
-    profile: Profile
-    folder: Path
-
-    @cached_property
-    def records(self) -> pd.DataFrame:
-        """One row an image, as :func:`gradcampp.evaluation.records.read_records` gives them."""
-        return read_records(self.folder / "run")
-
-    @cached_property
-    def alphas(self) -> dict[Scores, Stream]:
-        """The streams of all non-zero alphas, pre and post."""
-        return read_alphas(self.folder / "run")
-
-    @cached_property
-    def manifest(self) -> dict[str, Any]:
-        """What the run says of itself: experiment, counts, accuracy, versions."""
-        return read_manifest(self.folder / "run")
-
-    @cached_property
-    def prepared(self) -> Prepared:
-        """The network of the profile with its layer, preprocessing and class names."""
-        return load.prepare(self.profile)
-
-    @cached_property
-    def photographs(self) -> Path:
-        """The folder that the paths of :attr:`records` are relative to."""
-        return reproduce.data_folder(download.located(self.profile), self.folder)
-
-    @cached_property
-    def pictures(self) -> tuple[Tensor, int, Tensor, list[int]]:
-        """The picture of Figures 1, 3 and 5 with its class, and that of Figure 2 with its classes; uint8 (3, crop, crop)."""
-        return reproduce.pictures(self.prepared, download.located(self.profile), self.photographs, self.folder)
-
-    @cached_property
-    def check(self) -> SelfCheck | None:
-        """The run beside what others have measured with its weights; None where the profile knows of nothing."""
-        return None if self.profile.expected is None else self_check(self.manifest, self.profile.expected)
-
-    @property
-    def has_masks(self) -> bool:
-        """Whether the run knows where the objects are, as those on generated scenes do."""
-        return (self.folder / "localisation.csv").exists()
-
-    def table(self, name: str) -> pd.DataFrame:
-        """A table of numbers that the run has written, for example ``localisation``.
-
-        Args:
-            name: a ``.csv`` or ``.parquet`` file of the folder, without its ending.
-        """
-        path = self.folder / f"{name}.parquet"
-        return pd.read_parquet(path) if path.exists() else pd.read_csv(self.folder / f"{name}.csv")
-
-
 def open_run(profile: str = "mini", run: str | None = None) -> Run:
     """The run that a notebook reads; it is made first where there is none.
 
     Args:
         profile: name or TOML file of a profile.
-        run: a folder that ``gradcampp reproduce`` wrote, or its ``run`` folder. None looks for ``runs/PROFILE`` in this
-            folder and those above it, and makes it here where it is missing: half a minute for ``mini``, offline; an
-            interrupted one goes on where it stopped.
+        run: a folder that ``gradcampp reproduce`` wrote. None looks for ``runs/PROFILE`` in this folder and those above it,
+            and makes it here where it is missing: half a minute for ``mini``, offline; an interrupted one goes on where it
+            stopped.
 
     Raises:
         InputError: if the profile cannot be used, or the folder holds no finished run.
     """
-    chosen = profiles.load(profile)
-    name = profiles.name(profile)
-    if run is not None:
-        return Run(name, chosen, finished_run(Path(run)))
+    chosen = in_cache(profiles.load(profile))
     here = Path.cwd()
-    places = [folder / "runs" / name for folder in (here, *here.parents)]
-    found = next((place for place in places if (place / "run" / "manifest.json").exists()), places[0])
-    if not (found / "summary.html").exists():  # the last that reproduce writes; localisation comes after the records
-        reproduce.reproduce(chosen, found, _EXECUTION)
-    return Run(name, chosen, finished_run(found))
-
-
-def finished_run(folder: Path) -> Path:
-    """The folder that ``gradcampp reproduce`` wrote, from its own name or that of the ``run`` in it.
-
-    Raises:
-        InputError: if there is no finished run in it.
-    """
-    if (folder / "manifest.json").exists() and not (folder / "run").exists():
-        if folder.resolve().name != "run":
-            raise InputError(f"{folder} was written by gradcampp evaluate; expected a folder that gradcampp reproduce wrote")
-        folder = folder.resolve().parent
-    if not (folder / "run").exists():
-        raise InputError(f"{folder} is not a run: expected a folder that gradcampp reproduce wrote")
-    read_records(folder / "run")
-    return folder
-
-
-def check_profile(profile: str, folder: Path) -> None:
-    """See to it that a finished run is one of a profile: the notebooks read numbers from one and pictures through the other.
-
-    Args:
-        profile: name or TOML file of a profile.
-        folder: as :func:`finished_run` gives it.
-
-    Raises:
-        InputError: if the profile cannot be used, or describes another experiment or other photographs.
-    """
-    run = Run(profiles.name(profile), profiles.load(profile), folder)
-    advice = f"expected the profile that {folder} was made with; write the options of its command into a TOML file"
-    try:
-        experiment = experiment_of(run.prepared, run.profile)
-    except InputError as error:
-        raise InputError(f"profile {profile}: {error} ({advice})") from None
-    found = differing(folder / "run", experiment)
-    if found is not None:
-        setting, there, wanted = found
-        raise InputError(f"profile {profile} has {setting} = {wanted}, and the run {there}; {advice}")
-    image = run.photographs / run.records["image"].iloc[0]
-    if not image.exists():
-        raise InputError(f"profile {profile}: {image} does not exist, and is one of the run; {advice}")
+    places = [folder / "runs" / profiles.name(profile) for folder in (here, *here.parents)]
+    found = next((place for place in places if (place / "manifest.json").exists()), places[0])
+    opened = Run(found if run is None else Path(run))
+    if run is None and not opened.finished:
+        reproduce.run(chosen, found, Execution(batch_size=8, workers=0, device="cpu"))
+        opened = Run(found)
+    opened.records  # noqa: B018, an unfinished run is said here
+    return opened
 
 
 def glue(name: str, value: object, form: str = "") -> None:

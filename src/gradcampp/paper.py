@@ -22,7 +22,7 @@ EXTREMES = {-1398101.4: (-3, -22), 559240.56: (15, -23)}  # alphas printed in se
 
 
 @dataclass(frozen=True)
-class Entry:
+class Cell:
     """A row of Tables 1 and 2 for one kind of score, with the two decimals that the paper gives."""
 
     relative_performance: float
@@ -30,13 +30,13 @@ class Entry:
     std: float
 
 
-ENTRIES: dict[tuple[Scores, Pair], Entry] = {
-    ("pre", ("gradcam++", "gradcam")): Entry(1.24, 0.21, 0.64),
-    ("pre", ("gradcam+", "gradcam")): Entry(1.16, 0.15, 0.66),
-    ("pre", ("gradcam++", "gradcam+")): Entry(1.06, 0.06, 0.41),
-    ("post", ("gradcam++", "gradcam")): Entry(1.27, 0.24, 0.68),
-    ("post", ("gradcam+", "gradcam")): Entry(1.25, 0.22, 0.68),
-    ("post", ("gradcam++", "gradcam+")): Entry(1.01, 0.01, 0.11),
+CELLS: dict[tuple[Scores, Pair], Cell] = {
+    ("pre", ("gradcam++", "gradcam")): Cell(1.24, 0.21, 0.64),
+    ("pre", ("gradcam+", "gradcam")): Cell(1.16, 0.15, 0.66),
+    ("pre", ("gradcam++", "gradcam+")): Cell(1.06, 0.06, 0.41),
+    ("post", ("gradcam++", "gradcam")): Cell(1.27, 0.24, 0.68),
+    ("post", ("gradcam+", "gradcam")): Cell(1.25, 0.22, 0.68),
+    ("post", ("gradcam++", "gradcam+")): Cell(1.01, 0.01, 0.11),
 }
 
 

@@ -148,7 +148,7 @@ def summaries(records: pd.DataFrame) -> dict[tuple[Scores, paper.Pair], Summary]
     return found
 
 
-def readings(records: pd.DataFrame, margin: float) -> pd.DataFrame:
+def equivalence(records: pd.DataFrame, margin: float) -> pd.DataFrame:
     """Grad-CAM++ against Grad-CAM+, read as a test of difference and as one of equivalence, in the paper and in this run.
 
     The paper prints no intervals; they follow from its number of images, its ratio and its standard deviation, in the two
@@ -167,7 +167,7 @@ def readings(records: pd.DataFrame, margin: float) -> pd.DataFrame:
     pair, measured = paper.PAIRS[-1], summaries(records)
     rows = []
     for scores in SCORES:
-        printed, ours = paper.ENTRIES[scores, pair], measured[scores, pair]
+        printed, ours = paper.CELLS[scores, pair], measured[scores, pair]
         ends = interval(math.log(printed.relative_performance), printed.std, paper.IMAGES)
         rows.append(("paper", scores, paper.IMAGES, printed.relative_performance, *ends))
         rows.append(("this run", scores, ours.n, ours.relative_performance, ours.low, ours.high))

@@ -26,7 +26,8 @@ def latex(expression: Expr) -> str:
     r"""An expression, or an equation, without the arguments of its functions.
 
     Args:
-        expression: built by :mod:`gradcampp.algebra.derivation`: activations called ``A^k_ij``, functions of all of them, derivatives.
+        expression: built by :mod:`gradcampp.algebra.derivation`: activations called ``A^k_ij``,
+            functions of all of them, derivatives.
 
     Returns:
         LaTeX for mathematics mode, such as ``s_{1} \alpha^{1}_{11} \dfrac{\partial Y}{\partial A^{1}_{11}}``.

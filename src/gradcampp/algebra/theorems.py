@@ -18,7 +18,7 @@ from torch import Tensor
 from gradcampp import cam, paper
 from gradcampp.algebra import derivation
 from gradcampp.cam import min_max
-from gradcampp.certificate import certificate, sandwich, shrinkage
+from gradcampp.certificate import bound, sandwich, shrinkage
 
 ROUNDING = 1e-9  # of float64 after sums of some hundred terms, relative; the theorems themselves are exact
 
@@ -87,7 +87,7 @@ def between() -> Check:
         low, high = sandwich(activations, gradients)
         outside += int((low > plusplus * (1 + ROUNDING)).sum() + (plusplus > high * (1 + ROUNDING)).sum())
         difference = (min_max(plusplus) - min_max(plus)).abs().amax((1, 2))
-        worst = max(worst, float((difference / certificate(activations, gradients)).max()))
+        worst = max(worst, float((difference / bound(activations, gradients)).max()))
     return Check(
         outside == 0 and worst <= 1 + ROUNDING, f"{outside} pixels outside; largest difference / certificate {worst:.3f}"
     )

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 
 from gradcampp.claims.claim import NOT_TESTED, Claim
-from gradcampp.claims.ledger import Entry, tested_by
+from gradcampp.claims.ledger import Row, tested_by
 
 ICONS = {"holds": "✔", "sharpened": "✚", "fails": "✘", NOT_TESTED: "○"}  # each with its word: never colour alone
 
@@ -50,9 +50,9 @@ def _sections(place: str) -> list[str]:
     return place.partition(",")[0].removeprefix("Appendix ").split(" and ")
 
 
-def by_section(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
+def by_section(entries: Iterable[Row]) -> dict[str, list[Row]]:
     """The rows of the ledger by section of the paper, in its order: the appendix and what is ours last."""
-    found: dict[str, list[Entry]] = {}
+    found: dict[str, list[Row]] = {}
     for entry in entries:
         found.setdefault(_sections(entry.claim.place)[0], []).append(entry)
     return {name: found[name] for name in sorted(found, key=lambda name: (name == COMPANION, name))}
@@ -71,7 +71,7 @@ def name_anchor(claim: Claim) -> str:
     return "claim-" + re.sub(r"[^a-z0-9]+", "-", words)
 
 
-def card(entry: Entry) -> str:
+def card(entry: Row) -> str:
     """One claim: verdict in sign and word, what is claimed, what decided, where the book treats it, and what tests it."""
     claim, verdict = entry.claim, entry.finding.verdict
     lines = [
@@ -104,6 +104,6 @@ def _code(text: str) -> str:
     return f"``{text}``" if "`" in text else f"`{text}`"
 
 
-def section(name: str, entries: Iterable[Entry]) -> str:
+def section(name: str, entries: Iterable[Row]) -> str:
     """A heading and the cards of a group of :func:`by_section`."""
     return "\n\n".join([f"## {title(name)}", *map(card, entries)])

@@ -59,7 +59,7 @@ class Claim:
     command: str = ""
 
 
-def found(holds: bool, evidence: str, sharpened: bool = False) -> Finding:
+def verdict(holds: bool, evidence: str, sharpened: bool = False) -> Finding:
     """A verdict from a comparison: ``sharpened`` where the claim is true and the checker shows more."""
     return Finding(("sharpened" if sharpened else "holds") if holds else "fails", evidence)
 
@@ -92,10 +92,14 @@ PAPER_IMAGES = 10_000
 PAPER_FOLDER = "imagenetv2-matched-frequency-format-val"
 
 
-OVER, PLUS, PLUSPLUS = paper.PAIRS[0], paper.PAIRS[1], paper.PAIRS[2]  # ++ vs Grad-CAM, + vs Grad-CAM, ++ vs +
+PLUSPLUS_VS_GRADCAM, PLUS_VS_GRADCAM, PLUSPLUS_VS_PLUS = (
+    paper.PAIRS[0],
+    paper.PAIRS[1],
+    paper.PAIRS[2],
+)  # ++ vs Grad-CAM, + vs Grad-CAM, ++ vs +
 
 
-MARGIN = 1.1  # two methods whose relative performance is certainly within this factor count as equivalent
+EQUIVALENCE_MARGIN = 1.1  # two methods whose relative performance is certainly within this factor count as equivalent
 
 
 ALPHAS, MATTERS, BEYOND, METHODS_CHAPTER = "05_alphas", "06_does_it_matter", "07_beyond", "02_methods"
@@ -114,7 +118,7 @@ def is_paper(run: Run) -> bool:
 
 
 def _summary(run: Run, scores: Scores, pair: Pair) -> Summary:
-    return performance.summaries(run.rows)[scores, pair]
+    return performance.summaries(run.records)[scores, pair]
 
 
 def _interval(summary: Summary) -> str:

@@ -26,7 +26,7 @@ from gradcampp.claims.claim import (
     Claim,
     Finding,
     _proved,
-    found,
+    verdict,
 )
 from gradcampp.claims.methods import _eq_2, _only_positive, _weights, _zero_gradient
 from gradcampp.claims.results import (
@@ -47,7 +47,7 @@ def _step(equation: int, assumption: str) -> derivation.Step:
 
 def _exact(*steps: tuple[int, str]) -> Finding:
     lost = [_step(*step).lost for step in steps]
-    return found(all(term == 0 for term in lost), f"difference of both sides: {', '.join(map(str, lost))}")
+    return verdict(all(term == 0 for term in lost), f"difference of both sides: {', '.join(map(str, lost))}")
 
 
 def _eq_7() -> Finding:
@@ -58,7 +58,7 @@ def _eq_7() -> Finding:
     missing = derivation.missing_terms(value, alphas, maps, (0, 0, 0))
     gap = sp.expand(true - derivation.equation_7(value, alphas, maps, (0, 0, 0)).rhs)
     explained = sp.expand(gap - sum(missing.values())) == 0
-    return found(
+    return verdict(
         gap != 0 and explained, f"{len(sp.Add.make_args(gap))} terms are missing, all mixed second derivatives", sharpened=True
     )
 
@@ -66,7 +66,7 @@ def _eq_7() -> Finding:
 def _eq_8() -> Finding:
     lost = _step(8, "own unit").lost
     solved = [step.lost for step in derivation.derivation() if step.equation == 8][-1]
-    return found(
+    return verdict(
         solved == 0 and lost != 0,
         f"from eq. 7 it needs that mixed derivatives vanish again; lost: {len(sp.Add.make_args(lost))} term; then alpha is eq. 8",
         sharpened=True,
@@ -77,7 +77,7 @@ def _eq_9() -> Finding:
     exact, lost = _step(9, "exponential").lost, _step(9, "piecewise linear").lost
     flat = derivation.without_curvature(_step(9, "piecewise linear").before)
     agrees = sp.simplify(flat - _step(9, "piecewise linear").after) == 0
-    return found(
+    return verdict(
         exact == 0 and agrees and lost != 0,
         "Y = exp(S) alone is not enough: the second derivative of S must vanish too",
         sharpened=True,
@@ -92,7 +92,7 @@ def _exponential_score() -> Finding:
     distance = relative(maps[1], factor * maps[0])
     normalised = float((min_max(maps[0]) - min_max(maps[1])).abs().max())
     overflow = float(torch.tensor(89.0).exp())
-    return found(
+    return verdict(
         distance < ROUNDING and normalised < ROUNDING and math.isinf(overflow),
         f"maps differ by exp(S), min-max maps by {normalised:.1e}; in float32 exp(89) = {overflow}",
     )
@@ -104,7 +104,7 @@ def _underdetermined() -> Finding:
         witness.equation.lhs.subs(dict(zip(_symbols(witness.equation), sp.flatten(alphas), strict=True)))
         for alphas in witness.solutions
     ]
-    return found(
+    return verdict(
         all(value == witness.value for value in solved)
         and witness.solutions[0] != witness.solutions[1]
         and witness.dimension == 1,
@@ -122,7 +122,7 @@ def _infinitely_many() -> Finding:
     cases = [
         counterexamples.dimension(sp.Array([[row]]), sp.Integer(value)) for row, value in (([3, 6], 5), ([0, 0], 5), ([0, 0], 0))
     ]
-    return found(
+    return verdict(
         cases[0] == 1 and cases[1] is None and cases[2] == 2,
         "true where some C is not 0; if all are 0, nothing solves it (Y not 0) or everything (Y = 0)",
         sharpened=True,
@@ -134,7 +134,7 @@ def _eq_11_solves() -> Finding:
     betas = sp.Array([[list(sp.symbols("beta_1 beta_2"))]])
     alphas = derivation.equation_11(witness.coefficients, betas, witness.value)
     total = sp.simplify(derivation.equation_10(witness.coefficients, alphas, witness.value).lhs)
-    return found(total == witness.value, f"sum of C * alpha = {total} for all betas")
+    return verdict(total == witness.value, f"sum of C * alpha = {total} for all betas")
 
 
 def _eq_11_general() -> Finding:
@@ -142,7 +142,7 @@ def _eq_11_general() -> Finding:
     value = derivation.equation_10(coefficients, solution, sp.Integer(0)).lhs
     missed = value == 0 and set(sp.flatten(reached)) == {0}
     complete = set(sp.flatten(counterexamples.reached_by_equation_11())) == {0}
-    return found(
+    return verdict(
         missed and complete,
         f"complete where Y is not 0, as exp(S) never is; where Y = 0 it gives zeros only, and misses {sp.flatten(solution)} "
         f"for C = {sp.flatten(coefficients)}",
@@ -154,7 +154,7 @@ def _alphas_move() -> Finding:
     maps = derivation.feature_maps(1, 1, 2)
     alpha = derivation.equation_13(derivation.score(maps, "S").diff(maps[0, 0, 0]), derivation.map_sums(maps)[0])
     slope = sp.simplify(alpha.diff(maps[0, 0, 1]))
-    return found(
+    return verdict(
         slope != 0,
         "d alpha / d A = "
         f"{derivation.without_curvature(slope).subs(derivation.score(maps, 'S').diff(maps[0, 0, 0]), sp.Symbol('g'))} even "
@@ -164,7 +164,7 @@ def _alphas_move() -> Finding:
 
 def _alpha_x() -> Finding:
     witness = counterexamples.alpha_x()
-    return found(
+    return verdict(
         witness.treated_as_constant == 2 * witness.true,
         f"alpha = {witness.true}, but with alpha held constant {witness.treated_as_constant}",
     )
@@ -174,7 +174,7 @@ def _product_rule() -> Finding:
     witness = counterexamples.alpha_x()
     constants = witness.general.free_symbols - witness.true.free_symbols
     solves = sp.simplify(witness.general.diff(*witness.true.free_symbols) * witness.true + witness.general - 2 * witness.true)
-    return found(
+    return verdict(
         solves == 0 and len(constants) == 1,
         f"{witness.product_rule.lhs} = {witness.product_rule.rhs} is solved by {witness.general} for every constant",
         sharpened=True,
@@ -184,7 +184,7 @@ def _product_rule() -> Finding:
 def _linear_unseen() -> Finding:
     change, _ = counterexamples.linear_part_in_general()
     witness = counterexamples.linear_added()
-    return found(
+    return verdict(
         change == 0 and witness.alphas[0] == witness.alphas[1],
         f"eq. 8 changes by {change}; alpha = {witness.alphas[0]} for {witness.scores[0]} and for {witness.scores[1]}",
     )
@@ -194,7 +194,7 @@ def _linear_contradiction() -> Finding:
     witness = counterexamples.linear_added()
     _, change = counterexamples.linear_part_in_general()
     once = sp.Poly(change, sp.Symbol("C", real=True)).degree() == 1
-    return found(
+    return verdict(
         witness.residuals[0] == 0 and witness.residuals[1] != 0 and once,
         f"eq. 6 off by {witness.residuals[0]} and by {witness.residuals[1]}; at one point, one constant C could "
         "reconcile them, and no other",
@@ -204,20 +204,20 @@ def _linear_contradiction() -> Finding:
 
 def _eq_9_unsolved() -> Finding:
     left, right = counterexamples.unsolved_by_equation_9()
-    return found(left != right, f"one unit, S = A = 1: {left} on the left of eq. 6, {right} on the right")
+    return verdict(left != right, f"one unit, S = A = 1: {left} on the left of eq. 6, {right} on the right")
 
 
 def _eq_12() -> Finding:
     rates = counterexamples.other_rates()
     exact = _step(12, "any rate").lost
-    return found(exact == 0, f"lam = 1 and 2 give {rates[0]} and {rates[1]} for g = s = 1")
+    return verdict(exact == 0, f"lam = 1 and 2 give {rates[0]} and {rates[1]} for g = s = 1")
 
 
 def _other_rates() -> Finding:
     g, s = sp.Symbol("g"), sp.Symbol("s")
     first, second = sp.symbols("lambda_1 lambda_2", positive=True)
     gap = sp.factor(derivation.equation_12(g, s, first) - derivation.equation_12(g, s, second))
-    return found(
+    return verdict(
         set(sp.solve(sp.numer(gap), first)) == {second} and gap != 0, f"difference {gap}: 0 only where s or g is", sharpened=True
     )
 
@@ -233,7 +233,7 @@ def _appendix(equation: int) -> Finding:
         stated = (derivation.equation_19 if varying else derivation.equation_18)(value, alphas, maps, (0, 0, 0))
         explicit.append(sp.expand(true.rhs - stated.rhs))
     residual = _residuals()[equation]
-    return found(
+    return verdict(
         general.lhs == general.rhs and not any(explicit) and residual < 1e-10,
         f"symbolic K, H, W; three explicit sizes; a random smooth network in float64, residual {residual:.1e}",
     )
@@ -259,7 +259,7 @@ def _residuals() -> dict[int, float]:
 
 def _not_equation_7() -> Finding:
     residuals = _residuals()
-    return found(
+    return verdict(
         residuals[7] > 1e3 * residuals[18],
         f"on a random smooth network eq. 7 is off by {residuals[7]:.2g}, eq. 18 by {residuals[18]:.1e}",
     )

@@ -108,8 +108,8 @@ def _intervals() -> tuple[bool, str]:
 
 
 def _products_of_table_1() -> tuple[bool, str]:
-    plus, over = (paper.ENTRIES["pre", pair].relative_performance for pair in paper.PAIRS[1:])
-    whole = paper.ENTRIES["pre", paper.PAIRS[0]].relative_performance
+    plus, over = (paper.CELLS["pre", pair].relative_performance for pair in paper.PAIRS[1:])
+    whole = paper.CELLS["pre", paper.PAIRS[0]].relative_performance
     low, high = (plus - 0.005) * (over - 0.005), (plus + 0.005) * (over + 0.005)
     consistent = low < whole + 0.005 and high > whole - 0.005
     return round(
@@ -118,8 +118,8 @@ def _products_of_table_1() -> tuple[bool, str]:
 
 
 def _sums_of_table_2() -> tuple[bool, str]:
-    plus, over = (paper.ENTRIES["post", pair].mean for pair in paper.PAIRS[1:])
-    whole = paper.ENTRIES["post", paper.PAIRS[0]].mean
+    plus, over = (paper.CELLS["post", pair].mean for pair in paper.PAIRS[1:])
+    whole = paper.CELLS["post", paper.PAIRS[0]].mean
     return not math.isclose(plus + over, whole) and abs(
         plus + over - whole
     ) < 0.015, f"{plus} + {over} = {plus + over:.2f}, printed {whole}"

@@ -17,7 +17,7 @@ from gradcampp.claims.claim import NOT_TESTED, Claim, Finding
 from gradcampp.claims.derivation import PROVED
 from gradcampp.claims.results import MEASURED
 from gradcampp.evaluation.records import Run
-from gradcampp.files import written
+from gradcampp.files import atomic_write
 from gradcampp.networks import mini
 
 CLAIMS: tuple[Claim, ...] = (*PROVED, *MEASURED)
@@ -27,7 +27,7 @@ NO_RUN = "no run given"
 
 
 @dataclass(frozen=True)
-class Entry:
+class Row:
     """A row of the ledger.
 
     Attributes:
@@ -46,7 +46,7 @@ class Entry:
         return self.expected is not None and self.finding.verdict != self.expected
 
 
-def ledger(run: Run | None = None, claims: Iterable[Claim] = CLAIMS) -> list[Entry]:
+def ledger(run: Run | None = None, claims: Iterable[Claim] = CLAIMS) -> list[Row]:
     """Check every claim.
 
     Args:
@@ -59,12 +59,12 @@ def ledger(run: Run | None = None, claims: Iterable[Claim] = CLAIMS) -> list[Ent
     return [_entry(claim, run) for claim in tqdm(list(claims), unit="claim", desc="claims", disable=None)]
 
 
-def _entry(claim: Claim, run: Run | None) -> Entry:
+def _entry(claim: Claim, run: Run | None) -> Row:
     if claim.kind != "empirical":
-        return Entry(claim, cast(Callable[[], Finding], claim.check)(), _expected()["always"][claim.name])
+        return Row(claim, cast(Callable[[], Finding], claim.check)(), _expected()["always"][claim.name])
     if run is None:
-        return Entry(claim, Finding(NOT_TESTED, NO_RUN), NOT_TESTED)
-    return Entry(claim, cast(Callable[[Run], Finding], claim.check)(run), _expected_of(run).get(claim.name))
+        return Row(claim, Finding(NOT_TESTED, NO_RUN), NOT_TESTED)
+    return Row(claim, cast(Callable[[Run], Finding], claim.check)(run), _expected_of(run).get(claim.name))
 
 
 def _expected() -> dict[str, dict[str, str]]:
@@ -79,7 +79,7 @@ def _expected_of(run: Run) -> dict[str, str]:
     return _expected()["mini"] if embedded else {}
 
 
-def table(entries: Iterable[Entry], style: str = "simple") -> str:
+def table(entries: Iterable[Row], style: str = "simple") -> str:
     """The ledger as text.
 
     Args:
@@ -100,13 +100,13 @@ def table(entries: Iterable[Entry], style: str = "simple") -> str:
     return tabulate(rows, headers="keys", tablefmt=style, maxcolwidths=[26, 16, 44, None, 14, 60], disable_numparse=True)
 
 
-def _evidence(entry: Entry) -> str:
+def _evidence(entry: Row) -> str:
     """What decided; for a claim that was not tested, what would."""
     told = f"; tested by: {entry.claim.command}" if entry.finding.verdict == NOT_TESTED else ""
     return entry.finding.evidence + told
 
 
-def counts(entries: Iterable[Entry]) -> dict[str, int]:
+def counts(entries: Iterable[Row]) -> dict[str, int]:
     """How many claims got each verdict."""
     verdicts = [entry.finding.verdict for entry in entries]
     return {verdict: verdicts.count(verdict) for verdict in ("holds", "sharpened", "fails", NOT_TESTED)}
@@ -118,7 +118,7 @@ def tested_by(claim: Claim) -> str:
     return f"tests/test_claims.py::{function}[{claim.name}]"
 
 
-def rows(entries: Iterable[Entry]) -> list[dict[str, Any]]:
+def rows(entries: Iterable[Row]) -> list[dict[str, Any]]:
     """The ledger as plain dictionaries, one a claim: the content of ``claims.json``."""
     return [
         {
@@ -138,7 +138,7 @@ def rows(entries: Iterable[Entry]) -> list[dict[str, Any]]:
     ]
 
 
-def write(entries: Iterable[Entry], file: Path) -> None:
+def write(entries: Iterable[Row], file: Path) -> None:
     """Write the ledger as JSON, whole or not at all."""
-    with written(file) as temporary:
+    with atomic_write(file) as temporary:
         temporary.write_text(json.dumps(rows(entries), indent=2, ensure_ascii=False) + "\n", "utf-8")

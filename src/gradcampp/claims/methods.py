@@ -13,7 +13,7 @@ from gradcampp import cam
 from gradcampp.algebra import derivation
 from gradcampp.algebra.theorems import random_layer, relative
 from gradcampp.cam import Method
-from gradcampp.claims.claim import ROUNDING, Finding, found
+from gradcampp.claims.claim import ROUNDING, Finding, verdict
 
 # Two maps of 2 x 2 units, small enough for pencil and paper.
 ACTIVATIONS = ((1, 2, 0, 3), (2, 0, 1, 1))
@@ -44,7 +44,7 @@ def _by_hand(method: Method) -> list[Fraction]:
 def _weights(method: Method) -> Finding:
     wanted = _by_hand(method)
     computed = cam.weights(method, *small_layer())[0].tolist()
-    return found(
+    return verdict(
         bool(np.allclose(computed, [float(value) for value in wanted], rtol=ROUNDING)),
         f"by hand ({', '.join(map(str, wanted))}); library ({', '.join(f'{value:.6g}' for value in computed)})",
     )
@@ -58,21 +58,21 @@ def _eq_2() -> Finding:
     ]
     activations, _ = small_layer()
     computed = cam.heatmap(torch.tensor([[float(w) for w in weights]], dtype=torch.float64), activations).flatten().tolist()
-    return found(computed == [float(value) for value in wanted], f"by hand ({', '.join(map(str, wanted))})")
+    return verdict(computed == [float(value) for value in wanted], f"by hand ({', '.join(map(str, wanted))})")
 
 
 def _only_positive() -> Finding:
     activations, gradients = random_layer(0)
     changed = torch.where(gradients < 0, 3 * gradients, gradients)
     distance = relative(*(cam.weights("gradcam++", activations, values) for values in (changed, gradients)))
-    return found(distance == 0, f"negative gradients tripled: weights differ by {distance:.1e}")
+    return verdict(distance == 0, f"negative gradients tripled: weights differ by {distance:.1e}")
 
 
 def _zero_gradient() -> Finding:
     activations, gradients = small_layer()
     at_zero = cam.alphas(activations, gradients)[gradients == 0]
     limit = sp.limit(derivation.equation_13(sp.Symbol("g"), sp.Symbol("s")), sp.Symbol("g"), 0)
-    return found(
+    return verdict(
         bool((at_zero == 0).all()),
         f"alpha = 0 by convention, though its limit is {limit}; the weight is 0 either way",
         sharpened=True,

@@ -12,20 +12,28 @@ import torch
 from gradcampp import cam, paper
 from gradcampp.algebra import counterexamples
 from gradcampp.algebra.theorems import random_layer
-from gradcampp.cam import SCORES, Scores, column, explanation_maps, min_max
-from gradcampp.claims.alphas import SAME, _extremes, _median_half, _near_the_pole, _outliers_of_an_image, _same_map, _small_terms
+from gradcampp.cam import SCORES, Scores, column, explanation_map, min_max
+from gradcampp.claims.alphas import (
+    SAME_MAP,
+    _extremes,
+    _median_half,
+    _near_the_pole,
+    _outliers_of_an_image,
+    _same_map,
+    _small_terms,
+)
 from gradcampp.claims.beyond import _certified, _finds_more_than_gradcam, _finds_more_than_plus, _only_tame, _points_at_the_object
 from gradcampp.claims.claim import (
     ALPHAS,
     BEYOND,
-    MARGIN,
+    EQUIVALENCE_MARGIN,
     MATTERS,
     METHODS_CHAPTER,
     NOT_TESTED,
-    OVER,
     PAPER_RUN,
-    PLUS,
-    PLUSPLUS,
+    PLUS_VS_GRADCAM,
+    PLUSPLUS_VS_GRADCAM,
+    PLUSPLUS_VS_PLUS,
     ROUNDING,
     Claim,
     Finding,
@@ -33,8 +41,8 @@ from gradcampp.claims.claim import (
     _interval,
     _measured,
     _summary,
-    found,
     is_paper,
+    verdict,
 )
 from gradcampp.evaluation.records import Run
 from gradcampp.paper import Pair
@@ -45,14 +53,14 @@ def _scale_free() -> Finding:
     activations, gradients = random_layer(5)
     weights = cam.weights("gradcam+", activations, gradients)
     distance = float((min_max(cam.heatmap(weights, activations)) - min_max(cam.heatmap(7.3 * weights, activations))).abs().max())
-    return found(distance < ROUNDING, f"weights times 7.3: min-max maps differ by {distance:.1e}")
+    return verdict(distance < ROUNDING, f"weights times 7.3: min-max maps differ by {distance:.1e}")
 
 
 def _eq_15() -> Finding:
     heat, pixels = torch.tensor([[[0.0, 0.5], [1.0, 0.25]]]), torch.arange(12.0).reshape(1, 3, 2, 2)
     wanted = [[[heat[0, i, j] * pixels[0, c, i, j] for j in range(2)] for i in range(2)] for c in range(3)]
-    return found(
-        bool((explanation_maps(heat, pixels)[0] == torch.tensor(wanted)).all()),
+    return verdict(
+        bool((explanation_map(heat, pixels)[0] == torch.tensor(wanted)).all()),
         "pixel by pixel, the same heat for all three channels",
     )
 
@@ -61,9 +69,9 @@ def _similar_explanations() -> Finding:
     generator = torch.Generator().manual_seed(0)
     first, second = torch.rand((2, 4, 8, 8), generator=generator, dtype=torch.float64)
     pixels = torch.rand((4, 3, 8, 8), generator=generator, dtype=torch.float64)
-    moved = float((explanation_maps(first, pixels) - explanation_maps(second, pixels)).abs().max())
+    moved = float((explanation_map(first, pixels) - explanation_map(second, pixels)).abs().max())
     apart = float((first - second).abs().max())
-    return found(
+    return verdict(
         moved <= apart,
         f"|E - E'| <= |L - L'| at every pixel, as pixels are in [0, 1]: {moved:.3f} <= {apart:.3f}",
         sharpened=True,
@@ -78,7 +86,7 @@ def _eq_16_is_17() -> Finding:
     scores, baseline = np.array([0.9, 0.2, 0.6]), np.array([0.5, 0.4, 0.6])
     direct = float(np.prod(scores / baseline)) ** (1 / 3)
     underflow = float(np.prod(np.full(1000, 0.1)))
-    return found(
+    return verdict(
         symbolic_gap == 0 and math.isclose(direct, relative_performance(scores, baseline), rel_tol=ROUNDING),
         f"product {direct:.12f}, logarithms {relative_performance(scores, baseline):.12f}; "
         f"the product underflows for 1,000 ratios of 0.1 ({underflow:g})",
@@ -90,7 +98,7 @@ def _eq_17() -> Finding:
     first, second = [0.9, 0.1], [0.3, 0.2]
     logs = log_relative_performance(first, second)
     wanted = math.exp((math.log(3) + math.log(0.5)) / 2)
-    return found(
+    return verdict(
         math.isclose(relative_performance(first, second), wanted, rel_tol=ROUNDING),
         f"exp of the mean of {[round(float(v), 4) for v in logs]} = {wanted:.6f}",
     )
@@ -98,14 +106,14 @@ def _eq_17() -> Finding:
 
 def _arithmetic_mean() -> Finding:
     first, second = counterexamples.arithmetic_mean_of_ratios()
-    return found(first > 1 and second > 1, f"two images: either method beats the other by {first}; the geometric mean says 1")
+    return verdict(first > 1 and second > 1, f"two images: either method beats the other by {first}; the geometric mean says 1")
 
 
 def _additive() -> Finding:
     generator = np.random.default_rng(0)
     a, b, c = generator.uniform(0.01, 1, (3, 50))
     gap = log_relative_performance(a, c).mean() - log_relative_performance(a, b).mean() - log_relative_performance(b, c).mean()
-    return found(abs(gap) < ROUNDING, f"A vs C = A vs B + B vs C up to {abs(gap):.1e}")
+    return verdict(abs(gap) < ROUNDING, f"A vs C = A vs B + B vs C up to {abs(gap):.1e}")
 
 
 def _rounding() -> Finding:
@@ -114,7 +122,7 @@ def _rounding() -> Finding:
     for scores in SCORES:
         bounds = []
         for pair in paper.PAIRS:
-            entry = paper.ENTRIES[scores, pair]
+            entry = paper.CELLS[scores, pair]
             bounds.append(
                 (
                     max(math.log(entry.relative_performance - 0.005), entry.mean - 0.005),
@@ -124,7 +132,7 @@ def _rounding() -> Finding:
         (low, high), plus, over = bounds
         rooms.append(min(high, plus[1] + over[1]) - max(low, plus[0] + over[0]))
         rooms.extend(top - bottom for bottom, top in bounds)
-    return found(
+    return verdict(
         min(rooms) > 0,
         f"1.16 * 1.06 = {1.16 * 1.06:.4f} is printed 1.24 and 0.22 + 0.01 as 0.24: rounding, "
         f"not a contradiction (room {min(rooms):.4f})",
@@ -135,31 +143,31 @@ def _rounding() -> Finding:
 def _better(scores: Scores, pair: Pair) -> Callable[[Run], Finding]:
     def check(run: Run) -> Finding:
         summary = _summary(run, scores, pair)
-        return found(summary.low > 1, _interval(summary))
+        return verdict(summary.low > 1, _interval(summary))
 
     return check
 
 
 def _equivalent(scores: Scores) -> Callable[[Run], Finding]:
     def check(run: Run) -> Finding:
-        summary = _summary(run, scores, PLUSPLUS)
-        return found(summary.low > 1 / MARGIN and summary.high < MARGIN, _interval(summary))
+        summary = _summary(run, scores, PLUSPLUS_VS_PLUS)
+        return verdict(summary.low > 1 / EQUIVALENCE_MARGIN and summary.high < EQUIVALENCE_MARGIN, _interval(summary))
 
     return check
 
 
 def _not_much_better(scores: Scores) -> Callable[[Run], Finding]:
     def check(run: Run) -> Finding:
-        summary = _summary(run, scores, PLUSPLUS)
-        return found(summary.low <= MARGIN, _interval(summary))
+        summary = _summary(run, scores, PLUSPLUS_VS_PLUS)
+        return verdict(summary.low <= EQUIVALENCE_MARGIN, _interval(summary))
 
     return check
 
 
 def _sufficient(scores: Scores) -> Callable[[Run], Finding]:
     def check(run: Run) -> Finding:
-        plus, plusplus = _summary(run, scores, PLUS).mean, _summary(run, scores, OVER).mean
-        return found(plusplus > 0 and plus >= plusplus / 2, f"mean log gain over Grad-CAM: {plus:.3f} of {plusplus:.3f}")
+        plus, plusplus = _summary(run, scores, PLUS_VS_GRADCAM).mean, _summary(run, scores, PLUSPLUS_VS_GRADCAM).mean
+        return verdict(plusplus > 0 and plus >= plusplus / 2, f"mean log gain over Grad-CAM: {plus:.3f} of {plusplus:.3f}")
 
     return check
 
@@ -168,45 +176,47 @@ def _narrowest(scores: Scores) -> Callable[[Run], Finding]:
     def check(run: Run) -> Finding:
         spreads = {pair: _summary(run, scores, pair).std for pair in paper.PAIRS}
         text = ", ".join(f"{paper.pair_name(pair)} {spread:.3f}" for pair, spread in spreads.items())
-        return found(spreads[PLUSPLUS] < min(spreads[OVER], spreads[PLUS]), text)
+        return verdict(spreads[PLUSPLUS_VS_PLUS] < min(spreads[PLUSPLUS_VS_GRADCAM], spreads[PLUS_VS_GRADCAM]), text)
 
     return check
 
 
 def _post_is_closer(run: Run) -> Finding:
-    pre, post = (abs(_summary(run, scores, PLUSPLUS).mean) for scores in SCORES)
-    return found(post < pre, f"|mean log|: pre {pre:.4f}, post {post:.1g}")
+    pre, post = (abs(_summary(run, scores, PLUSPLUS_VS_PLUS).mean) for scores in SCORES)
+    return verdict(post < pre, f"|mean log|: pre {pre:.4f}, post {post:.1g}")
 
 
 def _post_is_narrower(run: Run) -> Finding:
-    pre, post = (_summary(run, scores, PLUSPLUS).std for scores in SCORES)
-    return found(post < pre, f"std: pre {pre:.3f}, post {post:.3f}")
+    pre, post = (_summary(run, scores, PLUSPLUS_VS_PLUS).std for scores in SCORES)
+    return verdict(post < pre, f"std: pre {pre:.3f}, post {post:.3f}")
 
 
 def _figure_6(run: Run) -> Finding:
     medians = []
     for scores in SCORES:
-        names = [column(scores, method) for method in PLUSPLUS]
-        both = run.rows[names].dropna()
+        names = [column(scores, method) for method in PLUSPLUS_VS_PLUS]
+        both = run.records[names].dropna()
         medians.append(float(np.exp(np.median(log_relative_performance(both[names[0]], both[names[1]])))))
-    return found(all(abs(median - 1) < 0.05 for median in medians), f"median ratio: pre {medians[0]:.4f}, post {medians[1]:.4f}")
+    return verdict(
+        all(abs(median - 1) < 0.05 for median in medians), f"median ratio: pre {medians[0]:.4f}, post {medians[1]:.4f}"
+    )
 
 
 def _additive_run(run: Run) -> Finding:
     gaps = []
     for scores in SCORES:
         means = {pair: _summary(run, scores, pair).mean for pair in paper.PAIRS}
-        gaps.append(abs(means[OVER] - means[PLUS] - means[PLUSPLUS]))
-    return found(max(gaps) < 1e-9, f"largest gap {max(gaps):.1e}")
+        gaps.append(abs(means[PLUSPLUS_VS_GRADCAM] - means[PLUS_VS_GRADCAM] - means[PLUSPLUS_VS_PLUS]))
+    return verdict(max(gaps) < 1e-9, f"largest gap {max(gaps):.1e}")
 
 
 def _entry(scores: Scores, pair: Pair, quantity: str) -> Callable[[Run], Finding]:
     def check(run: Run) -> Finding:
-        printed, ours = getattr(paper.ENTRIES[scores, pair], quantity), getattr(_summary(run, scores, pair), quantity)
+        printed, ours = getattr(paper.CELLS[scores, pair], quantity), getattr(_summary(run, scores, pair), quantity)
         text = f"paper {printed:.2f}, this run {ours:.3f}"
         if not is_paper(run):
             return Finding(NOT_TESTED, f"{text}, of another network or other images")
-        return found(abs(ours - printed) <= 0.05, text)
+        return verdict(abs(ours - printed) <= 0.05, text)
 
     return check
 
@@ -215,7 +225,7 @@ def _images(run: Run) -> Finding:
     over = run.manifest["over_threshold"]
     if not is_paper(run):
         return Finding(NOT_TESTED, f"{over} of {run.manifest['images']} here, of another network or other images")
-    return found(abs(over - paper.IMAGES) <= 200, f"{over} of {run.manifest['images']}, paper {paper.IMAGES}")
+    return verdict(abs(over - paper.IMAGES) <= 200, f"{over} of {run.manifest['images']}, paper {paper.IMAGES}")
 
 
 def _entries() -> list[Claim]:
@@ -225,7 +235,7 @@ def _entries() -> list[Claim]:
     for table, quantity, text in numbers:
         for scores in SCORES:
             for pair in paper.PAIRS:
-                printed = getattr(paper.ENTRIES[scores, pair], quantity)
+                printed = getattr(paper.CELLS[scores, pair], quantity)
                 short = paper.pair_name(pair).lower().replace("grad-cam", "gradcam").replace(" vs ", "-")
                 claims.append(
                     _measured(
@@ -297,7 +307,7 @@ MEASURED: tuple[Claim, ...] = (
         "3.3-same-map",
         "3.3, Figure 5",
         "The map is practically that of Grad-CAM+ in most cases",
-        f"no pixel differs by over {SAME} in over half of the images",
+        f"no pixel differs by over {SAME_MAP} in over half of the images",
         _same_map,
         ALPHAS,
     ),
@@ -324,7 +334,7 @@ MEASURED: tuple[Claim, ...] = (
         "4, Table 1",
         "Grad-CAM++ does better than Grad-CAM",
         "95 % interval above 1",
-        lambda s: _better(s, OVER),
+        lambda s: _better(s, PLUSPLUS_VS_GRADCAM),
         MATTERS,
     ),
     *_both(
@@ -332,7 +342,7 @@ MEASURED: tuple[Claim, ...] = (
         "4, Table 1",
         "Grad-CAM+ does better than Grad-CAM",
         "95 % interval above 1",
-        lambda s: _better(s, PLUS),
+        lambda s: _better(s, PLUS_VS_GRADCAM),
         MATTERS,
     ),
     *_both(
@@ -346,8 +356,9 @@ MEASURED: tuple[Claim, ...] = (
     *_both(
         "4-not-better",
         "4",
-        f"Grad-CAM++ does not do significantly (here: by certainly more than a factor of {MARGIN}) better than Grad-CAM+",
-        f"95 % interval reaches below {MARGIN}",
+        f"Grad-CAM++ does not do significantly (here: by certainly more than a factor of {EQUIVALENCE_MARGIN}) better than "
+        "Grad-CAM+",
+        f"95 % interval reaches below {EQUIVALENCE_MARGIN}",
         _not_much_better,
         MATTERS,
     ),
@@ -355,7 +366,7 @@ MEASURED: tuple[Claim, ...] = (
         "4-equivalent",
         "4 and 5",
         "Grad-CAM++ and Grad-CAM+ are practically equivalent",
-        f"95 % interval of the relative performance between 1/{MARGIN} and {MARGIN}",
+        f"95 % interval of the relative performance between 1/{EQUIVALENCE_MARGIN} and {EQUIVALENCE_MARGIN}",
         _equivalent,
         MATTERS,
     ),

@@ -60,7 +60,7 @@ def cache_folder() -> Path:
     return Path(chosen).expanduser() if chosen else Path(pooch.os_cache("gradcampp"))
 
 
-def located(profile: Profile, cache: Path | None = None) -> Profile:
+def in_cache(profile: Profile, cache: Path | None = None) -> Profile:
     """A profile with the paths of its downloads in the place of the keys that it leaves open.
 
     Args:

@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from gradcampp.cam import COLUMNS, upsample
-from gradcampp.evaluation.maps import capture_photographs, heatmaps
+from gradcampp.cam import COLUMNS, MAPS, SCORES, column, upsample
+from gradcampp.evaluation.maps import heatmaps
 from gradcampp.networks.capture import Network, probabilities
 from gradcampp.scenes.scene import Scene
 
@@ -37,7 +37,7 @@ def localise(network: Network, scenes: Sequence[Scene], batch_size: int) -> pd.D
         batch = scenes[start : start + batch_size]
         pixels = torch.stack([torch.from_numpy(scene.pixels).permute(2, 0, 1) for scene in batch]).float() / 255
         labels = torch.tensor([scene.label for scene in batch])
-        captured = capture_photographs(network, pixels, labels)
+        captured = network.capture(pixels, labels)
         scores = probabilities(captured.logits).gather(1, labels[:, None])[:, 0].tolist()
         heat = upsample(heatmaps(captured).flatten(0, 1), (pixels.shape[2], pixels.shape[3])).double().numpy()
         for place, (scene, score) in enumerate(zip(batch, scores, strict=True)):
@@ -128,3 +128,45 @@ def bootstrap_interval(
     means = np.array([values[rng.integers(0, len(values), len(values))].mean() for _ in range(samples)])
     low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
+
+
+def averages(rows: pd.DataFrame) -> pd.DataFrame:
+    """Mean of each localisation metric, with its bootstrap interval.
+
+    Args:
+        rows: as ``localise`` returns it; choose the scenes before.
+
+    Returns:
+        One row for each kind of score, number of instances, metric and method: ``scores``, ``instances``,
+        ``metric``, ``method``, ``n``, ``mean``, ``low``, ``high`` (95 %).
+    """
+    found = []
+    for scores, method in MAPS:
+        own = rows[rows["map"] == column(scores, method)]
+        for instances, group in own.groupby("instances"):
+            for metric in METRICS:
+                values = group[metric].to_numpy()
+                low, high = bootstrap_interval(values)
+                found.append((scores, instances, metric, method, len(values), values.mean(), low, high))
+    return pd.DataFrame(found, columns=["scores", "instances", "metric", "method", "n", "mean", "low", "high"])
+
+
+def gains(rows: pd.DataFrame) -> pd.DataFrame:
+    """What Grad-CAM++ adds to Grad-CAM+ in scenes with several instances: the claim that it was made for.
+
+    Args:
+        rows: as ``localise`` returns it; choose the scenes before.
+
+    Returns:
+        One row for each kind of score and metric: mean difference scene by scene, with its 95 % bootstrap
+        interval, over the scenes with two or more instances.
+    """
+    found = []
+    several = rows[rows["instances"] > 1]
+    for scores in SCORES:
+        for metric in METRICS:
+            wide = several.pivot(index="scene", columns="map", values=metric)
+            difference = (wide[column(scores, "gradcam++")] - wide[column(scores, "gradcam+")]).to_numpy()
+            low, high = bootstrap_interval(difference)
+            found.append((scores, metric, len(difference), difference.mean(), low, high))
+    return pd.DataFrame(found, columns=["scores", "metric", "n", "difference", "low", "high"])

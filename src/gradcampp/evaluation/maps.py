@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -10,9 +9,9 @@ import torch
 from torch import Tensor
 
 from gradcampp import cam
-from gradcampp.cam import MAPS, Method, Scores, explanation_maps, min_max, upsample
+from gradcampp.cam import MAPS, Method, Scores, explanation_map, min_max, upsample
 from gradcampp.errors import InputError
-from gradcampp.networks.capture import Capture, Network, capture, computing, forward, normalise, probabilities
+from gradcampp.networks.capture import Capture, Network, probabilities
 
 
 @dataclass
@@ -64,41 +63,6 @@ def _unless_out_of_memory(function: Callable[[slice], list[Tensor]], part: slice
         raise
 
 
-def reuse_large_blocks() -> None:
-    """Tell glibc to keep freed memory; elsewhere, do nothing.
-
-    By default it returns every block over 32 MiB to the system, and the page faults of getting it back
-    take a tenth (VGG16) to a third (SqueezeNet) of a forward pass with eight images.
-    """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):
-        return
-    mallopt(-4, 0)  # M_MMAP_MAX: no block has a mapping of its own
-    mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: the heap keeps up to 2 GiB that are free
-
-
-def capture_photographs(network: Network, pixels: Tensor, labels: Tensor) -> Capture:
-    """Feature maps, gradients and logits of photographs.
-
-    Args:
-        network: a module on the device of the pixels.
-        pixels: in [0, 1], (B, 3, crop, crop).
-        labels: class to explain for each photograph, (B,) int64.
-
-    Returns:
-        All of it in float32 or better, whatever the precision of the network.
-    """
-    with computing(network.precision, pixels.device.type):
-        captured = capture(network.module, network.layer, _inputs(network, pixels), labels)
-    gradients = {scores: _single(values) for scores, values in captured.gradients.items()}
-    return Capture(_single(captured.activations), gradients, _single(captured.logits))
-
-
-def _single(values: Tensor) -> Tensor:
-    return values.to(torch.promote_types(values.dtype, torch.float32))
-
-
 def heatmaps(captured: Capture) -> Tensor:
     """All six maps of each photograph, min-max normalised on the coarse grid.
 
@@ -136,19 +100,13 @@ def score_explanation_maps(
 
     def score(part: slice) -> list[Tensor]:
         heat = upsample(coarse[part], (pixels.shape[2], pixels.shape[3]))  # (n, crop, crop)
-        explanations = explanation_maps(heat, pixels[owners[part]])
-        with computing(network.precision, explanations.device.type):
-            logits = forward(network.module, _inputs(network, explanations))
+        explanations = explanation_map(heat, pixels[owners[part]])
+        logits = network.logits(explanations)
         wanted = labels[owners[part], None]
         return [probabilities(logits).gather(1, wanted)[:, 0], heat.mean((1, 2)).double()]
 
     scores, mean_heat = in_batches(score, len(coarse), limit)
     return scores.reshape(-1, count), mean_heat.reshape(-1, count)
-
-
-def _inputs(network: Network, pixels: Tensor) -> Tensor:
-    inputs = normalise(pixels, network.preprocessing.mean, network.preprocessing.std)
-    return inputs.contiguous(memory_format=network.memory_format)
 
 
 @dataclass(frozen=True)
@@ -188,12 +146,11 @@ def explain(network: Network, photograph: Tensor, labels: Sequence[int], scores:
     """
     device = next((parameter.device for parameter in network.module.parameters()), torch.device("cpu"))
     pixels = photograph.to(device)[None].float() / 255
-    with computing(network.precision, device.type):
-        logits = _single(forward(network.module, _inputs(network, pixels)))
+    logits = network.logits(pixels)
     if not logits.isfinite().all():
         raise InputError("the network's logits are not finite (NaN, infinity); check the weights, --mean, --std")
     chosen = torch.tensor(list(labels) or [int(logits.argmax())], device=device)
-    captured = capture_photographs(network, pixels.expand(len(chosen), -1, -1, -1), chosen)
+    captured = network.capture(pixels.expand(len(chosen), -1, -1, -1), chosen)
     kept = [index for index, (kind, _) in enumerate(MAPS) if kind == scores]
     maps = heatmaps(captured)[:, kept]  # (n, 3, H, W)
     large = upsample(maps.flatten(0, 1), (pixels.shape[2], pixels.shape[3]))  # (3 n, crop, crop)

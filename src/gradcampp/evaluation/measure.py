@@ -12,12 +12,11 @@ from torch import Tensor
 
 from gradcampp import cam
 from gradcampp.cam import COLUMNS, METHODS, SCORES, Scores, min_max
-from gradcampp.certificate import certificate
+from gradcampp.certificate import bound
 from gradcampp.errors import InputError
 from gradcampp.evaluation import records
 from gradcampp.evaluation.maps import (
     BatchLimit,
-    capture_photographs,
     heatmaps,
     in_batches,
     score_explanation_maps,
@@ -44,7 +43,7 @@ def measure(network: Network, batch: Batch, threshold: float, device: str, limit
     labels = torch.tensor([photograph.label for photograph in batch.photographs], device=device)
 
     def photographs(part: slice) -> list[Tensor]:
-        captured = capture_photographs(network, pixels[part], labels[part])
+        captured = network.capture(pixels[part], labels[part])
         return [captured.activations, *captured.gradients.values(), captured.logits]
 
     activations, pre, post, logits = in_batches(photographs, len(pixels), limit)
@@ -113,7 +112,7 @@ def _certified(captured: Capture) -> Tensor:
         plus, plusplus = (
             min_max(cam.heatmap(cam.weights(method, activations, gradients), activations)) for method in METHODS[1:]
         )
-        columns += [certificate(activations, gradients), (plus - plusplus).abs().amax((1, 2))]
+        columns += [bound(activations, gradients), (plus - plusplus).abs().amax((1, 2))]
     bounds = activations.new_full((len(covered), len(records.BOUNDS)), torch.nan)
     bounds[covered] = torch.stack(columns, 1)
     return bounds

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from gradcampp.errors import InputError, listed
+from gradcampp.networks.capture import PRECISIONS, Network
+from gradcampp.networks.load import load as load_network
 
 BUILT_IN = ("mini", "sample", "paper")
 
@@ -129,6 +131,31 @@ def load(name: str) -> Profile:
         download=_downloads(name, downloads),
         expected=None if expected is None else Expected(**_table(name, "expected", Expected, expected)),
         source=name,
+    )
+
+
+def network(profile: Profile) -> Network:
+    """The network of a profile, ready to be asked.
+
+    Args:
+        profile: its downloads in the cache, as :func:`gradcampp.evaluation.download.in_cache` leaves it.
+
+    Raises:
+        InputError: if the model, its weights, layer, preprocessing or class names do not fit.
+    """
+    if profile.precision not in PRECISIONS:
+        raise InputError(f"precision '{profile.precision}': expected {', '.join(PRECISIONS)}")
+    return load_network(
+        profile.model,
+        profile.layer,
+        weights=profile.weights,
+        seed=profile.seed or 0,
+        classes=profile.classes,
+        resize=profile.resize,
+        crop=profile.crop,
+        mean=profile.mean,
+        std=profile.std,
+        precision=profile.precision,
     )
 
 

@@ -5,17 +5,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.metadata
-import json
 import platform
 import sys
-import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 from tqdm import tqdm
 
@@ -23,12 +19,14 @@ from gradcampp.cam import COLUMNS, SCORES
 from gradcampp.errors import InputError, listed
 from gradcampp.evaluation import records
 from gradcampp.evaluation.alphas import Accumulator
-from gradcampp.evaluation.maps import BatchLimit, reuse_large_blocks
-from gradcampp.evaluation.measure import Measured, measure
-from gradcampp.evaluation.photographs import Photograph, load
-from gradcampp.evaluation.processes import World, alone
-from gradcampp.evaluation.records import Experiment
+from gradcampp.evaluation.maps import BatchLimit
+from gradcampp.evaluation.measure import measure
+from gradcampp.evaluation.photographs import Batch, Photograph, load
+from gradcampp.evaluation.processes import Processes
+from gradcampp.evaluation.records import Experiment, Run
 from gradcampp.networks.capture import Network, computing
+
+BATCHES = 2  # in a part: eight and a half seconds for VGG16 on two cores, where every image is explained
 
 
 @dataclass(frozen=True)
@@ -40,48 +38,12 @@ class Execution:
         workers: processes that decode photographs; 0 decodes between the batches.
         device: ``cpu`` or ``cuda``.
         skip_bad_images: leave out unreadable photographs instead of stopping at the first.
-        checkpoint_seconds: shortest time between two checkpoints; long runs space them at 1 % of their age.
     """
 
     batch_size: int
     workers: int
     device: str
     skip_bad_images: bool = False
-    checkpoint_seconds: float = 4.0
-
-
-class _Checkpoint:
-    """Finished batches that are not on disk yet."""
-
-    def __init__(self, run: Path, shortest: float) -> None:
-        self.run, self.shortest = run, shortest
-        self.started = self.written = time.monotonic()
-        self.parts: list[str] = []
-        self._start()
-
-    def _start(self) -> None:
-        self.rows: list[records.Row] = []
-        self.alphas = {scores: Accumulator() for scores in SCORES}
-        self.whole = True
-
-    def add(self, measured: Measured) -> None:
-        """Take a batch; where an interrupt cuts this short, what is held is not written."""
-        self.whole = False
-        self.rows += measured.rows
-        for scores, vector in measured.alphas.items():
-            self.alphas[scores].add(vector)
-        self.whole = True
-        now = time.monotonic()
-        if now - self.written >= max(self.shortest, (now - self.started) / 100):
-            self.write()
-
-    def write(self) -> None:
-        """Put what is held on disk."""
-        if self.rows and self.whole:
-            streams = {scores: held.stream() for scores, held in self.alphas.items()}
-            self.parts.append(records.write_part(self.run, self.rows, streams))
-        self._start()
-        self.written = time.monotonic()
 
 
 def evaluate(
@@ -91,218 +53,195 @@ def evaluate(
     run: Path,
     experiment: Experiment,
     execution: Execution,
-    world: World | None = None,
-) -> dict[str, Any]:
+    processes: Processes | None = None,
+) -> Run:
     """Evaluate a network on photographs, or finish what an interrupted run has left undone.
 
     Args:
-        network: a module on any device; moved to the one asked for.
+        network: on any device; moved to the one asked for.
         photographs: what to evaluate, sorted by path.
         folder: the data folder that their paths are relative to.
         run: the run folder; made where it does not exist.
         experiment: what the numbers depend on.
         execution: how to carry it out.
-        world: the processes that share the run, each of which makes this call; None for this one alone.
+        processes: those that share the run, each of which makes this call; None for this one alone.
 
     Returns:
-        The manifest of the finished run, in every process.
+        The finished run, in every process.
 
     Raises:
         InputError: for an unusable run folder, an unreadable photograph (unless skipped) or logits that
-            are not finite. Whatever was finished before is kept.
+            are not finite. Every finished part is kept.
     """
-    world = world or alone()
+    processes = processes or Processes()
     if network.precision == "tf32" and (execution.device == "cpu" or torch.cuda.get_device_capability() < (8, 0)):
-        raise InputError("--precision tf32 needs an NVIDIA GPU of 2020 or later (Ampere); choose float32 or bf16")
-    if world.rank:
-        done = _plan_of_the_first(photographs, run, experiment, execution, world)
-        with _progress(world, done) as advance:
-            todo = world.share(_batches(photographs, done, execution.batch_size))
-            world.say(f"finished {world.rank}", _work(network, todo, folder, run, experiment, execution, advance))
-        manifest: dict[str, Any] = world.hear("manifest")  # not before: a machine that leaves early may take the store along
-        return manifest
-    with records.opened(run, experiment):
-        done = _done(photographs, folder, run)
-        settings = _settings(photographs, experiment, execution)
-        world.say("plan", {"settings": settings, "done": "".join("1" if is_done else "0" for is_done in done)})
-        manifest = records.read_manifest(run)
-        if manifest["finished"]:
-            records.clear(run)
-        else:
-            kept = records.parts(run)
-            with _progress(world, done) as advance:
-                todo = world.share(_batches(photographs, done, execution.batch_size))
-                shares = [_work(network, todo, folder, run, experiment, execution, advance)]
-                shares += [world.hear(f"finished {rank}", advance) for rank in range(1, world.size)]
-            manifest = _merged(kept, shares, folder, run, experiment, execution)
-        world.say("manifest", manifest)
-    return manifest
+        raise InputError("--precision tf32 needs an NVIDIA GPU of 2020 or later (Ampere); choose float32")
+    with contextlib.nullcontext() if processes.rank else records.opened(run, experiment):
+        size = _agree(photographs, folder, run, experiment, execution, processes)
+        shares = [photographs[start : start + size] for start in range(0, len(photographs), size)]
+        mine = {part: share for part, share in enumerate(shares) if part % processes.size == processes.rank}
+        missing = {part: share for part, share in mine.items() if not _is_whole(run, part, share)}
+        _work(network, missing, folder, run, experiment, execution, len(photographs) if processes.size == 1 else None)
+        processes.barrier()
+        if processes.rank == 0:
+            _finish(run, len(shares), folder, execution, processes)
+        processes.barrier()
+    return Run(run)
 
 
-def _work(
-    network: Network,
-    todo: list[list[Photograph]],
+def _agree(
+    photographs: list[Photograph],
     folder: Path,
     run: Path,
     experiment: Experiment,
     execution: Execution,
-    advance: Callable[[int], None],
-) -> dict[str, Any]:
-    """Measure batches and write them to the run; returns ``parts``, their names, and ``skipped``, reasons by image."""
-    skipped: dict[str, str] = {}
-    if not todo:
-        return {"parts": [], "skipped": skipped}
-    if execution.device == "cpu":
-        reuse_large_blocks()
-    batches = iter(load(folder, todo, network.preprocessing, execution.workers, pinned=execution.device == "cuda"))
-    network.module.to(execution.device).to(memory_format=network.memory_format)  # while the first batches are decoded
-    limit = BatchLimit(execution.batch_size)
-    checkpoint = _Checkpoint(run, execution.checkpoint_seconds)
-    with computing("float32", execution.device):  # everything but the network itself
-        try:
-            for batch in batches:
-                if batch.photographs:
-                    checkpoint.add(measure(network, batch, experiment.threshold, execution.device, limit))
-                for image, reason in batch.bad.items():
-                    if not execution.skip_bad_images:
-                        raise InputError(f"{reason} (--skip-bad-images leaves it out)")
-                    tqdm.write(f"skipped: {reason}", file=sys.stderr)
-                    skipped[image] = reason
-                advance(len(batch.photographs) + len(batch.bad))
-        except (torch.OutOfMemoryError, MemoryError):
-            raise InputError("out of memory; choose a smaller --batch-size, then go on") from None
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
-                raise
-            if "Terminated" in str(error):  # together with this process, which hears of it a moment later
-                raise KeyboardInterrupt from None
-            raise InputError(
-                f"a process that decodes photographs was killed ({error}); choose fewer --workers, then go on"
-            ) from None
-        finally:
-            checkpoint.write()
-    return {"parts": checkpoint.parts, "skipped": skipped}
-
-
-def _merged(
-    kept: list[str], shares: list[dict[str, Any]], folder: Path, run: Path, experiment: Experiment, execution: Execution
-) -> dict[str, Any]:
-    """The manifest of a run after the parts that were kept and those of all processes have been merged."""
-    names = [*kept, *(name for share in shares for name in share["parts"])]
-    skipped = {image: reason for share in shares for image, reason in share["skipped"].items()}
-    if not names:
-        raise InputError(f"data {folder}: none of the {len(skipped)} photographs can be read")
-    if not all(records.appeared(run / "parts" / name) for name in names):
-        raise InputError(f"{run} does not show what the other processes wrote; --out must be a folder that all machines share")
-    records.finish(
-        run, names, lambda groups: _details(groups, experiment, execution, folder, skipped) | {"processes": len(shares)}
-    )
-    return records.read_manifest(run)
-
-
-def _settings(photographs: list[Photograph], experiment: Experiment, execution: Execution) -> dict[str, Any]:
-    """What has to be the same in all processes that share a run, as JSON gives it back."""
+    processes: Processes,
+) -> int:
+    """See to it that all processes, and an earlier call, mean the same run; returns the number of photographs in a part."""
     listing = "".join(f"{photograph.label}  {photograph.image}\n" for photograph in photographs)
     settings = {
         "number of photographs": len(photographs),
         "photographs and labels": hashlib.sha256(listing.encode()).hexdigest(),
         "batch size": execution.batch_size,
         "device": execution.device,
-        **asdict(experiment),
     }
-    return dict(json.loads(json.dumps(settings)))
-
-
-def _plan_of_the_first(
-    photographs: list[Photograph], run: Path, experiment: Experiment, execution: Execution, world: World
-) -> list[bool]:
-    """Which photographs need no more work, as the process with rank 0 found them when it opened the run.
-
-    All have to know the same: who looked later would see parts that the others have added meanwhile.
-    """
-    plan = world.hear("plan")
-    for name, value in _settings(photographs, experiment, execution).items():
-        if plan["settings"][name] != value:
-            raise InputError(
-                f"{name}: {value} in process {world.rank} (machine {platform.node()}), and {plan['settings'][name]} in "
-                "process 0; expected the same data, weights, device and options everywhere"
-            )
-    if not records.appeared(run / "manifest.json"):
+    if processes.rank == 0:
+        manifest = records.read_manifest(run)
+        _check_photographs(photographs, folder, run, manifest, settings)
+        if not manifest["finished"]:  # a smaller batch goes on with the parts that there are
+            records.write_manifest(run, {"part": BATCHES * execution.batch_size, **manifest, "settings": settings})
+    processes.barrier()
+    if not (run / "manifest.json").exists():
         raise InputError(
-            f"{run} is not there for process {world.rank} (machine {platform.node()}); "
+            f"{run} is not there for process {processes.rank} (machine {platform.node()}); "
             "--out must be a folder that all machines share"
         )
-    return [is_done == "1" for is_done in plan["done"]]
+    manifest = records.read_manifest(run)
+    told = {**manifest["settings"], **records.flat(manifest["experiment"])}
+    for name, value in {**settings, **records.flat(asdict(experiment))}.items():
+        if told[name] != value and not (processes.rank == 0 or manifest["finished"]):
+            raise InputError(
+                f"{name}: {value} in process {processes.rank} (machine {platform.node()}), and {told[name]} in "
+                "process 0; expected the same data, weights, device and options everywhere"
+            )
+    return int(manifest["part"])
+
+
+def _check_photographs(
+    photographs: list[Photograph], folder: Path, run: Path, manifest: dict[str, Any], settings: dict[str, Any]
+) -> None:
+    """See to it that a run holds results for these photographs and no others.
+
+    Raises:
+        InputError: if it has results for other photographs, or is finished without some of these.
+    """
+    known = {photograph.image for photograph in photographs}
+    whole = [found for part in records.parts(run) if (found := records.read_part(run, part)) is not None]
+    for image, size in ((image, size) for images, _ in whole for image, size in images.items()):
+        if image not in known:
+            raise InputError(f"{run} holds results for {image}, which is not among the photographs now; choose another --out")
+        if (folder / image).stat().st_size != size:
+            raise InputError(f"{folder / image} is not the file that {run} holds results for; choose another --out")
+    if manifest["finished"]:
+        there = manifest["settings"]["photographs and labels"]
+        added = known.difference(*([*images, *skipped] for images, skipped in whole))
+        if there != settings["photographs and labels"] and added:
+            raise InputError(f"{run} is finished and has no results for {listed(sorted(added))}; choose another --out")
+
+
+def _is_whole(run: Path, part: int, share: list[Photograph]) -> bool:
+    """True for a part on disk that holds these photographs; another one is removed."""
+    found = records.read_part(run, part)
+    if found is not None and sorted([*found[0], *found[1]]) == [photograph.image for photograph in share]:
+        return True
+    records.remove_part(run, part)
+    return False
+
+
+def _work(
+    network: Network,
+    missing: dict[int, list[Photograph]],
+    folder: Path,
+    run: Path,
+    experiment: Experiment,
+    execution: Execution,
+    total: int | None,
+) -> None:
+    """Measure parts and write them to the run."""
+    if not missing:
+        return
+    size = execution.batch_size
+    todo = {part: [share[start : start + size] for start in range(0, len(share), size)] for part, share in missing.items()}
+    batches = [batch for part in todo.values() for batch in part]
+    left = sum(map(len, batches))
+    limit = BatchLimit(size)
+    with (
+        _decoded(batches, folder, network, execution) as decoded,
+        tqdm(total=total or left, initial=(total or left) - left, unit="image", disable=None) as progress,
+    ):
+        for part, own in todo.items():
+            rows: list[records.Row] = []
+            alphas = {scores: Accumulator() for scores in SCORES}
+            skipped: dict[str, str] = {}
+            for _ in own:
+                batch = next(decoded)
+                if batch.photographs:
+                    measured = measure(network, batch, experiment.threshold, execution.device, limit)
+                    rows += measured.rows
+                    for scores, vector in measured.alphas.items():
+                        alphas[scores].add(vector)
+                for reason in batch.bad.values():
+                    if not execution.skip_bad_images:
+                        raise InputError(f"{reason} (--skip-bad-images leaves it out)")
+                    tqdm.write(f"skipped: {reason}", file=sys.stderr)
+                skipped |= batch.bad
+                progress.update(len(batch.photographs) + len(batch.bad))
+            records.write_part(run, part, rows, {scores: held.histogram() for scores, held in alphas.items()}, skipped)
 
 
 @contextlib.contextmanager
-def _progress(world: World, done: list[bool]) -> Iterator[Callable[..., None]]:
-    """What advances the progress of all processes by a number of images; the first one draws it."""
-    before = sum(done)
-    with tqdm(total=len(done), initial=before, unit="image", disable=None if world.rank == 0 else True) as bar:
+def _decoded(batches: list[list[Photograph]], folder: Path, network: Network, execution: Execution) -> Iterator[Iterator[Batch]]:
+    """Batches as they are decoded, with the network on its device and everything but the network itself in float32."""
+    decoded = iter(load(folder, batches, network.preprocessing, execution.workers, pinned=execution.device == "cuda"))
+    network.module.to(execution.device).to(memory_format=network.memory_format)  # while the first batches are decoded
+    try:
+        with computing("float32", execution.device):
+            yield decoded
+    except (torch.OutOfMemoryError, MemoryError):
+        raise InputError("out of memory; choose a smaller --batch-size, then go on") from None
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        if "Terminated" in str(error):  # together with this process, which hears of it a moment later
+            raise KeyboardInterrupt from None
+        raise InputError(f"a process that decodes photographs was killed ({error}); choose fewer --workers, then go on") from None
 
-        def advance(images: int = 0) -> None:
-            bar.update(before + world.add("images", images) - bar.n)
 
-        yield advance
-
-
-def _done(photographs: list[Photograph], folder: Path, run: Path) -> list[bool]:
-    """Which photographs need no more work.
-
-    Raises:
-        InputError: if the run has results for other photographs, or is finished without some of these.
-    """
-    sizes, known = records.finished_images(run), {photograph.image for photograph in photographs}
-    for image, size in sizes.items():
-        if image in known and (folder / image).stat().st_size != size:
-            raise InputError(f"{folder / image} is not the file that {run} holds results for; choose another --out")
-        if image not in known:
-            raise InputError(f"{run} holds results for {image}, which is not among the photographs now; choose another --out")
+def _finish(run: Path, count: int, folder: Path, execution: Execution, processes: Processes) -> None:
+    """Say in the manifest that all parts are there, and what they hold."""
     manifest = records.read_manifest(run)
     if manifest["finished"]:
-        added = known - sizes.keys() - manifest["skipped"].keys()
-        if added:
-            raise InputError(f"{run} is finished and has no results for {listed(sorted(added))}; choose another --out")
-        return [True] * len(photographs)
-    return [photograph.image in sizes for photograph in photographs]
-
-
-def _batches(photographs: list[Photograph], done: list[bool], batch_size: int) -> list[list[Photograph]]:
-    """What is left to do, in batches whose limits depend neither on what is done already nor on who does it.
-
-    So interrupted runs, and runs shared by any number of processes, compute the same batches, hence the same bits.
-    """
-    starts = range(0, len(photographs), batch_size)
-    left = [[photographs[i] for i in range(start, min(start + batch_size, len(done))) if not done[i]] for start in starts]
-    return [batch for batch in left if batch]
-
-
-def _details(
-    groups: Iterable[pd.DataFrame], experiment: Experiment, execution: Execution, folder: Path, skipped: Mapping[str, str]
-) -> dict[str, Any]:
-    """What a manifest says of a finished run, from its records some thousands of rows at a time."""
-    listing = hashlib.sha256()
-    counts: Counter[str] = Counter()
-    constant, undefined = (Counter(dict.fromkeys(COLUMNS, 0)) for _ in range(2))
-    for rows in groups:
-        listing.update(
-            "".join(f"{digest}  {image}\n" for digest, image in zip(rows["sha256"], rows["image"], strict=True)).encode()
-        )
-        over = rows["score"] > experiment.threshold
-        ranks = rows["label_rank"]
-        counts.update(images=len(rows), over=int(over.sum()), first=int((ranks <= 1).sum()), five=int((ranks <= 5).sum()))
-        constant.update({name: int((rows[f"{name}_mean_heat"] == 0).sum()) for name in COLUMNS})
-        undefined.update({name: int((over & rows[name].isna()).sum()) for name in COLUMNS})
-    return {
-        "images": counts["images"],
-        "over_threshold": counts["over"],
-        "top1": counts["first"] / counts["images"],
-        "top5": counts["five"] / counts["images"],
-        "skipped": dict(skipped),
-        "constant_maps": dict(constant),
-        "undefined_maps": dict(undefined),
-        "data": {"folder": folder.name, "sha256": listing.hexdigest()},
+        return
+    for part in set(records.parts(run)) - set(range(count)):  # of a call with more photographs
+        records.remove_part(run, part)
+    if len(records.parts(run)) < count:
+        raise InputError(f"{run} does not show what the other processes wrote; --out must be a folder that all machines share")
+    skipped = {image: reason for part in range(count) for image, reason in (records.read_part(run, part) or ({}, {}))[1].items()}
+    rows = records.read_columns(run, ["image", "sha256", "score", "label_rank", *COLUMNS, *records.HEATS])
+    if not len(rows):
+        raise InputError(f"data {folder}: none of the {len(skipped)} photographs can be read")
+    listing = "".join(f"{digest}  {image}\n" for digest, image in zip(rows["sha256"], rows["image"], strict=True))
+    over = rows["score"] > manifest["experiment"]["threshold"]
+    details = {
+        "images": len(rows),
+        "over_threshold": int(over.sum()),
+        "top1": int((rows["label_rank"] <= 1).sum()) / len(rows),
+        "top5": int((rows["label_rank"] <= 5).sum()) / len(rows),
+        "skipped": skipped,
+        "constant_maps": {name: int((rows[f"{name}_mean_heat"] == 0).sum()) for name in COLUMNS},
+        "undefined_maps": {name: int((over & rows[name].isna()).sum()) for name in COLUMNS},
+        "data": {"folder": folder.name, "sha256": hashlib.sha256(listing.encode()).hexdigest()},
+        "processes": processes.size,
         "device": torch.cuda.get_device_name() if execution.device == "cuda" else platform.machine(),
         "threads": torch.get_num_threads(),
         "batch_size": execution.batch_size,
@@ -311,3 +250,4 @@ def _details(
             **{name: importlib.metadata.version(name) for name in ("gradcampp", "torch", "torchvision", "numpy", "pillow")},
         },
     }
+    records.write_manifest(run, {**manifest, "finished": True, **details})

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from gradcampp.cam import SCORES, Scores
 from gradcampp.errors import InputError, listed
+from gradcampp.networks.classes import Classes
 
 Precision = Literal["float32", "tf32", "bf16"]
 
@@ -59,13 +60,62 @@ class Capture:
 
 @dataclass(frozen=True)
 class Network:
-    """A module that ends in class logits, the layer to explain it at, how it is fed and how it computes."""
+    """A network that is ready to be asked: how it is fed, where it is explained, what its classes are called.
+
+    Attributes:
+        module: takes (B, 3, crop, crop), ends in class logits (B, C); on any device.
+        layer: name of the module whose output is explained.
+        preprocessing: how a photograph becomes its input.
+        classes: the names of its classes.
+        name: as the user gave it.
+        weights: SHA-256 of the weight file, ``random (seed N)``, or ``from the factory`` with a hash of them.
+        memory_format: of its inputs and weights.
+        precision: of its own arithmetic.
+    """
 
     module: nn.Module
     layer: str
     preprocessing: Preprocessing
+    classes: Classes
+    name: str
+    weights: str
     memory_format: torch.memory_format = torch.contiguous_format
     precision: Precision = "float32"
+
+    def capture(self, pixels: Tensor, labels: Tensor) -> Capture:
+        """Feature maps, gradients and logits of photographs, in float32 or better.
+
+        Args:
+            pixels: in [0, 1], (B, 3, crop, crop), on the device of the module.
+            labels: class to explain for each photograph, (B,) int64.
+
+        Raises:
+            InputError: as :func:`capture`.
+        """
+        with computing(self.precision, pixels.device.type):
+            captured = capture(self.module, self.layer, self._inputs(pixels), labels)
+        gradients = {scores: _single(values) for scores, values in captured.gradients.items()}
+        return Capture(_single(captured.activations), gradients, _single(captured.logits))
+
+    def logits(self, pixels: Tensor) -> Tensor:
+        """The logits of photographs, (B, C), in float32 or better.
+
+        Args:
+            pixels: in [0, 1], (B, 3, crop, crop), on the device of the module.
+
+        Raises:
+            InputError: if the network does not return class logits.
+        """
+        with computing(self.precision, pixels.device.type):
+            return _single(forward(self.module, self._inputs(pixels)))
+
+    def _inputs(self, pixels: Tensor) -> Tensor:
+        inputs = normalise(pixels, self.preprocessing.mean, self.preprocessing.std)
+        return inputs.contiguous(memory_format=self.memory_format)
+
+
+def _single(values: Tensor) -> Tensor:
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def normalise(pixels: Tensor, mean: Triple, std: Triple) -> Tensor:

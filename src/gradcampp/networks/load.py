@@ -1,12 +1,12 @@
-"""Networks by name: built, filled with weights from disk, and never downloaded."""
+"""A network by name, ready to be asked: built, filled with weights from disk, and never downloaded."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -18,83 +18,95 @@ from torchvision import models as torchvision_models
 from torchvision.models import WeightsEnum
 
 from gradcampp.errors import InputError, listed
-from gradcampp.evaluation import download, maps
-from gradcampp.evaluation.profiles import Profile
 from gradcampp.files import file_hash
-from gradcampp.networks import capture, layers, load, mini
-from gradcampp.networks.capture import PRECISIONS, Network, Precision, Preprocessing
+from gradcampp.networks import mini
+from gradcampp.networks.capture import Network, Precision, Preprocessing, forward
 from gradcampp.networks.classes import Classes, from_file, named, numbered
+from gradcampp.networks.layers import default_layer
 from gradcampp.scenes.shapes import CLASSES
 
 RANDOM = "random"
-
-
 EMBEDDED = "mini"
 
 
-@dataclass(frozen=True)
-class Model:
-    """A network in float32 and evaluation mode with everything needed to feed it.
-
-    Attributes:
-        name: as the user gave it.
-        module: takes (B, 3, crop, crop), ends in class logits (B, C).
-        weights: SHA-256 of the weight file, ``random (seed N)``, or ``from the factory`` with a hash of them.
-        preprocessing: how a photograph becomes its input.
-        classes: the names of its classes, where it knows them.
-    """
-
-    name: str
-    module: nn.Module
-    weights: str
-    preprocessing: Preprocessing
-    classes: tuple[str, ...] = ()
-
-
-def build(name: str, weights: str | None = None, seed: int = 0) -> Model:
-    """Build a network and load its weights from disk.
+def load(
+    model: str | nn.Module,
+    layer: str | None = None,
+    *,
+    weights: str | Path | None = None,
+    seed: int = 0,
+    classes: Path | Sequence[str] | None = None,
+    resize: int | None = None,
+    crop: int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    precision: Precision = "float32",
+) -> Network:
+    """A network with its layer, its preprocessing and the names of its classes, on the CPU in evaluation mode and float32.
 
     Args:
-        name: ``mini`` for the embedded network, a name that ``torchvision.models.get_model`` knows, or
-            ``module:factory`` for a callable that returns a network, importable from the working
-            directory or ``PYTHONPATH``.
-        weights: a ``.safetensors`` file or a checkpoint that loads with ``weights_only=True``, or
-            ``random``. None means what the factory returns, for ``mini`` the weights that ship with the
-            package, and for a torchvision name the published weights where torchvision's own cache
-            already holds them.
+        model: ``mini`` for the embedded network, a name that ``torchvision.models.get_model`` knows, ``module:factory`` for
+            a callable that returns a network, importable from the working directory or ``PYTHONPATH``, or a module.
+        layer: name of the module whose output is explained; None finds the last feature maps before the classifier.
+        weights: a ``.safetensors`` file or a checkpoint that loads with ``weights_only=True``, or ``random``. None means
+            what the factory or module holds, for ``mini`` the weights that ship with the package, and for a torchvision
+            name the published weights where torchvision's own cache already holds them.
         seed: of the random weights.
-
-    Returns:
-        The network on the CPU, in float32 and evaluation mode.
+        classes: their names in the order of the logits, or a text file with one a line; None takes those that the network
+            knows, ImageNet's for 1,000 classes, and else numbers.
+        resize, crop, mean, std: in the place of the network's own preprocessing; pixels, and the scale [0, 1].
+        precision: of the network's own arithmetic.
 
     Raises:
-        InputError: if the name, the factory or the weights are not usable.
+        InputError: if the model, its weights, layer, preprocessing or class names do not fit.
     """
-    if name == EMBEDDED and weights is None:
-        return Model(name, mini.load(), mini.SHA256, mini.PREPROCESSING, CLASSES)
+    module: nn.Module
+    if model == EMBEDDED and weights is None:
+        module, identity, default, known = mini.load(), mini.SHA256, mini.PREPROCESSING, tuple(CLASSES)
+    else:
+        module, identity, default, known = _built(model, weights, seed)
+    preprocessing = _override(default, resize, crop, mean, std)
+    blank = torch.zeros(1, 3, preprocessing.crop, preprocessing.crop)
+    count = forward(module, blank).shape[1]
+    network = Network(
+        module=module,
+        layer=layer or default_layer(module, blank),
+        preprocessing=preprocessing,
+        classes=_classes(classes, known, count),
+        name=model if isinstance(model, str) else type(model).__name__,
+        weights=identity,
+        memory_format=_fastest_format(module, blank),
+        precision=precision,
+    )
+    network.capture(blank, torch.tensor([0]))  # a layer that cannot be explained fails now
+    return network
+
+
+def _built(
+    model: str | nn.Module, weights: str | Path | None, seed: int
+) -> tuple[nn.Module, str, Preprocessing, tuple[str, ...]]:
+    """The module with its weights, the identity of these, its preprocessing, and the names of classes that it knows."""
+    name = model if isinstance(model, str) else f"{type(model).__name__}:"  # a module is one's own, as a factory's is
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        module, published = _untrained(name)
+        module, published = _untrained(model)
     file = _weight_file(name, weights, published)
     if file is not None:
         _fill(name, module, file)
         identity = file_hash(file)
     else:
         identity = f"random (seed {seed})" if weights == RANDOM else f"from the factory, {_state_hash(module)}"
-    return Model(
-        name=name,
-        module=module.float().eval(),
-        weights=identity,
-        preprocessing=mini.PREPROCESSING if name == EMBEDDED else _preprocessing(published),
-        classes=CLASSES if name == EMBEDDED else (),
-    )
+    embedded = name == EMBEDDED
+    return module.float().eval(), identity, mini.PREPROCESSING if embedded else _published(published), CLASSES if embedded else ()
 
 
-def _untrained(name: str) -> tuple[nn.Module, WeightsEnum | None]:
+def _untrained(model: str | nn.Module) -> tuple[nn.Module, WeightsEnum | None]:
     """The network that a name stands for, and its published weights where there are some."""
-    if name == EMBEDDED:
+    if isinstance(model, nn.Module):
+        return model, None
+    if model == EMBEDDED:
         return mini.MiniVGG(), None
-    return (_from_factory(name), None) if ":" in name else _from_torchvision(name)
+    return (_from_factory(model), None) if ":" in model else _from_torchvision(model)
 
 
 def _from_torchvision(name: str) -> tuple[nn.Module, WeightsEnum | None]:
@@ -123,7 +135,7 @@ def _from_factory(name: str) -> nn.Module:
     return made
 
 
-def _weight_file(name: str, weights: str | None, published: WeightsEnum | None) -> Path | None:
+def _weight_file(name: str, weights: str | Path | None, published: WeightsEnum | None) -> Path | None:
     """Where the weights come from; None for those that the network was built with."""
     if weights == RANDOM or (weights is None and ":" in name):
         return None
@@ -187,14 +199,52 @@ def _read_weights(path: Path) -> Mapping[str, Tensor]:
     return {str(key).removeprefix("module."): value for key, value in content.items()}
 
 
-def _preprocessing(published: WeightsEnum | None) -> Preprocessing:
+def _published(weights: WeightsEnum | None) -> Preprocessing:
     """What torchvision publishes beside its weights; its ImageNet values for one's own network."""
-    preset: Any = published.transforms() if published is not None else None
+    preset: Any = weights.transforms() if weights is not None else None
     if not all(hasattr(preset, field) for field in ("resize_size", "crop_size", "mean", "std")):
         return Preprocessing()
     return Preprocessing(
         preset.resize_size[0], preset.crop_size[0], tuple(preset.mean), tuple(preset.std), preset.interpolation.value
     )
+
+
+def _override(
+    default: Preprocessing, resize: int | None, crop: int | None, mean: Sequence[float] | None, std: Sequence[float] | None
+) -> Preprocessing:
+    """The network's own preprocessing with what the user gives in its place."""
+    for name, values in (("mean", mean), ("std", std)):
+        if values is not None and len(values) != 3:
+            raise InputError(f"--{name} {values}: expected three numbers, one a channel")
+    given = {"resize": resize, "crop": crop, "mean": mean and tuple(mean), "std": std and tuple(std)}
+    chosen = replace(default, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+    if chosen.crop > chosen.resize:
+        raise InputError(f"--crop {chosen.crop} is larger than --resize {chosen.resize}; expected a crop that fits")
+    if not all(value > 0 for value in chosen.std):
+        raise InputError(f"--std {chosen.std}: expected three positive numbers")
+    return chosen
+
+
+def _classes(given: Path | Sequence[str] | None, known: Sequence[str], count: int) -> Classes:
+    """The names of the classes, one a logit."""
+    if isinstance(given, Path):
+        classes = from_file(given)
+    elif given or known:
+        classes = named(list(given or known))
+    else:
+        classes = numbered(count)
+    if len(classes) != count:
+        raise InputError(f"{given} has {len(classes)} names, and the network {count} classes; expected one name a class")
+    return classes
+
+
+def _fastest_format(module: nn.Module, blank: Tensor) -> torch.memory_format:
+    """Channels last, unless the network reshapes its maps in a way that needs them contiguous."""
+    try:
+        forward(module, blank.contiguous(memory_format=torch.channels_last))
+    except InputError:
+        return torch.contiguous_format
+    return torch.channels_last
 
 
 def _state_hash(module: nn.Module) -> str:
@@ -204,86 +254,3 @@ def _state_hash(module: nn.Module) -> str:
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A network that is ready to be asked.
-
-    Attributes:
-        model: as built, with the identity of its weights.
-        network: the module with its layer and preprocessing.
-        classes: the names of its classes.
-    """
-
-    model: load.Model
-    network: Network
-    classes: Classes
-
-
-def prepare(profile: Profile) -> Prepared:
-    """Build the network of a profile, find its layer and the names of its classes.
-
-    Raises:
-        InputError: if the model, its weights, layer, preprocessing or class names do not fit.
-    """
-    profile = download.located(profile)
-    model = load.build(profile.model, profile.weights, profile.seed or 0)
-    preprocessing = _overridden(profile, model.preprocessing)
-    blank = torch.zeros(1, 3, preprocessing.crop, preprocessing.crop)
-    count = capture.forward(model.module, blank).shape[1]
-    layer = profile.layer or layers.default_layer(model.module, blank)
-    net = Network(model.module, layer, preprocessing, _fastest_format(model.module, blank), _precision(profile))
-    maps.capture_photographs(net, blank, torch.tensor([0]))  # a layer that cannot be explained fails now
-    return Prepared(model, net, _classes(profile, model, count))
-
-
-def _fastest_format(module: nn.Module, blank: Tensor) -> torch.memory_format:
-    """Channels last, unless the network reshapes its maps in a way that needs them contiguous."""
-    try:
-        capture.forward(module, blank.contiguous(memory_format=torch.channels_last))
-    except InputError:
-        return torch.contiguous_format
-    return torch.channels_last
-
-
-def _precision(profile: Profile) -> Precision:
-    for known in PRECISIONS:
-        if profile.precision == known:
-            return known
-    raise InputError(f"precision '{profile.precision}': expected {', '.join(PRECISIONS)}")
-
-
-def _overridden(profile: Profile, default: Preprocessing) -> Preprocessing:
-    """The network's own preprocessing with what the profile overrides."""
-    for name in ("mean", "std"):
-        values = getattr(profile, name)
-        if values is not None and len(values) != 3:
-            raise InputError(f"--{name} {values}: expected three numbers, one a channel")
-    mean, std = profile.mean or default.mean, profile.std or default.std
-    chosen = Preprocessing(
-        resize=profile.resize or default.resize,
-        crop=profile.crop or default.crop,
-        mean=(mean[0], mean[1], mean[2]),
-        std=(std[0], std[1], std[2]),
-        interpolation=default.interpolation,
-    )
-    if chosen.crop > chosen.resize:
-        raise InputError(f"--crop {chosen.crop} is larger than --resize {chosen.resize}; expected a crop that fits")
-    if not all(value > 0 for value in chosen.std):
-        raise InputError(f"--std {chosen.std}: expected three positive numbers")
-    return chosen
-
-
-def _classes(profile: Profile, model: load.Model, count: int) -> Classes:
-    if profile.classes is not None:
-        classes = from_file(profile.classes)
-    elif model.classes:
-        classes = named(list(model.classes))
-    else:
-        classes = numbered(count)
-    if len(classes) != count:
-        raise InputError(
-            f"{profile.classes} has {len(classes)} names, and the network {count} classes; expected one name a class"
-        )
-    return classes

@@ -85,7 +85,7 @@ class MiniVGG(nn.Module):
 
 
 @torch.no_grad()
-def folded(model: MiniVGG) -> MiniVGG:
+def fold_batch_norm(model: MiniVGG) -> MiniVGG:
     """The same function in evaluation mode, with batch normalisation absorbed by the convolutions."""
     plain = MiniVGG()
     plain.classifier.load_state_dict(model.classifier.state_dict())

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gradcampp.cam import SCORES
-from gradcampp.evaluation import records
 from gradcampp.evaluation.profiles import Expected
-from gradcampp.files import written
+from gradcampp.evaluation.records import Run
+from gradcampp.files import atomic_write
 from gradcampp.results import tables
 from gradcampp.results.figures import data_set, style
 from gradcampp.results.tables import SelfCheck
@@ -25,7 +25,7 @@ class Report:
     check: SelfCheck | None = None
 
 
-def write(run: Path, out: Path, expected: Expected | None = None) -> Report:
+def write(run: Run, out: Path, expected: Expected | None = None) -> Report:
     """Write Tables 1 and 2, the certificates (CSV, Markdown, LaTeX) and Figures 4 and 6 (PNG, SVG) of a run.
 
     Args:
@@ -38,8 +38,8 @@ def write(run: Path, out: Path, expected: Expected | None = None) -> Report:
 
     Source: Lerma & Lucas (2022), Tables 1 and 2, Figures 4 and 6.
     """
-    rows, alphas = records.read_records(run), records.read_alphas(run)
-    every = {**tables.tables(rows), "certificates": tables.certificates(rows)}
+    rows, alphas = run.records, run.alphas
+    every = {**tables.paper_tables(rows), "certificates": tables.certificates(rows)}
     out.mkdir(parents=True, exist_ok=True)
     files: list[Path] = []
     texts: list[str] = []
@@ -52,15 +52,15 @@ def write(run: Path, out: Path, expected: Expected | None = None) -> Report:
             ("tex", tables.formatted(readable, "latex") + "\n"),
         ):
             files.append(out / f"{name}.{ending}")
-            with written(files[-1]) as temporary:
+            with atomic_write(files[-1]) as temporary:
                 temporary.write_text(content, "utf-8")
     for scores in SCORES:
         files += style.save(data_set.alpha_distribution(alphas[scores], scores), out / f"figure4-{scores}", PICTURES)
     files += style.save(data_set.relative_performances(rows), out / "figure6", PICTURES)
-    check = None if expected is None else tables.self_check(records.read_manifest(run), expected)
+    check = None if expected is None else tables.self_check(run.manifest, expected)
     if check is not None:
         texts.append(check.text)
         files.append(out / "selfcheck.csv")
-        with written(files[-1]) as temporary:
+        with atomic_write(files[-1]) as temporary:
             check.rows.to_csv(temporary, index=False)
     return Report("\n".join(texts), files, check)

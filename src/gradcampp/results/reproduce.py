@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -12,19 +13,19 @@ import torch
 from torch import Tensor
 
 from gradcampp.cam import SCORES
-from gradcampp.evaluation import download, localisation, maps, records, run
+from gradcampp.evaluation import localisation, maps, profiles
 from gradcampp.evaluation.photographs import choose, list_photographs, read_photograph
-from gradcampp.evaluation.processes import World, alone
+from gradcampp.evaluation.processes import Processes
 from gradcampp.evaluation.profiles import Profile
-from gradcampp.evaluation.records import experiment_of
-from gradcampp.evaluation.run import Execution
-from gradcampp.files import written
+from gradcampp.evaluation.records import Run, experiment_of
+from gradcampp.evaluation.run import Execution, evaluate
+from gradcampp.files import atomic_write
 from gradcampp.networks import classes
-from gradcampp.networks.load import Prepared, prepare
+from gradcampp.networks.capture import Network
 from gradcampp.results import report, tables
 from gradcampp.results.figures import data_set, one_image, style
 from gradcampp.scenes import drawing, scene
-from gradcampp.scenes.folder import SPLIT, draw_scenes, drawn
+from gradcampp.scenes.folder import SPLIT, draw_scenes, loader
 
 CAPTIONS = {
     "figure1": "Figure 1. Grad-CAM from an image to its heatmap, with the network's own feature maps, gradients and weights.",
@@ -39,14 +40,14 @@ CAPTIONS = {
 }
 
 
-def reproduce(profile: Profile, out: Path, execution: Execution, world: World | None = None) -> report.Report:
+def run(profile: Profile, out: Path, execution: Execution, processes: Processes | None = None) -> report.Report:
     """Evaluate, tabulate and draw everything that the paper shows, and what the scenes add.
 
     Args:
         profile: what to do.
         out: folder for the run, the tables, the figures and the summary page; what is finished in it stays.
         execution: how to carry it out.
-        world: the processes that share the evaluation; the first one does the rest. None for this one alone.
+        processes: those that share the evaluation; the first one does the rest. None for this one alone.
 
     Returns:
         Both tables as text, and the files written; nothing of either in the other processes of a world.
@@ -54,46 +55,53 @@ def reproduce(profile: Profile, out: Path, execution: Execution, world: World | 
     Raises:
         InputError: for anything in the profile that cannot be used.
     """
-    world = world or alone()
-    profile = download.located(profile)
-    prepared = prepare(profile)
+    processes = processes or Processes()
+    network = profiles.network(profile)
     out.mkdir(parents=True, exist_ok=True)
     generated = profile.data is None
-    if generated and world.rank:
-        world.hear("scenes")
+    if processes.rank:
+        processes.barrier()  # until the first has drawn the scenes
     folder = data_folder(profile, out)
-    if generated and world.rank == 0:
-        world.say("scenes", "drawn")
-    photographs = choose(list_photographs(folder, prepared.classes), profile.limit, profile.seed)
-    experiment = experiment_of(prepared, profile)
-    run.evaluate(prepared.network, photographs, folder, out / "run", experiment, execution, world)
-    if world.rank:
+    if processes.rank == 0:
+        processes.barrier()
+    photographs = choose(list_photographs(folder, network.classes), profile.limit, profile.seed)
+    experiment = experiment_of(network, profile.threshold, profile.limit, profile.seed)
+    evaluate(network, photographs, folder, out, experiment, execution, processes)
+    if processes.rank:
         return report.Report("", [])
-    said = report.write(out / "run", out, profile.expected)
-    files = said.files + _illustrations(prepared, profile, folder, out)
+    said = report.write(Run(out), out, profile.expected)
+    files = said.files + _illustrations(network, profile, Run(out))
     extra = ""
-    if generated and prepared.network.preprocessing.crop == drawing.SIZE:
-        extra, more = _localise(prepared, profile, out, execution.batch_size)
+    if generated and network.preprocessing.crop == drawing.SIZE:
+        extra, more = _localise(network, profile, out, execution.batch_size)
         files += more
-    page = _summary(prepared, said, extra, [path for path in files if path.suffix == ".png"], out)
+    page = _summary(network, said, extra, [path for path in files if path.suffix == ".png"], out)
     return report.Report(said.text + ("\n" + extra if extra else ""), [page, *files], said.check)
 
 
-def _illustrations(prepared: Prepared, profile: Profile, folder: Path, out: Path) -> list[Path]:
+def _illustrations(network: Network, profile: Profile, run: Run) -> list[Path]:
     """Figures 1, 2, 3 and 5, of the profile's photograph or of one that the run chooses."""
-    net, names = prepared.network, prepared.classes.names
-    net.module.cpu()
-    single, label, couple, wanted = pictures(prepared, profile, folder, out)
-    pixels = single.float() / 255
-    captured = maps.capture_photographs(net, pixels[None], torch.tensor([label]))
-    explained = maps.explain(net, single, [label], "pre")
+    names = network.classes.names
+    network.module.cpu()
+    single, couple = pictures(network, profile, run)
+    pixels = single.pixels.float() / 255
+    captured = network.capture(pixels[None], torch.tensor(single.labels))
+    explained = maps.explain(network, single.pixels, single.labels, "pre")
     drawn = {
-        "figure1": one_image.pipeline(captured, pixels, names[label]),
-        "figure2": one_image.explanations(maps.explain(net, couple, wanted, "pre"), names, "pre"),
+        "figure1": one_image.pipeline(captured, pixels, names[single.labels[0]]),
+        "figure2": one_image.explanations(maps.explain(network, couple.pixels, couple.labels, "pre"), names, "pre"),
         "figure3": one_image.single_alphas(explained[0]),
         "figure5": one_image.explanations(explained, names, "pre"),
     }
-    return [path for name, figure in drawn.items() for path in style.save(figure, out / name, report.PICTURES)]
+    return [path for name, figure in drawn.items() for path in style.save(figure, run.folder / name, report.PICTURES)]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture and the classes to explain in it: uint8 (3, crop, crop), and indices."""
+
+    pixels: Tensor
+    labels: list[int]
 
 
 def data_folder(profile: Profile, out: Path) -> Path:
@@ -101,57 +109,50 @@ def data_folder(profile: Profile, out: Path) -> Path:
     return profile.data or draw_scenes(out / "scenes", profile.seed or 0, profile.scenes)
 
 
-def pictures(prepared: Prepared, profile: Profile, folder: Path, out: Path) -> tuple[Tensor, int, Tensor, list[int]]:
-    """A picture and its class for Figures 1, 3 and 5, and a picture with two classes for Figure 2.
+def pictures(network: Network, profile: Profile, run: Run) -> tuple[Picture, Picture]:
+    """A picture with one class for Figures 1, 3 and 5, and a picture with two classes for Figure 2.
 
     Args:
-        prepared: the network of the profile.
+        network: of the profile.
         profile: what was run.
-        folder: its photographs.
-        out: the folder of the finished run.
-
-    Returns:
-        Two pictures as uint8 (3, crop, crop), each with what to explain in it.
+        run: the finished run.
     """
-    preprocessing = prepared.network.preprocessing
-    wanted = [classes.find(prepared.classes, text) for text in profile.explain]
+    wanted = [classes.find(network.classes, text) for text in profile.explain]
     if profile.photograph is not None:
-        photograph = read_photograph(profile.photograph, preprocessing, upright=True)
-        best = maps.explain(prepared.network, photograph, wanted, "pre")[0]
+        photograph = read_photograph(profile.photograph, network.preprocessing, upright=True)
+        best = maps.explain(network, photograph, wanted, "pre")[0]
         two = best.probabilities.topk(min(2, len(best.probabilities))).indices.tolist()
-        return photograph, best.label, photograph, wanted or two
-    rows = records.read_records(out / "run")
-    sure = rows[rows["score"] > profile.threshold].sort_values(["score", "image"])
+        return Picture(photograph, [best.label]), Picture(photograph, wanted or two)
+    sure = run.records[run.records["score"] > profile.threshold].sort_values(["score", "image"])
     chosen = sure.iloc[len(sure) // 2]  # neither the easiest nor the hardest
-    single = read_photograph(folder / chosen["image"], preprocessing)
-    if profile.data is None and preprocessing.crop == drawing.SIZE:
+    folder = data_folder(profile, run.folder)
+    single = Picture(read_photograph(folder / chosen["image"], network.preprocessing), [int(chosen["label"])])
+    if profile.data is None and network.preprocessing.crop == drawing.SIZE:
         pair = scene.pair(profile.seed or 0, SPLIT, 0)
-        return single, int(chosen["label"]), torch.from_numpy(pair.pixels).permute(2, 0, 1), list(pair.labels)
-    best = maps.explain(prepared.network, single, [int(chosen["label"])], "pre")[0]
+        return single, Picture(torch.from_numpy(pair.pixels).permute(2, 0, 1), list(pair.labels))
+    best = maps.explain(network, single.pixels, single.labels, "pre")[0]
     two = best.probabilities.topk(min(2, len(best.probabilities))).indices.tolist()
     others = [index for index in two if index != best.label]
-    return single, best.label, single, wanted or [best.label, *others[:1]]
+    return single, Picture(single.pixels, wanted or [best.label, *others[:1]])
 
 
-def _localise(prepared: Prepared, profile: Profile, out: Path, batch_size: int) -> tuple[str, list[Path]]:
+def _localise(network: Network, profile: Profile, out: Path, batch_size: int) -> tuple[str, list[Path]]:
     """Whether the maps find the instances: tables, a figure for each kind of score, and the answer in words."""
     seed = profile.seed or 0
     path = out / "localisation.parquet"
-    settings = json.dumps(
-        {"weights": prepared.model.weights, "seed": seed, "scenes": profile.scenes, "layer": prepared.network.layer}
-    )
+    settings = json.dumps({"weights": network.weights, "seed": seed, "scenes": profile.scenes, "layer": network.layer})
     rows = pd.read_parquet(path) if path.exists() else pd.DataFrame()
     if rows.attrs.get("settings") != settings:
-        rows = localisation.localise(prepared.network, list(drawn(seed, range(profile.scenes))), batch_size)
+        rows = localisation.localise(network, list(loader(seed, range(profile.scenes))), batch_size)
         rows.attrs["settings"] = settings
-        with written(path) as temporary:
+        with atomic_write(path) as temporary:
             rows.to_parquet(temporary)
     rows = rows[rows["score"] > profile.threshold]
-    table, gain = tables.localisation(rows), tables.localisation_gain(rows)
+    table, gain = localisation.averages(rows), localisation.gains(rows)
     files = []
     for name, content in (("localisation", table), ("localisation_gain", gain)):
         files.append(out / f"{name}.csv")
-        with written(files[-1]) as temporary:
+        with atomic_write(files[-1]) as temporary:
             content.to_csv(temporary, index=False)
     for scores in SCORES:
         figure = data_set.localisation(table[table["scores"] == scores])
@@ -161,12 +162,12 @@ def _localise(prepared: Prepared, profile: Profile, out: Path, batch_size: int) 
     return f"{title}\n\n{tables.formatted(shown, 'simple')}\n", files
 
 
-def _summary(prepared: Prepared, said: report.Report, extra: str, pictures: Iterable[Path], out: Path) -> Path:
+def _summary(network: Network, said: report.Report, extra: str, pictures: Iterable[Path], out: Path) -> Path:
     """A page with both tables and all figures, to open in a browser."""
-    manifest = records.read_manifest(out / "run")
+    manifest = Run(out).manifest
     facts = (
         f"{manifest['images']} images, {manifest['over_threshold']} over {manifest['experiment']['threshold']:g}; "
-        f"top-1 {manifest['top1']:.2%}; network {prepared.model.name}, layer {prepared.network.layer}"
+        f"top-1 {manifest['top1']:.2%}; network {network.name}, layer {network.layer}"
     )
     shown = "\n".join(
         f'<figure><a href="{path.stem}.svg"><img src="{path.name}" alt="{CAPTIONS[path.stem]}" loading="lazy"></a>'
@@ -176,7 +177,7 @@ def _summary(prepared: Prepared, said: report.Report, extra: str, pictures: Iter
     suspicious = said.check.warnings if said.check else ()
     warnings = "".join(f"<p><strong>WARNING: {html.escape(line)}</strong></p>\n" for line in suspicious)
     path = out / "summary.html"
-    with written(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(
             f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">

@@ -10,14 +10,13 @@ import pandas as pd
 from tabulate import tabulate
 
 from gradcampp import paper
-from gradcampp.cam import MAPS, SCORES, Scores, column
-from gradcampp.evaluation.alphas import Stream, box, share
-from gradcampp.evaluation.localisation import METRICS, bootstrap_interval
+from gradcampp.cam import SCORES, Scores
+from gradcampp.evaluation.alphas import Histogram, box, share
 from gradcampp.evaluation.profiles import Expected
 from gradcampp.performance import summaries
 
 
-def tables(records: pd.DataFrame) -> dict[str, pd.DataFrame]:
+def paper_tables(records: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Table 1 and Table 2 as numbers.
 
     Returns:
@@ -33,7 +32,7 @@ def tables(records: pd.DataFrame) -> dict[str, pd.DataFrame]:
         relative: dict[str, object] = {"methods": paper.pair_name(pair)}
         logarithm: dict[str, object] = {"methods": paper.pair_name(pair)}
         for scores in SCORES:
-            ours, theirs = asdict(found[scores, pair]), paper.ENTRIES[scores, pair]
+            ours, theirs = asdict(found[scores, pair]), paper.CELLS[scores, pair]
             relative[f"{scores}_paper"] = theirs.relative_performance
             relative[f"{scores}_run"] = ours["relative_performance"]
             relative |= {f"{scores}_{name}": ours[name] for name in ("low", "high")}
@@ -45,7 +44,7 @@ def tables(records: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return {"table1": pd.DataFrame(first), "table2": pd.DataFrame(second)}
 
 
-def alphas(streams: Mapping[Scores, Stream]) -> pd.DataFrame:
+def alphas(streams: Mapping[Scores, Histogram]) -> pd.DataFrame:
     """How close to 1/2 the non-zero alphas of a data set are, pre and post beside each other.
 
     Args:
@@ -73,48 +72,6 @@ def alphas(streams: Mapping[Scores, Stream]) -> pd.DataFrame:
         ]
     names = ["first quartile", "median", "third quartile", "lower whisker", "upper whisker", "share from 0.4 to 0.6"]
     return pd.DataFrame({"quantity": [*names, "minimum", "maximum", "count"], **columns})
-
-
-def localisation(rows: pd.DataFrame) -> pd.DataFrame:
-    """Mean of each localisation metric, with its bootstrap interval.
-
-    Args:
-        rows: as ``evaluate.localise`` returns it; choose the scenes before.
-
-    Returns:
-        One row for each kind of score, number of instances, metric and method: ``scores``, ``instances``,
-        ``metric``, ``method``, ``n``, ``mean``, ``low``, ``high`` (95 %).
-    """
-    found = []
-    for scores, method in MAPS:
-        own = rows[rows["map"] == column(scores, method)]
-        for instances, group in own.groupby("instances"):
-            for metric in METRICS:
-                values = group[metric].to_numpy()
-                low, high = bootstrap_interval(values)
-                found.append((scores, instances, metric, method, len(values), values.mean(), low, high))
-    return pd.DataFrame(found, columns=["scores", "instances", "metric", "method", "n", "mean", "low", "high"])
-
-
-def localisation_gain(rows: pd.DataFrame) -> pd.DataFrame:
-    """What Grad-CAM++ adds to Grad-CAM+ in scenes with several instances: the claim that it was made for.
-
-    Args:
-        rows: as ``evaluate.localise`` returns it; choose the scenes before.
-
-    Returns:
-        One row for each kind of score and metric: mean difference scene by scene, with its 95 % bootstrap
-        interval, over the scenes with two or more instances.
-    """
-    found = []
-    several = rows[rows["instances"] > 1]
-    for scores in SCORES:
-        for metric in METRICS:
-            wide = several.pivot(index="scene", columns="map", values=metric)
-            difference = (wide[column(scores, "gradcam++")] - wide[column(scores, "gradcam+")]).to_numpy()
-            low, high = bootstrap_interval(difference)
-            found.append((scores, metric, len(difference), difference.mean(), low, high))
-    return pd.DataFrame(found, columns=["scores", "metric", "n", "difference", "low", "high"])
 
 
 def certificates(records: pd.DataFrame) -> pd.DataFrame:

@@ -1,1 +1,10 @@
-"""Generated scenes with known truth: ten kinds of things, drawn on varied ground, with exact masks."""
+"""Generated scenes with known truth: ten kinds of things, drawn on varied ground, with exact masks.
+
+A scene is a pure function of ``(seed, split, index)``: the same bytes on every machine, in any order and from any worker.
+"""
+
+from gradcampp.scenes.drawing import SIZE
+from gradcampp.scenes.scene import Scene, draw, label, pair
+from gradcampp.scenes.shapes import CLASSES
+
+__all__ = ["CLASSES", "SIZE", "Scene", "draw", "label", "pair"]

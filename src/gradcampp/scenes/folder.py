@@ -9,7 +9,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from gradcampp.files import written
+from gradcampp.files import atomic_write
 from gradcampp.scenes import scene as scene_module
 from gradcampp.scenes import shapes
 from gradcampp.scenes.scene import Scene, label
@@ -27,10 +27,10 @@ class _Scenes(Dataset[Scene]):
         return len(self.indices)
 
     def __getitem__(self, place: int) -> Scene:
-        return scene_module.scene(self.seed, SPLIT, self.indices[place])
+        return scene_module.draw(self.seed, SPLIT, self.indices[place])
 
 
-def drawn(seed: int, indices: Sequence[int]) -> DataLoader[Scene]:
+def loader(seed: int, indices: Sequence[int]) -> DataLoader[Scene]:
     """Scenes of the test split in the order of their indices, drawn in two processes."""
     return DataLoader(_Scenes(seed, indices), batch_size=None, num_workers=2)
 
@@ -43,7 +43,7 @@ def draw_scenes(folder: Path, seed: int, count: int) -> Path:
     folder = folder / f"seed{seed}-{count}"
     paths = [folder / shapes.CLASSES[label(seed, SPLIT, index)] / f"{index:05d}.png" for index in range(count)]
     missing = [index for index, path in enumerate(paths) if not path.exists()]
-    progress = tqdm(drawn(seed, missing), initial=count - len(missing), total=count, unit="scene", disable=None)
+    progress = tqdm(loader(seed, missing), initial=count - len(missing), total=count, unit="scene", disable=None)
     for index, scene in zip(missing, progress, strict=True):
         paths[index].parent.mkdir(parents=True, exist_ok=True)
         save_scene(scene, paths[index])
@@ -52,5 +52,5 @@ def draw_scenes(folder: Path, seed: int, count: int) -> Path:
 
 def save_scene(scene: Scene, path: Path) -> None:
     """Write the pixels of a scene, whole or not at all."""
-    with written(path) as temporary:
+    with atomic_write(path) as temporary:
         Image.fromarray(scene.pixels).save(temporary)

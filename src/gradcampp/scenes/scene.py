@@ -152,7 +152,7 @@ def _check_label(label: int) -> int:
     return label
 
 
-def scene(seed: int, split: str, index: int, *, label: int | None = None, instances: int | None = None) -> Scene:
+def draw(seed: int, split: str, index: int, *, label: int | None = None, instances: int | None = None) -> Scene:
     """One to four instances of one class.
 
     Args:

@@ -12,7 +12,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from gradcampp import paper
 from gradcampp.cam import METHODS, SCORES, Scores, column
-from gradcampp.evaluation.alphas import Stream, box, tanh_histogram
+from gradcampp.evaluation.alphas import Histogram, box, tanh_histogram
 from gradcampp.performance import log_relative_performance
 from gradcampp.results.figures.style import _COLOURS, _LONG, _PALETTE, _STYLE, _compact
 
@@ -23,7 +23,7 @@ def localisation(rows: pd.DataFrame) -> Figure:
     """Each localisation metric by number of instances and method, with bootstrap intervals.
 
     Args:
-        rows: as ``tables.localisation`` returns it, for one kind of score.
+        rows: as ``localisation.averages`` returns it, for one kind of score.
     """
     titles = {
         "pointing_game": "hottest pixel on an instance",
@@ -48,7 +48,7 @@ def localisation(rows: pd.DataFrame) -> Figure:
         return figure
 
 
-def alpha_distribution(stream: Stream, scores: Scores) -> Figure:
+def alpha_distribution(stream: Histogram, scores: Scores) -> Figure:
     """Boxplot of the non-zero alphas of a data set, and histogram of their tanh-squeezed distance from 1/2.
 
     Source: Lerma & Lucas (2022), Figure 4.

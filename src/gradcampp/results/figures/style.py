@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from gradcampp.cam import Scores
-from gradcampp.files import written
+from gradcampp.files import atomic_write
 
 _PALETTE = sns.color_palette("colorblind")
 
@@ -42,7 +42,7 @@ def save(figure: Figure, stem: Path, formats: Sequence[str]) -> list[Path]:
     paths = [stem.with_name(f"{stem.name}.{ending}") for ending in formats]
     for path, ending in zip(paths, formats, strict=True):
         undated = {"Date": None} if ending == "svg" else {"CreationDate": None} if ending == "pdf" else None
-        with mpl.rc_context({"svg.hashsalt": "gradcampp"}), written(path) as temporary:
+        with mpl.rc_context({"svg.hashsalt": "gradcampp"}), atomic_write(path) as temporary:
             figure.savefig(temporary, format=ending, dpi=200, metadata=undated)
     return paths
 
