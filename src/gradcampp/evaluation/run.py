@@ -18,7 +18,7 @@ from tqdm import tqdm
 from gradcampp.cam import COLUMNS, SCORES
 from gradcampp.errors import InputError, listed
 from gradcampp.evaluation import records
-from gradcampp.evaluation.alphas import EMPTY, histogram, merge
+from gradcampp.evaluation.alphas import EMPTY, merge
 from gradcampp.evaluation.maps import BatchLimit
 from gradcampp.evaluation.measure import measure
 from gradcampp.evaluation.photographs import Batch, Photograph, load
@@ -188,7 +188,7 @@ def _work(
                 if batch.photographs:
                     measured = measure(network, batch, experiment.threshold, execution.device, limit)
                     rows += measured.rows
-                    alphas = {scores: merge(alphas[scores], histogram(vector)) for scores, vector in measured.alphas.items()}
+                    alphas = {scores: merge(alphas[scores], measured.alphas[scores]) for scores in SCORES}
                 for reason in batch.bad.values():
                     if not execution.skip_bad_images:
                         raise InputError(f"{reason} (--skip-bad-images leaves it out)")
