@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import copy
 import functools
 import os
@@ -20,7 +19,6 @@ import pytest
 import torch.distributed as dist
 from torch import nn
 
-from gradcampp import cli
 from gradcampp.errors import InputError
 from gradcampp.evaluation import measure as measure_module
 from gradcampp.evaluation import records, run
@@ -238,40 +236,6 @@ def test_a_lost_torchrun_is_one_line() -> None:
     with pytest.raises(InputError, match="lost torchrun"):
         world.hear("plan")
     assert world.is_first("to leave")  # better said twice than never
-
-
-def test_other_commands_do_not_share(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    first, second = worlds(2)
-    for world, said in ((first, 1), (second, 0)):
-        monkeypatch.setattr(cli, "joined", lambda world=world: world)
-        assert cli.main(["scene"]) == 2
-        assert capsys.readouterr().err.count("only evaluate and reproduce can share their work") == said
-
-
-def test_the_parser_complains_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    for world, lines in zip(worlds(2), (1, 0), strict=True):
-        monkeypatch.setattr(cli, "joined", lambda world=world: world)
-        with pytest.raises(SystemExit) as stop:
-            cli.main(["evaluate"])
-        assert stop.value.code == 2
-        assert capsys.readouterr().err.count("\n") == lines
-
-
-def test_more_processes_than_cuda_devices(monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen: list[int] = []
-    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    monkeypatch.setattr("torch.cuda.set_device", chosen.append)
-    worlds_of_three = worlds(3)
-    assert [cli._device("auto", world) for world in worlds_of_three[:2]] == ["cuda", "cuda"]
-    assert chosen == [0, 1]
-    with pytest.raises(InputError, match="more processes than the 2 CUDA devices"):
-        cli._device("cuda", worlds_of_three[2])
-    assert cli._device("cpu", worlds_of_three[2]) == "cpu"
-    monkeypatch.setattr("os.cpu_count", lambda: 12)
-    options = argparse.Namespace(device="auto", batch_size=None, workers=None, skip_bad_images=False)
-    options.world = replace(worlds_of_three[1], local_size=3)
-    assert cli._execution(options).workers == 4  # of twelve cores
 
 
 @pytest.fixture(scope="module")

@@ -203,8 +203,8 @@ def read_columns(run: Path, columns: list[str]) -> pd.DataFrame:
         InputError: if a part cannot be read.
     """
     folder = run / "records.parquet"
-    try:  # with a file system of its own, or pyarrow takes a path with a colon for an address
-        table = pq.read_table(str(folder), columns=columns, use_threads=False, filesystem=LocalFileSystem())
+    try:  # pyarrow takes a relative path with a colon for an address
+        table = pq.read_table(folder.absolute(), columns=columns, use_threads=False, filesystem=LocalFileSystem())
         rows: pd.DataFrame = table.to_pandas()
     except (OSError, pa.ArrowException, ValueError, KeyError) as error:
         raise _unreadable(folder, error) from None
