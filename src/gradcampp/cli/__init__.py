@@ -131,7 +131,7 @@ def commands(context: click.Context) -> None:
     help="class to explain; give it several times for several (default: the one with the highest score)",
 )
 @option("--scores", type=click.Choice(SCORES), default="pre", help="explain the logit or the softmax score (default: pre)")
-@path_option("--out", default=Path("explanation.png"), metavar="FILE", help="png, svg or pdf (default: explanation.png)")
+@path_option("--out", default="explanation.png", metavar="FILE", help="png, svg or pdf (default: explanation.png)")
 @option("--alphas", is_flag=True, help="also draw the alphas of the first row, as FILE-alphas")
 @device_option
 @seed_option(help="seed of --weights random (default: 0)")
@@ -270,7 +270,7 @@ def download(profile: str, to: Path | None) -> None:
 @option("--class", "wanted", multiple=True, metavar="NAME", help="class; twice for a pair")
 @count_option("--instances", help="1 to 4 (default: drawn from the seed)")
 @seed_option(default=0, help="another seed, another scene (default: 0)")
-@path_option("--out", default=Path("scene.png"), metavar="FILE", help="a .png (default: scene.png)")
+@path_option("--out", default="scene.png", metavar="FILE", help="a .png (default: scene.png)")
 def scene(wanted: Sequence[str], instances: int | None, seed: int, out: Path) -> None:
     """Draw a generated scene."""
     _check_ending(out, ".png")
