@@ -202,8 +202,8 @@ def read_columns(run: Path, columns: list[str]) -> pd.DataFrame:
     Raises:
         InputError: if a part cannot be read.
     """
-    files = [str(_file(run, "records", part)) for part in parts(run)]
-    try:  # with a file system of its own, or pyarrow takes a path with a colon for an address
+    files = [str(_file(run, "records", part).absolute()) for part in parts(run)]
+    try:  # absolute, and with a file system of its own, or pyarrow takes a path with a colon for an address
         table = pq.read_table(files, columns=columns, use_threads=False, filesystem=LocalFileSystem())
         rows: pd.DataFrame = table.to_pandas()
     except (OSError, pa.ArrowException, ValueError, KeyError) as error:
