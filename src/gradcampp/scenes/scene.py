@@ -72,7 +72,7 @@ def _object(draw: Draw, label: int, x: float, y: float, r: float) -> tuple[tuple
     shape, swing = SHAPES[name]
     c, s = turn(draw.between(-swing, swing))
     flip, a, b = draw.pick((-1.0, 1.0)), draw.between(0, 1), draw.between(0, 1)
-    colours = palette(draw, name)
+    paints = palette(draw, name)
     rows = slice(max(0, math.floor(y - r)), min(SIZE, math.ceil(y + r)))
     cols = slice(max(0, math.floor(x - r)), min(SIZE, math.ceil(x + r)))
 
@@ -81,7 +81,7 @@ def _object(draw: Draw, label: int, x: float, y: float, r: float) -> tuple[tuple
         return ((points + 0.5) / _SAMPLES - centre) / r
 
     dy, dx = axis(rows, y)[:, None], axis(cols, x)[None, :]
-    colours = colours[shape((c * dx + s * dy) * flip, c * dy - s * dx, a, b)]
+    colours = paints[shape((c * dx + s * dy) * flip, c * dy - s * dx, a, b)]
     samples = [colours[i::_SAMPLES, j::_SAMPLES] for i in range(_SAMPLES) for j in range(_SAMPLES)]
     mean = sum(samples[1:], samples[0]) / _SAMPLES**2  # (h, w, 4)
     my, mx = dy[1::_SAMPLES], dx[:, 1::_SAMPLES]
