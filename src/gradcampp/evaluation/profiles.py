@@ -21,6 +21,8 @@ BUILT_IN = ("mini", "paper")
 DOWNLOADABLE = ("weights", "data", "photograph")  # keys that a download can fill
 TABLE = ConfigDict(extra="forbid")
 COUNT = Field(ge=1, strict=True, description="a whole number from 1 up")
+SEED = Field(ge=0, strict=True, description="a whole number from 0 up")
+FRACTION = Field(ge=0, lt=1, strict=True, description="a number from 0 up to but not including 1")
 PATH = Field(description="a path")
 
 
@@ -96,9 +98,9 @@ class Profile:
     std: tuple[StrictFloat, ...] | None = None
     data: Annotated[Path | None, PATH] = None
     scenes: Annotated[int, COUNT] = 1000
-    threshold: StrictFloat = Field(0.5, ge=0, lt=1, description="a number from 0 up to but not including 1")
+    threshold: Annotated[float, FRACTION] = 0.5
     limit: Annotated[int | None, COUNT] = None
-    seed: StrictInt | None = Field(None, ge=0, description="a whole number from 0 up")
+    seed: Annotated[int | None, SEED] = None
     photograph: Annotated[Path | None, PATH] = None
     explain: tuple[str, ...] = ()
     precision: Precision = "float32"
