@@ -138,8 +138,8 @@ def fetch(downloads: Sequence[Download], cache: Path) -> list[Path]:
         for download, found in needed.items():
             if download.folder and path_of(download, cache).exists():
                 raise InputError(f"{found}; delete the folder, then run the same command again")
-        unpacked = sum(download.size for download in needed if download.folder)
-        _check_room(cache, unpacked + sum(download.size - min(download.size, _size(_part(download, cache))) for download in absent))
+        left = sum(max(0, download.size - _size(_part(download, cache))) for download in absent)
+        _check_room(cache, left + sum(download.size for download in needed if download.folder))
         for download in needed:
             if download in absent:
                 _get(download, cache)
