@@ -43,7 +43,7 @@ def test_the_network_is_vgg_with_the_papers_layer_and_two_hidden_layers() -> Non
     assert captured.logits.shape == (1, len(CLASSES))
     head = [child for child in model.module.get_submodule("classifier").children() if isinstance(child, torch.nn.Linear)]
     assert len(head) == 3  # two hidden layers and the scores
-    assert model.classes == CLASSES
+    assert model.classes.names == CLASSES
 
 
 @pytest.fixture(scope="module")
