@@ -114,18 +114,21 @@ def test_localisation_is_measured_on_the_scenes_over_the_threshold(reproduced: P
     assert len(localisation.gains(sure)) == len(gain)
 
 
-def test_the_sample_profile_takes_any_network_and_folder(
+def test_a_profile_takes_any_network_and_folder(
     folder: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     photograph(5).save(tmp_path / "p.png")
     own = ["--model", "tests.networks:scored", "--resize", "20", "--crop", "16", "--threshold", "0.3", "--data", str(folder())]
-    assert main(["reproduce", "--profile", "sample", *own, "--out", str(tmp_path / "out")]) == 0
+    profile = tmp_path / "own.toml"
+    profile.write_text('model = "vgg16"\ndata = "photographs"\nthreshold = 0.5\n')
+    reproduce = ["reproduce", "--profile", str(profile), *own]
+    assert main([*reproduce, "--out", str(tmp_path / "out")]) == 0
     assert "0.3" in (tmp_path / "out" / "summary.html").read_text("utf-8")
     assert not (tmp_path / "out" / "localisation.csv").exists()
     again = ["--photograph", str(tmp_path / "p.png"), "--out", str(tmp_path / "out")]
-    assert main(["reproduce", "--profile", "sample", *own, *again]) == 0
+    assert main([*reproduce, *again]) == 0
     capsys.readouterr()
-    assert main(["reproduce", "--profile", "sample", *own, "--layer", "features.1", "--out", str(tmp_path / "out")]) == 2
+    assert main([*reproduce, "--layer", "features.1", "--out", str(tmp_path / "out")]) == 2
     assert "layer = features.4, and this one has features.1" in capsys.readouterr().err
 
 
@@ -174,7 +177,7 @@ def test_explain_needs_no_options_for_a_generated_scene(tmp_path: Path, capsys: 
         (["scene", "--out", "scene.jpg"], "ends in .png"),
         (["scene", "--class", "0", "--class", "0"], "two different classes"),
         (["reproduce", "--profile", "absent"], "no profile 'absent'"),
-        (["reproduce", "--profile", "sample"], "no weights for vgg16"),
+        (["reproduce", "--profile", "mini", "--model", "vgg16"], "no weights for vgg16"),
     ],
 )
 def test_bad_input_is_one_line(
