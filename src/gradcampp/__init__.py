@@ -4,45 +4,21 @@ The executable companion to Lerma & Lucas (2022), "Grad-CAM++ is Equivalent to G
 Gradients" (arXiv 2205.10838).
 """
 
-from gradcampp.cam import (
-    METHODS,
-    SCORES,
-    Method,
-    Scores,
-    activation_sums,
-    alphas,
-    alphas_unreduced,
-    explanation_map,
-    heatmap,
-    min_max,
-    upsample,
-    weights,
-)
-from gradcampp.errors import InputError
-from gradcampp.networks.capture import Capture, Network, Preprocessing, capture
-from gradcampp.networks.layers import default_layer
-from gradcampp.performance import log_relative_performance, relative_performance, summarise
+from importlib import import_module
+from typing import Any
 
-__all__ = [
-    "METHODS",
-    "SCORES",
-    "Capture",
-    "InputError",
-    "Method",
-    "Network",
-    "Preprocessing",
-    "Scores",
-    "activation_sums",
-    "alphas",
-    "alphas_unreduced",
-    "capture",
-    "default_layer",
-    "explanation_map",
-    "heatmap",
-    "log_relative_performance",
-    "min_max",
-    "relative_performance",
-    "summarise",
-    "upsample",
-    "weights",
-]
+_WHERE = {
+    "cam": "METHODS SCORES Method Scores activation_sums alphas alphas_unreduced explanation_map heatmap min_max upsample weights",
+    "errors": "InputError",
+    "networks.capture": "Capture Network Preprocessing capture",
+    "networks.layers": "default_layer",
+    "performance": "log_relative_performance relative_performance summarise",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """A public name, imported when it is asked for: the algebra needs SymPy alone."""
+    for module, names in _WHERE.items():
+        if name in names.split():
+            return getattr(import_module(f"gradcampp.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

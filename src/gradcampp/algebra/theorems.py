@@ -1,8 +1,7 @@
-"""What can be proved beyond the paper: seven theorems, each with its proof and a check.
+"""Checks of the seven theorems that go beyond the paper; the chapters of the book state and prove them.
 
 Throughout, A >= 0 are the feature maps of a layer after its ReLU, g the gradients, r = ReLU(g), s_k the sum of map k,
-lam > 0, and t = lam * s_k * r. Proofs are short enough to print; where SymPy can do a step, the check does it, and
-everything is tried on random tensors in float64.
+lam > 0, and t = lam * s_k * r. SymPy does the steps that it can, and everything is tried on random tensors in float64.
 """
 
 from __future__ import annotations
@@ -25,21 +24,10 @@ ROUNDING = 1e-9  # of float64 after sums of some hundred terms, relative; the th
 
 @dataclass(frozen=True)
 class Check:
-    """Whether a theorem passed its check, and the numbers that were seen."""
+    """The outcome of a theorem's check, with the numbers that were seen."""
 
     holds: bool
     seen: str
-
-
-@dataclass(frozen=True)
-class Theorem:
-    """A theorem in Markdown with LaTeX, and the function that checks it."""
-
-    number: int
-    title: str
-    statement: str
-    proof: str
-    check: Callable[[], Check]
 
 
 def random_layer(seed: int, batch: int = 8, channels: int = 6, side: int = 5) -> tuple[Tensor, Tensor]:
@@ -100,7 +88,7 @@ def maps(activations: Tensor, gradients: Tensor, lam: float = 1.0) -> tuple[Tens
 
 
 def one_family() -> Check:
-    """Theorem 4: both ends of the family, and that logits times tau act as lam times tau."""
+    """Theorem 4: both ends of the family, and logits times tau, which act as lam times tau."""
     activations, gradients = random_layer(4)
     units = activations[0, 0].numel()
     positive, sums = gradients.relu(), cam.activation_sums(activations)[..., 0, 0]
