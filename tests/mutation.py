@@ -4,8 +4,8 @@
 
 A mutant is a module of gradcampp with one change. Its tests run on it in a forked child, so that PyTorch is imported
 once and nothing is written to the source tree; a mutant is killed when one of them fails. The tests of a module are
-tests/test_NAME.py, NAME the last part of MODULE, and what ``FURTHER_TESTS`` adds. Changed are expressions and bare calls, everywhere but in
-docstrings, annotations, decorators, assertions and what is raised.
+tests/test_NAME.py, where NAME is the last part of MODULE, and what ``FURTHER_TESTS`` adds. Changed are expressions and
+bare calls, everywhere but in docstrings, annotations, decorators, assertions and what is raised.
 
 The score is the killed part of all mutants but the equivalent ones, which ``EQUIVALENT`` lists with a reason each.
 Exit code 1: a score below 90 %, or an entry of ``EQUIVALENT`` that a test refutes or that fits no mutant. The last

@@ -111,10 +111,7 @@ def median_half(run: Run, scores: Scores) -> Finding:
 
 
 @empirical_of_scores(
-    "3.3-same-map",
-    section="3.3",
-    figure=5,
-    criterion=f"no pixel differs by over {SAME_MAP} in over half of the images",
+    "3.3-same-map", section="3.3", figure=5, criterion=f"no pixel differs by over {SAME_MAP} in over half of the images"
 )
 def same_map(run: Run, scores: Scores) -> Finding:
     """The map is practically that of Grad-CAM+ in most cases."""

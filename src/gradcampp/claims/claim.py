@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, TypeVar
 
-from gradcampp.cam import SCORES, Scores
+from gradcampp.cam import SCORES
 from gradcampp.evaluation.records import Run
 
 T = TypeVar("T")
@@ -150,9 +150,7 @@ def empirical(name: str, *, criterion: str, command: str = ANY_RUN, **more: Any)
     return claim(name, kind="empirical", criterion=criterion, command=command, **more)
 
 
-def empirical_of_scores(
-    name: str, *, sentence: str = "", **more: Any
-) -> Callable[[Callable[[Run, Scores], Finding]], tuple[Claim, ...]]:
+def empirical_of_scores(name: str, *, sentence: str = "", **more: Any) -> Callable[[Callable[..., Finding]], tuple[Claim, ...]]:
     """Make a check the same claim for either kind of score, ``name-pre`` and ``name-post``."""
     return lambda check: tuple(
         empirical(f"{name}-{scores}", sentence=f"{(sentence or _sentence(check)).removesuffix('.')} ({scores}-softmax).", **more)(

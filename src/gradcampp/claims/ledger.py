@@ -7,13 +7,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 from tabulate import tabulate
 from tqdm import tqdm
 
 from gradcampp.claims import alphas, beyond, derivation, methods, results
-from gradcampp.claims.claim import NOT_TESTED, Claim, Finding
+from gradcampp.claims.claim import NOT_TESTED, Claim, Finding, Verdict
 from gradcampp.evaluation.records import Run
 from gradcampp.files import atomic_write
 from gradcampp.networks import mini
@@ -28,8 +27,7 @@ def _claims(module: ModuleType) -> Iterator[Claim]:
 
 
 _ALL = sorted(
-    (one for module in (methods, derivation, alphas, results, beyond) for one in _claims(module)),
-    key=lambda one: one.listed_in,
+    (one for module in (methods, derivation, alphas, results, beyond) for one in _claims(module)), key=lambda one: one.listed_in
 )
 PROVED: tuple[Claim, ...] = tuple(one for one in _ALL if one.kind != "empirical")
 MEASURED: tuple[Claim, ...] = tuple(one for one in _ALL if one.kind == "empirical")
@@ -48,7 +46,7 @@ class Row:
 
     claim: Claim
     finding: Finding
-    expected: str | None
+    expected: Verdict | None
 
     @property
     def deviates(self) -> bool:
@@ -84,31 +82,17 @@ def is_embedded_default(run: Run) -> bool:
     return run.manifest["images"] == 1000 and all(experiment.get(key) == value for key, value in default.items())
 
 
-def table(entries: Iterable[Row], style: str = "simple") -> str:
-    """The ledger as text.
-
-    Args:
-        entries: rows of the ledger.
-        style: a format of tabulate.
-    """
-    rows = [
-        {
-            "claim": entry.claim.name,
-            "place": entry.claim.place,
-            "in our words": entry.claim.claim + (f" Criterion: {entry.claim.criterion}." if entry.claim.criterion else ""),
-            "kind": entry.claim.kind,
-            "verdict": entry.finding.verdict + (f" (EXPECTED: {entry.expected})" if entry.deviates else ""),
-            "evidence": _evidence(entry),
-        }
-        for entry in entries
-    ]
-    return tabulate(rows, headers="keys", tablefmt=style, maxcolwidths=[26, 16, 44, None, 14, 60], disable_numparse=True)
-
-
-def _evidence(entry: Row) -> str:
-    """The evidence; for a claim that was not tested, with the command that would test it."""
-    told = f"; tested by: {entry.claim.command}" if entry.finding.verdict == NOT_TESTED else ""
-    return entry.finding.evidence + told
+def table(entries: Iterable[Row]) -> str:
+    """The ledger as text."""
+    lines = []
+    for entry in entries:
+        one, (verdict, evidence) = entry.claim, (entry.finding.verdict, entry.finding.evidence)
+        words = f"{one.claim} Criterion: {one.criterion}." if one.criterion else one.claim
+        told = f"{evidence}; tested by: {one.command}" if verdict == NOT_TESTED else evidence
+        said = f"{verdict} (EXPECTED: {entry.expected})" if entry.deviates else verdict
+        lines.append((one.name, one.place, words, one.kind, said, told))
+    headers = ("claim", "place", "in our words", "kind", "verdict", "evidence")
+    return tabulate(lines, headers, maxcolwidths=[26, 16, 44, None, 14, 60], disable_numparse=True)
 
 
 def counts(entries: Iterable[Row]) -> dict[str, int]:
@@ -123,27 +107,13 @@ def tested_by(claim: Claim) -> str:
     return f"tests/test_claims.py::{function}[{claim.name}]"
 
 
-def rows(entries: Iterable[Row]) -> list[dict[str, Any]]:
-    """The ledger as plain dictionaries, one a claim: the content of ``claims.json``."""
-    return [
-        {
-            "name": entry.claim.name,
-            "place": entry.claim.place,
-            "claim": entry.claim.claim,
-            "kind": entry.claim.kind,
-            "criterion": entry.claim.criterion,
-            "verdict": entry.finding.verdict,
-            "evidence": entry.finding.evidence,
-            "expected": entry.expected,
-            "command": entry.claim.command,
-            "chapter": entry.claim.chapter,
-            "test": tested_by(entry.claim),
-        }
+def write(entries: Iterable[Row], file: Path) -> None:
+    """Write the ledger as JSON, a dictionary for each claim, whole or not at all."""
+    content = [
+        {key: getattr(entry.claim, key) for key in ("name", "place", "claim", "kind", "criterion", "command", "chapter")}
+        | {"verdict": entry.finding.verdict, "evidence": entry.finding.evidence, "expected": entry.expected}
+        | {"test": tested_by(entry.claim)}
         for entry in entries
     ]
-
-
-def write(entries: Iterable[Row], file: Path) -> None:
-    """Write the ledger as JSON, whole or not at all."""
     with atomic_write(file) as temporary:
-        temporary.write_text(json.dumps(rows(entries), indent=2, ensure_ascii=False) + "\n", "utf-8")
+        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")
