@@ -8,7 +8,8 @@ from importlib import import_module
 from typing import Any
 
 _WHERE = {
-    "cam": "METHODS SCORES Method Scores activation_sums alphas alphas_unreduced explanation_map heatmap min_max upsample weights",
+    "cam": "METHODS SCORES Method Scores activation_sums alphas alphas_unreduced explanation_map heatmap min_max "
+    "upsample weights",
     "errors": "InputError",
     "networks.capture": "Capture Network Preprocessing capture",
     "networks.layers": "default_layer",
