@@ -157,21 +157,14 @@ def float32_grid() -> Check:
     return Check(on_grid and printed, f"1 / (-3 * 2**-22) = {found[0]:.8g}, 1 / (15 * 2**-23) = {found[1]:.8g} in float32")
 
 
-TITLES = {
-    1: "Only tame alphas count",
-    2: "Shrinkage",
-    3: "Sandwich and certificate",
-    4: "One family",
-    5: "Average pooling and one linear layer",
-    6: "Post-softmax",
-    7: "The extreme alphas are the float32 grid",
-}
-CHECKS: dict[int, Callable[[], Check]] = {
-    1: tame_alphas,
-    2: shrinking,
-    3: between,
-    4: one_family,
-    5: pooled_and_linear,
-    6: post_softmax,
-    7: float32_grid,
-}
+_THEOREMS: tuple[tuple[str, Callable[[], Check]], ...] = (
+    ("Only tame alphas count", tame_alphas),
+    ("Shrinkage", shrinking),
+    ("Sandwich and certificate", between),
+    ("One family", one_family),
+    ("Average pooling and one linear layer", pooled_and_linear),
+    ("Post-softmax", post_softmax),
+    ("The extreme alphas are the float32 grid", float32_grid),
+)
+TITLES = {number: title for number, (title, _) in enumerate(_THEOREMS, start=1)}
+CHECKS = {number: check for number, (_, check) in enumerate(_THEOREMS, start=1)}

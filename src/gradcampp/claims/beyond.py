@@ -8,7 +8,7 @@ import pandas as pd
 
 from gradcampp.algebra.theorems import CHECKS, TITLES
 from gradcampp.cam import SCORES
-from gradcampp.claims.claim import CHAPTERS, COMPANION, NOT_TESTED, Finding, claim, empirical, verdict
+from gradcampp.claims.claim import BEYOND, CHAPTERS, COMPANION, NOT_TESTED, Finding, claim, empirical, verdict
 from gradcampp.evaluation.records import Run
 
 WITH_ALPHAS = (1, 6, 7)  # theorems that stand in the chapter of section 3
@@ -24,7 +24,7 @@ THEOREMS = tuple(
         f"theorem-{number}",
         section=COMPANION,
         theorem=number,
-        chapter=CHAPTERS["3" if number in WITH_ALPHAS else COMPANION],
+        chapter=CHAPTERS["3"] if number in WITH_ALPHAS else BEYOND,
         sentence=f"{TITLES[number]}.",
     )(partial(_theorem, number))
     for number in CHECKS

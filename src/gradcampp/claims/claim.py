@@ -35,7 +35,7 @@ CHAPTERS = {  # of the book, by the first characters of a section
     "A": "04_what_is_wrong",
     COMPANION: "07_beyond",
 }
-DERIVATION = "03_derivation"  # shares section 2.2 with the chapter of the methods
+DERIVATION, BEYOND = "03_derivation", CHAPTERS[COMPANION]  # where some claims of section 2.2 are treated
 
 ROUNDING = 1e-12  # float64 against exact fractions, after a handful of operations
 EQUIVALENCE_MARGIN = 1.1  # two methods whose relative performance is certainly within this factor count as equivalent

@@ -15,11 +15,10 @@ from gradcampp import cam
 from gradcampp.algebra import derivation
 from gradcampp.algebra.theorems import random_layer, relative
 from gradcampp.cam import SCORES, Method, column
-from gradcampp.claims.claim import NOT_TESTED, ROUNDING, Finding, claim, empirical, sharpened, verdict
+from gradcampp.claims.claim import BEYOND, NOT_TESTED, ROUNDING, Finding, claim, empirical, sharpened, verdict
 from gradcampp.evaluation.localisation import averages, gains
 from gradcampp.evaluation.records import Run
 
-BEYOND = "07_beyond"
 MASKS = "gradcampp reproduce, which knows its scenes' masks"
 UNKNOWN = Finding(NOT_TESTED, "the run has no masks that say where the objects are")
 
@@ -36,16 +35,13 @@ def _small_layer() -> tuple[Tensor, Tensor]:
 
 def _by_hand(method: Method) -> list[Fraction]:
     """Weights of the small layer in exact fractions."""
-    weights = []
-    for maps, slopes in zip(ACTIVATIONS, GRADIENTS, strict=True):
-        if method == "gradcam":
-            weights.append(Fraction(sum(slopes), len(slopes)))
-        elif method == "gradcam+":
-            weights.append(Fraction(sum(max(slope, 0) for slope in slopes), len(slopes)))
-        else:
-            total = sum(maps)
-            weights.append(sum((max(slope, 0) * Fraction(1, 2 + total * slope) for slope in slopes if slope), Fraction(0)))
-    return weights
+
+    def weight(maps: tuple[int, ...], slopes: tuple[int, ...]) -> Fraction:
+        if method == "gradcam++":
+            return sum((Fraction(slope, 2 + sum(maps) * slope) for slope in slopes if slope > 0), Fraction(0))
+        return Fraction(sum(slope for slope in slopes if method == "gradcam" or slope > 0), len(slopes))
+
+    return [weight(*channel) for channel in zip(ACTIVATIONS, GRADIENTS, strict=True)]
 
 
 def _weights(method: Method) -> Finding:
