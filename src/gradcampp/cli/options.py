@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import dataclasses
 import os
 import sys
 from collections.abc import Callable
@@ -103,7 +102,9 @@ execution_options = _together(
 
 def profile_of(start: Profile, options: dict[str, Any], processes: Processes | None) -> Profile:
     """A profile with the options that were given in the place of its own; says what a quick precision costs."""
-    profile = dataclasses.replace(start, **{name: value for name, value in options.items() if value is not None})
+    from gradcampp.evaluation import profiles
+
+    profile = profiles.override(start, options)
     if profile.precision == "tf32" and not (processes and processes.rank):
         moved = f"with SqueezeNet on 200 photographs it moved {TF32}; leave it out for results"
         print(f"gradcampp: warning: --precision tf32 is for a quick look: {moved}", file=sys.stderr)
