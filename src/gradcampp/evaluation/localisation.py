@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from scipy.stats import bootstrap
 from tqdm import tqdm
 
 from gradcampp.cam import COLUMNS, MAPS, SCORES, column, upsample
@@ -105,29 +106,31 @@ METRICS: dict[str, Callable[[Heat, Masks], float]] = {
 }
 
 
-def bootstrap_interval(
+def bootstrap_intervals(
     values: NDArray[np.float64], seed: int = 0, samples: int = 2000, confidence: float = 0.95
-) -> tuple[float, float]:
-    """Percentile bootstrap interval of a mean.
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Percentile bootstrap intervals of means.
 
     Args:
-        values: one number an image, (n,).
+        values: a row for each mean and a column for each image, (m, n); all rows are resampled alike.
         seed: of the resampling.
         samples: number of resamples.
         confidence: coverage, between 0 and 1.
 
     Returns:
-        Lower and upper bound.
+        Lower and upper bounds, (m,) each.
 
     Raises:
         ValueError: if there is no value.
     """
-    if len(values) == 0:
+    if values.shape[1] == 0:
         raise ValueError("expected at least one value, got none")
+    if values.shape[1] == 1:  # one image has one resample, which scipy refuses
+        return values[:, 0], values[:, 0]
     rng = np.random.default_rng(seed)
-    means = np.array([values[rng.integers(0, len(values), len(values))].mean() for _ in range(samples)])
-    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(low), float(high)
+    resampled = bootstrap((values,), _mean, axis=1, n_resamples=samples, batch=100, method="percentile", rng=rng)
+    low, high = np.quantile(resampled.bootstrap_distribution, [(1 - confidence) / 2, (1 + confidence) / 2], axis=1)
+    return low, high
 
 
 def averages(rows: pd.DataFrame) -> pd.DataFrame:
@@ -140,19 +143,13 @@ def averages(rows: pd.DataFrame) -> pd.DataFrame:
         One row for each kind of score, number of instances, metric and method: ``scores``, ``instances``,
         ``metric``, ``method``, ``n``, ``mean``, ``low``, ``high`` (95 %).
     """
-    found = []
-    for scores, method in MAPS:
-        own = rows[rows["map"] == column(scores, method)]
-        for instances, group in own.groupby("instances"):
-            for metric in METRICS:
-                values = group[metric].to_numpy()
-                low, high = bootstrap_interval(values)
-                found.append((scores, instances, metric, method, len(values), values.mean(), low, high))
-    return pd.DataFrame(found, columns=["scores", "instances", "metric", "method", "n", "mean", "low", "high"])
+    found = pd.concat({instances: _means(_wide(scenes)) for instances, scenes in rows.groupby("instances")}, names=["instances"])
+    maps = pd.DataFrame([(scores, method, column(scores, method)) for scores, method in MAPS], columns=["scores", "method", "map"])
+    return maps.merge(found.reset_index())[["scores", "instances", "metric", "method", "n", "mean", "low", "high"]]
 
 
 def gains(rows: pd.DataFrame) -> pd.DataFrame:
-    """What Grad-CAM++ adds to Grad-CAM+ in scenes with several instances: the claim that it was made for.
+    """Gain of Grad-CAM++ over Grad-CAM+ in scenes with several instances: the claim that it was made for.
 
     Args:
         rows: as ``localise`` returns it; choose the scenes before.
@@ -161,12 +158,23 @@ def gains(rows: pd.DataFrame) -> pd.DataFrame:
         One row for each kind of score and metric: mean difference scene by scene, with its 95 % bootstrap
         interval, over the scenes with two or more instances.
     """
-    found = []
-    several = rows[rows["instances"] > 1]
-    for scores in SCORES:
-        for metric in METRICS:
-            wide = several.pivot(index="scene", columns="map", values=metric)
-            difference = (wide[column(scores, "gradcam++")] - wide[column(scores, "gradcam+")]).to_numpy()
-            low, high = bootstrap_interval(difference)
-            found.append((scores, metric, len(difference), difference.mean(), low, high))
-    return pd.DataFrame(found, columns=["scores", "metric", "n", "difference", "low", "high"])
+    wide = _wide(rows[rows["instances"] > 1]).swaplevel(axis=1)
+    found = {scores: _means(wide[column(scores, "gradcam++")] - wide[column(scores, "gradcam+")]) for scores in SCORES}
+    return pd.concat(found, names=["scores"]).reset_index().rename(columns={"mean": "difference"})
+
+
+def _wide(rows: pd.DataFrame) -> pd.DataFrame:
+    """A row for each scene, and a column for each metric and map."""
+    return rows.pivot(index="scene", columns="map", values=list(METRICS)).rename_axis(columns=["metric", "map"])
+
+
+def _means(scenes: pd.DataFrame) -> pd.DataFrame:
+    """The mean of each column with its bootstrap interval: ``n``, ``mean``, ``low``, ``high``."""
+    values = np.ascontiguousarray(scenes.to_numpy().T)
+    low, high = bootstrap_intervals(values)
+    return pd.DataFrame({"n": len(scenes), "mean": values.mean(1), "low": low, "high": high}, index=scenes.columns)
+
+
+def _mean(values: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
+    """Each mean added up in the order in which it would be alone, so that it does not depend on its neighbours."""
+    return np.asarray(np.ascontiguousarray(values).mean(axis))
