@@ -1,6 +1,6 @@
-"""How well a heatmap finds the things that are there: needs masks, which generated scenes have.
+"""Localisation: does a heatmap find the things that are there? It takes masks to know, which generated scenes have.
 
-Every function takes one upsampled min-max map (h, w) and the masks (n, h, w) of the n instances in it.
+Every metric takes one upsampled min-max map (h, w) and the masks (n, h, w) of the n instances in it.
 """
 
 from __future__ import annotations
@@ -20,9 +20,12 @@ from gradcampp.evaluation.maps import heatmaps
 from gradcampp.networks.capture import Network, probabilities
 from gradcampp.scenes.scene import Scene
 
+Heat = NDArray[np.float64]
+Masks = NDArray[np.bool_]
+
 
 def localise(network: Network, scenes: Sequence[Scene], batch_size: int) -> pd.DataFrame:
-    """How well each of the six maps finds the instances in single-class scenes.
+    """Every metric of each of the six maps in single-class scenes.
 
     Args:
         network: a module on the CPU whose input has the size of the scenes.
@@ -47,12 +50,6 @@ def localise(network: Network, scenes: Sequence[Scene], batch_size: int) -> pd.D
                 found = {metric: measured(large, scene.masks) for metric, measured in METRICS.items()}
                 rows.append({"scene": start + place, "instances": len(scene.masks), "score": score, "map": name, **found})
     return pd.DataFrame(rows)
-
-
-Heat = NDArray[np.float64]
-
-
-Masks = NDArray[np.bool_]
 
 
 def pointing_game(heat: Heat, masks: Masks) -> float:
@@ -144,7 +141,7 @@ def averages(rows: pd.DataFrame) -> pd.DataFrame:
         ``metric``, ``method``, ``n``, ``mean``, ``low``, ``high`` (95 %).
     """
     found = pd.concat({instances: _means(_wide(scenes)) for instances, scenes in rows.groupby("instances")}, names=["instances"])
-    maps = pd.DataFrame([(scores, method, column(scores, method)) for scores, method in MAPS], columns=["scores", "method", "map"])
+    maps = pd.DataFrame(MAPS, columns=["scores", "method"]).assign(map=COLUMNS)
     return maps.merge(found.reset_index())[["scores", "instances", "metric", "method", "n", "mean", "low", "high"]]
 
 
@@ -156,10 +153,16 @@ def gains(rows: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         One row for each kind of score and metric: mean difference scene by scene, with its 95 % bootstrap
-        interval, over the scenes with two or more instances.
+        interval, over the scenes with two or more instances; no rows where there are none.
     """
-    wide = _wide(rows[rows["instances"] > 1]).swaplevel(axis=1)
-    found = {scores: _means(wide[column(scores, "gradcam++")] - wide[column(scores, "gradcam+")]) for scores in SCORES}
+    several = rows[rows["instances"] > 1]
+    if several.empty:
+        return pd.DataFrame(columns=["scores", "metric", "n", "difference", "low", "high"])
+    wide = _wide(several)
+    found = {}
+    for scores in SCORES:
+        plusplus, plus = (wide.xs(column(scores, method), axis=1, level="map") for method in ("gradcam++", "gradcam+"))
+        found[scores] = _means(plusplus - plus)
     return pd.concat(found, names=["scores"]).reset_index().rename(columns={"mean": "difference"})
 
 

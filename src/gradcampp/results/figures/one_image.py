@@ -179,9 +179,7 @@ def single_alphas(row: Explanation) -> Figure:
             axis.axhline(reference, color="0.6", linewidth=1, linestyle="--", zorder=0)
             sns.boxplot(y=values.double().numpy(), ax=axis, color=PALETTE[0], width=0.4, showfliers=False)
             axis.set(title=title, ylabel="")
-            axis.set_xlabel(
-                f"{values.numel():,} units with a gradient\nfrom {compact(values.min())} to {compact(values.max())}"
-            )
+            axis.set_xlabel(f"{values.numel():,} units with a gradient\nfrom {compact(values.min())} to {compact(values.max())}")
         return figure
 
 
