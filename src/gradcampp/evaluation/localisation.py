@@ -18,7 +18,7 @@ from tqdm import tqdm
 from gradcampp.cam import COLUMNS, MAPS, SCORES, column, upsample
 from gradcampp.evaluation.maps import heatmaps
 from gradcampp.networks.capture import Network, probabilities
-from gradcampp.scenes.scene import Scene
+from gradcampp.scenes import Scene
 
 Heat = NDArray[np.float64]
 Masks = NDArray[np.bool_]
@@ -158,11 +158,8 @@ def gains(rows: pd.DataFrame) -> pd.DataFrame:
     several = rows[rows["instances"] > 1]
     if several.empty:
         return pd.DataFrame(columns=["scores", "metric", "n", "difference", "low", "high"])
-    wide = _wide(several)
-    found = {}
-    for scores in SCORES:
-        plusplus, plus = (wide.xs(column(scores, method), axis=1, level="map") for method in ("gradcam++", "gradcam+"))
-        found[scores] = _means(plusplus - plus)
+    wide = _wide(several).swaplevel(axis=1)
+    found = {s: _means(pd.DataFrame(wide[column(s, "gradcam++")] - wide[column(s, "gradcam+")])) for s in SCORES}
     return pd.concat(found, names=["scores"]).reset_index().rename(columns={"mean": "difference"})
 
 

@@ -22,7 +22,7 @@ from gradcampp.networks.capture import Network
 from gradcampp.results import report
 from gradcampp.results.figures import one_image
 from gradcampp.results.report import Report
-from gradcampp.scenes import drawing, scene
+from gradcampp.scenes import SIZE, pair
 from gradcampp.scenes.folder import SPLIT, draw_scenes, loader
 
 
@@ -98,8 +98,8 @@ def pictures(network: Network, profile: Profile, run: Run) -> tuple[Picture, Pic
         pixels = read_photograph(data_folder(profile, run.folder) / chosen["image"], network.preprocessing)
         labels = [int(chosen["label"])]
         if _has_masks(network, profile):
-            pair = scene.pair(profile.seed or 0, SPLIT, 0)
-            return Picture(pixels, labels), Picture(torch.from_numpy(pair.pixels).permute(2, 0, 1), list(pair.labels))
+            both = pair(profile.seed or 0, SPLIT, 0)
+            return Picture(pixels, labels), Picture(torch.from_numpy(both.pixels).permute(2, 0, 1), list(both.labels))
     best = maps.explain(network, pixels, labels, "pre")[0]
     two = best.probabilities.topk(min(2, len(best.probabilities))).indices.tolist()
     others = [index for index in two if index != best.label]
@@ -108,7 +108,7 @@ def pictures(network: Network, profile: Profile, run: Run) -> tuple[Picture, Pic
 
 def _has_masks(network: Network, profile: Profile) -> bool:
     """True for generated scenes that the network sees pixel for pixel, so that their masks fit."""
-    return profile.data is None and network.preprocessing.crop == drawing.SIZE
+    return profile.data is None and network.preprocessing.crop == SIZE
 
 
 def _localise(network: Network, profile: Profile, out: Path, batch_size: int) -> None:
