@@ -78,7 +78,7 @@ def best_iou(heat: Heat, masks: Masks) -> float:
     each of them.
     """
     inside = masks.any(0).ravel()
-    order = np.argsort(-heat.ravel(), kind="stable")
+    order = np.argsort(-heat.ravel())  # in any order among equals: only the last of them counts
     hits = inside[order].cumsum()  # (h w,) pixels of instances among the hottest
     unions = np.arange(1, len(order) + 1) + inside.sum() - hits
     last = np.append(np.diff(heat.ravel()[order]) != 0, True)  # a threshold takes all pixels of one value
