@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-BINS = 2**17  # a bin is 1.5e-5 wide on the tanh scale, and so on the scale of alpha around 1/2
+# A bin is 7.6e-6 wide on the tanh scale, and so on the scale of alpha around 1/2. With half as many, printed digits move.
+BINS = 2**18
 _HALF_BIN = 1 / BINS + 1e-7  # and the rounding of float32
 
 
@@ -91,7 +92,7 @@ def quantile(alphas: Histogram, probability: float) -> float:
         probability: between 0 and 1.
 
     Returns:
-        The quantile, off by at most 7.7e-6 around 1/2; NaN for an empty histogram.
+        The quantile, off by at most 3.9e-6 around 1/2; NaN for an empty histogram.
 
     Raises:
         ValueError: if the probability is not between 0 and 1.
