@@ -8,7 +8,7 @@ import importlib.metadata
 import platform
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -117,8 +117,8 @@ def _agree(
             "--out must be a folder that all machines share"
         )
     manifest = records.read_manifest(run)
-    told = {**manifest["settings"], **records.flat(manifest["experiment"])}
-    for name, value in {**settings, **records.flat(asdict(experiment))}.items():
+    told = {**manifest["settings"], **manifest["experiment"]}
+    for name, value in {**settings, **experiment}.items():
         if told[name] != value and not (processes.rank == 0 or manifest["finished"]):
             raise InputError(
                 f"{name}: {value} in process {processes.rank} (machine {platform.node()}), and {told[name]} in "
@@ -186,7 +186,7 @@ def _work(
             for _ in own:
                 batch = next(decoded)
                 if batch.photographs:
-                    measured = measure(network, batch, experiment.threshold, execution.device, limit)
+                    measured = measure(network, batch, experiment["threshold"], execution.device, limit)
                     rows += measured.rows
                     alphas = {scores: merge(alphas[scores], measured.alphas[scores]) for scores in SCORES}
                 for reason in batch.bad.values():
