@@ -99,7 +99,7 @@ def agreed_name(store: Store, rank: int, size: int) -> str:
         store.set(f"token {rank}", token)
         while not store.check([token]):
             time.sleep(_POLL)
-        name = store.get(token).decode()
+        name: str = store.get(token).decode()
         store.set(f"{name} {rank}", "confirmed")
         return name
     missing = list(range(1, size))
