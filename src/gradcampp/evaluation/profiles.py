@@ -34,8 +34,8 @@ class Download:
     size: StrictInt = Field(gt=0, description="a size in bytes")
     sha256: str = Field(pattern="^[0-9a-f]{64}$", description="a sha256 of 64 hexadecimal digits")
     folder: str | None = None
-    classes: StrictInt = Field(0, ge=0)
-    images_per_class: StrictInt = Field(0, ge=0)
+    classes: StrictInt = Field(default=0, ge=0)
+    images_per_class: StrictInt = Field(default=0, ge=0)
 
     @property
     def file(self) -> str:
