@@ -19,12 +19,7 @@ SPLIT = "test"  # of the generated scenes: the embedded network has not been tra
 
 def loader(seed: int, indices: Sequence[int]) -> DataLoader[Scene]:
     """Scenes of the test split in the order of their indices, drawn in two processes."""
-    return DataLoader(
-        indices,  # type: ignore[arg-type]  # any sequence will do
-        batch_size=None,
-        collate_fn=partial(draw, seed, SPLIT),
-        num_workers=2,
-    )
+    return DataLoader(indices, batch_size=None, collate_fn=partial(draw, seed, SPLIT), num_workers=2)  # type: ignore[arg-type]
 
 
 def draw_scenes(folder: Path, seed: int, count: int) -> Path:

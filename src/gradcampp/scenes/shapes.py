@@ -8,26 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gradcampp.scenes.drawing import (
-    ACCENT,
-    INK,
-    MAIN,
-    PALE,
-    SECOND,
-    Bytes,
-    Draw,
-    Floats,
-    blank,
-    box,
-    disc,
-    fraction,
-    grey,
-    hsv,
-    line,
-    odd,
-    put,
-    turn,
-)
+from gradcampp.scenes import drawing
+from gradcampp.scenes.drawing import ACCENT, INK, MAIN, PALE, SECOND, Bytes, Floats, blank, box, disc, fraction, line, odd, put
 
 # --- the ten classes: (u, v) in the unit disc, v down; a and b in [0, 1) vary proportions and texture ---------------------
 
@@ -69,13 +51,13 @@ def _star(u: Floats, v: Floats, a: float, b: float) -> Bytes:
     """Five or six points, divided into rays from the centre: inside all lines of the star but one."""
     points = 5 if a < 0.6 else 6
     far, second, rays = np.full_like(u, -9), np.full_like(u, -9), np.zeros(u.shape, np.bool_)
-    reach = turn(1 / points)[0]
+    reach = drawing.turn(1 / points)[0]
     for k in range(points):
-        c, s = turn(k / points)
+        c, s = drawing.turn(k / points)
         distance = c * u + s * v - reach
         second = np.maximum(second, np.minimum(far, distance))
         far = np.maximum(far, distance)
-        c, s = turn(k / points) if points == 5 else turn((k + 0.5) / (2 * points))
+        c, s = drawing.turn(k / points) if points == 5 else drawing.turn((k + 0.5) / (2 * points))
         rays ^= (s * u - c * v if points == 5 else c * u + s * v) > 0
     paint = blank(u)
     inside = put(paint, second, MAIN, 0.05)
@@ -207,14 +189,14 @@ SHAPES = {
 CLASSES: tuple[str, ...] = tuple(SHAPES)
 
 
-def palette(draw: Draw, name: str) -> Floats:
+def palette(draw: drawing.Draw, name: str) -> Floats:
     """Premultiplied red, green, blue and coverage of the six paints, (6, 4); main and second differ in grey, too."""
-    main = hsv(draw.between(*SHAPES[name].hues), draw.between(0.55, 0.95), draw.between(0.7, 0.98))
-    dark = hsv(draw.between(0, 1), 0.5, draw.between(0.06, 0.18))
-    pale = hsv(draw.between(0.05, 0.2), draw.between(0.05, 0.3), draw.between(0.88, 1))
-    second = dark if grey(main) > draw.between(0.4, 0.7) else pale
+    main = drawing.hsv(draw.between(*SHAPES[name].hues), draw.between(0.55, 0.95), draw.between(0.7, 0.98))
+    dark = drawing.hsv(draw.between(0, 1), 0.5, draw.between(0.06, 0.18))
+    pale = drawing.hsv(draw.between(0.05, 0.2), draw.between(0.05, 0.3), draw.between(0.88, 1))
+    second = dark if drawing.grey(main) > draw.between(0.4, 0.7) else pale
     second = {"ladybird": dark, "mushroom": pale}.get(name, second)
-    ink = hsv(draw.between(0, 1), 0.45, 0.14)
-    accent = hsv(draw.between(0, 1), draw.between(0.3, 0.85), draw.between(0.5, 0.9))
+    ink = drawing.hsv(draw.between(0, 1), 0.45, 0.14)
+    accent = drawing.hsv(draw.between(0, 1), draw.between(0.3, 0.85), draw.between(0.5, 0.9))
     rows = [(0.0, 0.0, 0.0, 0.0)] + [(*c, 1.0) for c in (ink, main, second, pale, accent)]
     return np.array(rows, np.float32)
