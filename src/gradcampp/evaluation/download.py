@@ -54,10 +54,8 @@ def in_cache(profile: Profile, cache: Path | None = None) -> Profile:
     wanted = {key: download for key, download in profile.download.items() if getattr(profile, key) is None}
     problems = [found for download in wanted.values() if (found := problem(download, cache))]
     if problems:
-        raise InputError(
-            f"{listed(problems)}; run: gradcampp download --profile {profile.source} "
-            f"(or set {VARIABLE} to the folder that has them)"
-        )
+        command = f"gradcampp download --profile {profile.source} (or set {VARIABLE} to the folder that has them)"
+        raise InputError(f"{listed(problems)}; run: {command}")
     return override(profile, {key: str(path_of(download, cache)) for key, download in wanted.items()})
 
 

@@ -47,10 +47,11 @@ def named(names: list[str]) -> Classes:
     Raises:
         InputError: if a name is empty or stands twice.
     """
+    plain = [_plain(name) for name in names]
     for index, name in enumerate(names):
         if not name:
             raise InputError(f"class {index} has an empty name; expected one name a line")
-        if _plain(name) in {_plain(other) for other in names[:index]}:
+        if plain[index] in plain[:index]:
             raise InputError(f"class name '{name}' stands twice; expected different names")
     return Classes(tuple(names), tuple((name,) for name in names))
 

@@ -113,9 +113,8 @@ def _from_torchvision(name: str) -> tuple[nn.Module, WeightsEnum | None]:
         raise InputError(
             f"unknown model '{name}': expected mini, a torchvision name (nearest: {near}) or module:factory for your own network"
         )
-    members = list(torchvision_models.get_model_weights(name))
     # The first set of published weights: the recipe of the literature, and what the usual files hold.
-    return torchvision_models.get_model(name, weights=None), members[0] if members else None
+    return torchvision_models.get_model(name, weights=None), next(iter(torchvision_models.get_model_weights(name)), None)
 
 
 def _from_factory(name: str) -> nn.Module:
@@ -188,12 +187,10 @@ def _read_weights(path: Path) -> Mapping[str, Tensor]:
 
 def _published(weights: WeightsEnum | None) -> Preprocessing:
     """The preprocessing that torchvision publishes beside its weights; its ImageNet values for one's own network."""
-    preset: Any = weights.transforms() if weights is not None else None
-    if not all(hasattr(preset, field) for field in ("resize_size", "crop_size", "mean", "std")):
+    if weights is None:
         return Preprocessing()
-    return Preprocessing(
-        preset.resize_size[0], preset.crop_size[0], tuple(preset.mean), tuple(preset.std), preset.interpolation.value
-    )
+    given = weights.transforms()
+    return Preprocessing(given.resize_size[0], given.crop_size[0], tuple(given.mean), tuple(given.std), given.interpolation.value)
 
 
 def _override(default: Preprocessing, **given: Any) -> Preprocessing:
