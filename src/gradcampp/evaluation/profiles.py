@@ -28,7 +28,7 @@ PATH = Field(description="a path")
 
 @dataclass(frozen=True, config=TABLE)
 class Download:
-    """A file on the network, a table ``[download.KEY]``; an archive of ``data`` has the class folders 0 to classes - 1."""
+    """A file on the network, a table ``[download.KEY]``; in ``folder`` of an archive are the class folders 0 to classes - 1."""
 
     address: str = Field(pattern=r"^https?://.+/\w[\w.+-]*$", description="an address that ends in the name of a file")
     size: StrictInt = Field(gt=0, description="a size in bytes")
@@ -45,7 +45,10 @@ class Download:
 
 @dataclass(frozen=True, config=TABLE)
 class Expected:
-    """The table ``[expected]``: accuracies in [0, 1] that others measured on so many images with the weights of this SHA-256."""
+    """The table ``[expected]``: accuracies in [0, 1] that others measured on so many images with the weights of this SHA-256.
+
+    The label of ``over_threshold`` images scores over the threshold.
+    """
 
     weights: str
     images: StrictInt
