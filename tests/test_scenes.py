@@ -168,7 +168,7 @@ def test_layout_keeps_instances_apart_and_inside(key: int, n: int) -> None:
 @pytest.mark.parametrize("label", range(len(CLASSES)), ids=CLASSES)
 def test_a_shape_fills_its_disc_and_shows_texture_without_colour(label: int) -> None:
     v, u = np.meshgrid(*(np.linspace(-1.2, 1.2, 240, dtype=np.float32),) * 2, indexing="ij")
-    shape = shapes.SHAPES[CLASSES[label]][0]
+    shape = shapes.SHAPES[CLASSES[label]].draw
     for a, b in ((0.0, 0.0), (0.3, 0.9), (0.99, 0.99)):
         paint = shape(u, v, a, b)
         assert paint.dtype == np.uint8
@@ -185,7 +185,7 @@ def test_a_shape_fills_its_disc_and_shows_texture_without_colour(label: int) -> 
 
 def test_shapes_differ_from_each_other_without_colour() -> None:
     v, u = np.meshgrid(*(np.linspace(-1, 1, 100, dtype=np.float32),) * 2, indexing="ij")
-    drawings = [shape(u, v, 0.5, 0.4) > 0 for shape, _ in shapes.SHAPES.values()]
+    drawings = [shape(u, v, 0.5, 0.4) > 0 for shape, *_ in shapes.SHAPES.values()]
     for i, first in enumerate(drawings):
         for second in drawings[:i]:
             assert (first & second).sum() / (first | second).sum() < 0.85

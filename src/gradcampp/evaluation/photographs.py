@@ -8,13 +8,14 @@ import signal
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import InterpolationMode, functional
 
 from gradcampp.errors import InputError
@@ -38,8 +39,7 @@ class Batch:
     """Photographs that could be read, and the reasons why the others could not.
 
     Attributes:
-        photographs: those that could be read.
-        pixels: theirs, uint8 (B, 3, crop, crop).
+        pixels: of those that could be read, uint8 (B, 3, crop, crop).
         hashes, sizes: SHA-256 and length in bytes of their files.
         bad: reason by image for the unreadable ones.
     """
@@ -58,20 +58,19 @@ class Batch:
 def list_photographs(folder: Path, classes: Classes) -> list[Photograph]:
     """All photographs below the class folders of a data folder, sorted by path.
 
-    Args:
-        folder: holds one folder a class, named by its index, its WordNet id or its name. Files with
-            other endings than those of images, and hidden ones, are passed over.
-        classes: of the network that will see them.
+    A class folder is named by the index, the WordNet id or a name of its class. Files with other endings than those of
+    images, and hidden ones, are passed over.
 
     Raises:
         InputError: if the folder is missing or empty, or a class folder names no class.
     """
     if not folder.is_dir():
         raise InputError(f"data {folder}: no such folder; expected one with a folder of photographs for each class")
-    class_folders = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    images = {path.name: _image_files(path) for path in class_folders}
-    labels = {name: of_folder(classes, name) for name, own in images.items() if own}
-    found = [Photograph(path.relative_to(folder).as_posix(), labels[name]) for name, own in images.items() for path in own]
+    found: list[Photograph] = []
+    for class_folder in sorted(folder.glob("[!.]*/")):
+        images = _image_files(class_folder)
+        label = of_folder(classes, class_folder.name) if images else 0
+        found += [Photograph(path.relative_to(folder).as_posix(), label) for path in images]
     if not found:
         raise InputError(f"data {folder}: no photographs in class folders; expected {folder}/CLASS/PHOTO.jpg")
     return sorted(found, key=lambda photograph: photograph.image)
@@ -80,13 +79,12 @@ def list_photographs(folder: Path, classes: Classes) -> list[Photograph]:
 def _image_files(folder: Path) -> list[Path]:
     """Image files below a folder, through links but through no folder twice."""
     found: list[Path] = []
-    seen: set[tuple[int, int]] = set()
+    seen: set[str] = set()
     for parent, folders, names in os.walk(folder, followlinks=True):
-        place = Path(parent).stat()
-        if (place.st_dev, place.st_ino) in seen:
+        if (place := os.path.realpath(parent)) in seen:
             folders.clear()
             continue
-        seen.add((place.st_dev, place.st_ino))
+        seen.add(place)
         found += [Path(parent, name) for name in names if name.lower().endswith(EXTENSIONS) and not name.startswith(".")]
     for path in found:
         try:
@@ -109,7 +107,7 @@ def read_photograph(path: Path, preprocessing: Preprocessing, upright: bool = Fa
 
     Args:
         path: an image in any format and mode that Pillow reads; 16-bit ones are scaled to 8 bits.
-        preprocessing: shorter side and central crop.
+        preprocessing: its shorter side and central crop.
         upright: turn it as its EXIF orientation says. Published accuracies are measured without.
 
     Returns:
@@ -136,66 +134,50 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     """Any mode to 8-bit RGB; Pillow alone would clip 16-bit greys at 255."""
     if image.mode.startswith("I") or image.mode == "F":
         values = np.asarray(image, np.float64)
-        full = 255.0 if values.max() <= 255 else 65535.0
-        if image.mode.startswith("I;16"):
-            full = 65535.0
-        elif image.mode == "F" and values.max() <= 1:
+        full = 65535.0 if image.mode.startswith("I;16") or values.max() > 255 else 255.0
+        if image.mode == "F" and values.max() <= 1:
             full = 1.0
         image = Image.fromarray(np.rint(values.clip(0, full) * (255 / full)).astype(np.uint8))
     return image.convert("RGB")
 
 
-class _Batches(Dataset[Batch]):
-    """Whole batches, so that a worker decodes, crops and stacks one at a time."""
-
-    def __init__(self, folder: Path, batches: Sequence[list[Photograph]], preprocessing: Preprocessing, threads: int) -> None:
-        self.folder, self.batches, self.preprocessing, self.threads = folder, batches, preprocessing, threads
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __getitem__(self, index: int) -> Batch:
-        with ThreadPoolExecutor(self.threads) as pool:
-            results = dict(zip(self.batches[index], pool.map(self._read, self.batches[index]), strict=True))
-        good = {photograph: read for photograph, read in results.items() if not isinstance(read, str)}
-        none = torch.empty(0, 3, self.preprocessing.crop, self.preprocessing.crop, dtype=torch.uint8)
-        return Batch(
-            photographs=list(good),
-            pixels=torch.stack([pixels for pixels, _, _ in good.values()]) if good else none,
-            hashes=[digest for _, digest, _ in good.values()],
-            sizes=[size for _, _, size in good.values()],
-            bad={photograph.image: reason for photograph, reason in results.items() if isinstance(reason, str)},
-        )
-
-    def _read(self, photograph: Photograph) -> tuple[Tensor, str, int] | str:
-        """Pixels, hash and length of a photograph, or the reason why it cannot be read."""
-        path = self.folder / photograph.image
-        try:
-            return read_photograph(path, self.preprocessing), file_hash(path), path.stat().st_size
-        except InputError as error:
-            return str(error)
-
-
 def load(
     folder: Path, batches: Sequence[list[Photograph]], preprocessing: Preprocessing, workers: int, pinned: bool = False
 ) -> DataLoader[Batch]:
-    """Decode batches of photographs in worker processes, in the order given.
+    """Decode batches of photographs below the data folder in worker processes, in the order given.
 
     Args:
-        folder: the data folder.
-        batches: what belongs together.
-        preprocessing: shorter side and central crop.
         workers: number of processes; 0 decodes between the batches, in as many threads as there are cores.
         pinned: for a fast copy to a GPU.
     """
     return DataLoader(
-        _Batches(folder, batches, preprocessing, threads=1 if workers else os.cpu_count() or 1),
+        batches,  # type: ignore[arg-type]  # any sequence will do
         batch_size=None,
+        collate_fn=partial(_decode, folder, preprocessing, 1 if workers else os.cpu_count() or 1),
         num_workers=workers,
         pin_memory=pinned,
-        worker_init_fn=_leave_interrupts_to_the_parent,
+        worker_init_fn=_ignore_interrupts,
     )
 
 
-def _leave_interrupts_to_the_parent(_worker: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _decode(folder: Path, preprocessing: Preprocessing, threads: int, photographs: list[Photograph]) -> Batch:
+    """A batch of what could be read; a worker decodes, crops and stacks it whole."""
+
+    def read(photograph: Photograph) -> tuple[Tensor, str, int] | InputError:
+        path = folder / photograph.image
+        try:
+            return read_photograph(path, preprocessing), file_hash(path), path.stat().st_size
+        except InputError as error:
+            return error
+
+    with ThreadPoolExecutor(threads) as pool:
+        results = dict(zip(photographs, pool.map(read, photographs), strict=True))
+    good = {photograph: found for photograph, found in results.items() if not isinstance(found, InputError)}
+    pixels, hashes, sizes = map(list, zip(*good.values(), strict=True)) if good else ([], [], [])
+    none = torch.empty(0, 3, preprocessing.crop, preprocessing.crop, dtype=torch.uint8)
+    bad = {photograph.image: str(error) for photograph, error in results.items() if isinstance(error, InputError)}
+    return Batch(list(good), torch.stack(pixels) if pixels else none, hashes, sizes, bad)
+
+
+def _ignore_interrupts(_worker: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # they are the parent's

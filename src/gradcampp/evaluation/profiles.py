@@ -28,22 +28,14 @@ PATH = Field(description="a path")
 
 @dataclass(frozen=True, config=TABLE)
 class Download:
-    """A file on the network that a profile needs: a table ``[download.KEY]`` of the TOML file.
-
-    Attributes:
-        address: http or https; its last part is the name of the file in the cache.
-        size: in bytes.
-        sha256: of the file, 64 hexadecimal digits.
-        folder: of an archive, the folder in it that holds the class folders.
-        classes, images_per_class: of an archive: its class folders are named 0 to classes - 1.
-    """
+    """A file on the network, a table ``[download.KEY]``; in ``folder`` of an archive are the class folders 0 to classes - 1."""
 
     address: str = Field(pattern=r"^https?://.+/\w[\w.+-]*$", description="an address that ends in the name of a file")
     size: StrictInt = Field(gt=0, description="a size in bytes")
     sha256: str = Field(pattern="^[0-9a-f]{64}$", description="a sha256 of 64 hexadecimal digits")
     folder: str | None = None
-    classes: StrictInt = 0
-    images_per_class: StrictInt = 0
+    classes: StrictInt = Field(default=0, ge=0)
+    images_per_class: StrictInt = Field(default=0, ge=0)
 
     @property
     def file(self) -> str:
@@ -53,13 +45,9 @@ class Download:
 
 @dataclass(frozen=True, config=TABLE)
 class Expected:
-    """Accuracies that others have measured with the same weights on the same photographs: the table ``[expected]``.
+    """The table ``[expected]``: accuracies in [0, 1] that others measured on so many images with the weights of this SHA-256.
 
-    Attributes:
-        weights: SHA-256 of the weight file that was measured.
-        images: number of photographs in the whole set.
-        top1, top5: accuracy on the whole set, in [0, 1].
-        threshold, over_threshold: so many images have a label that scores over the threshold.
+    The label of ``over_threshold`` images scores over the threshold.
     """
 
     weights: str
@@ -76,15 +64,12 @@ class Profile:
 
     Attributes:
         model, weights, layer, classes, resize, crop, mean, std, precision: as in :func:`gradcampp.networks.load.load`.
-        data: folder of class folders; None draws generated scenes instead.
-        scenes: number of generated scenes.
+        data: folder of class folders; None draws so many generated scenes instead.
         threshold: score over which an image is explained, in [0, 1).
         limit: number of photographs: the first, or with a seed a random sample.
         seed: of that sample, of random weights and of the scenes.
-        photograph: the picture of Figures 1, 2, 3 and 5; None chooses one from the data.
-        explain: classes to explain in Figure 2.
+        photograph: the picture of Figures 1, 2, 3 and 5, in which Figure 2 explains some classes; None takes one of the data.
         download: files on the network, by the key that each fills where it is None.
-        expected: accuracies of a run on the whole set.
         source: the name or file that the profile was loaded from; no key.
     """
 
@@ -115,9 +100,8 @@ class Profile:
             raise ValueError(f"tables [download.{'|'.join(DOWNLOADABLE)}]")
         downloads = read(tables)
         for key, wanted in downloads.items():
-            counts = (wanted.classes, wanted.images_per_class)
-            is_archive = re.fullmatch(r"\w[\w.+-]*", wanted.folder or "") and min(counts) > 0
-            if not (is_archive if key == "data" else wanted.folder is None and counts == (0, 0)):
+            given = [wanted.folder is not None, wanted.classes > 0, wanted.images_per_class > 0]
+            if given != [key == "data"] * 3 or not re.fullmatch(r"\w[\w.+-]*", wanted.folder or key):
                 raise ValueError("folder, classes and images_per_class for data, and for data only")
         return downloads
 
@@ -128,8 +112,7 @@ def load(name: str) -> Profile:
     Raises:
         InputError: if there is no such profile, or it is not TOML, or it has unknown keys or wrong types.
     """
-    built_in = files("gradcampp").joinpath("resources", f"{name}.toml")
-    source = built_in if name in BUILT_IN else Path(name)
+    source = files("gradcampp").joinpath("resources", f"{name}.toml") if name in BUILT_IN else Path(name)
     try:
         content = tomllib.loads(source.read_text("utf-8"))
         if "source" in content:
@@ -144,11 +127,7 @@ def load(name: str) -> Profile:
 
 
 def override(profile: Profile, options: Mapping[str, Any]) -> Profile:
-    """A profile with other values for some of its keys.
-
-    Args:
-        profile: stays as it is.
-        options: values by key; where one is None, the profile's own stays.
+    """A profile with other values for some of its keys; where an option is None, the profile's own stays.
 
     Raises:
         InputError: if a value is not what the key takes; the line names the option.
@@ -160,10 +139,7 @@ def override(profile: Profile, options: Mapping[str, Any]) -> Profile:
 
 
 def network(profile: Profile) -> Network:
-    """The network of a profile, ready to be asked.
-
-    Args:
-        profile: its downloads in the cache, as :func:`gradcampp.evaluation.download.in_cache` leaves it.
+    """The network of a profile whose downloads are in the cache, as :func:`gradcampp.evaluation.download.in_cache` leaves it.
 
     Raises:
         InputError: if the model, its weights, layer, preprocessing or class names do not fit.
@@ -179,12 +155,11 @@ def name(profile: str) -> str:
 
 def _in_one_line(error: ValidationError) -> str:
     """The first problem of a profile: where it is, what was found, what was expected."""
-    first, *_ = problems = error.errors(include_url=False)
+    first, *_ = problems = error.errors()
     *table, key = map(str, first["loc"])
     where, found, kind = ".".join([*table, key]), first["input"], first["type"]
     if kind in ("missing", "unexpected_keyword_argument"):
-        beside = [each["loc"] for each in problems if each["type"] == kind]
-        same = listed([str(loc[-1]) for loc in beside if loc[:-1] == first["loc"][:-1]])
+        same = listed([str(each["loc"][-1]) for each in problems if each["type"] == kind and [*each["loc"][:-1]] == table])
         says = f"lacks {same}" if kind == "missing" else f"has the unknown key {same}"
         return f"{'table ' if table else 'it'}{'.'.join(table)} {says}; expected some of {', '.join(_keys(*table))}"
     if kind == "dataclass_type":

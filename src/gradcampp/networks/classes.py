@@ -47,10 +47,11 @@ def named(names: list[str]) -> Classes:
     Raises:
         InputError: if a name is empty or stands twice.
     """
+    plain = [_plain(name) for name in names]
     for index, name in enumerate(names):
         if not name:
             raise InputError(f"class {index} has an empty name; expected one name a line")
-        if _plain(name) in {_plain(other) for other in names[:index]}:
+        if plain[index] in plain[:index]:
             raise InputError(f"class name '{name}' stands twice; expected different names")
     return Classes(tuple(names), tuple((name,) for name in names))
 
@@ -80,21 +81,29 @@ def find(classes: Classes, text: str) -> int:
         InputError: if the index is out of range, or the name is unknown or ambiguous; the line lists
             the nearest names.
     """
-    identified = _identified(classes, text)
-    if identified is not None:
-        return identified
+    if re.fullmatch(r"[0-9]+", text) and text not in classes.names:
+        if int(text) >= len(classes):
+            raise InputError(f"class {text} is out of range: the network has {len(classes)} classes, 0 to {len(classes) - 1}")
+        return int(text)
+    if text in classes.wordnet:
+        return classes.wordnet.index(text)
     wanted = _plain(text)
-    exact = [index for index, names in enumerate(classes.synonyms) if wanted in map(_plain, names)]
+    plain = [(_plain(name), index) for index, names in enumerate(classes.synonyms) for name in names]
+    exact = sorted({index for name, index in plain if name == wanted})
     if len(exact) == 1:
         return exact[0]
     if exact:
         near = listed([classes.label(index) for index in exact], 8)
         raise InputError(f"class '{text}' is ambiguous: {near}; name one of them by its index")
-    raise InputError(f"no class '{text}'; the nearest: {_nearest(classes, wanted)}")
+    owner = dict(plain)
+    words = [name for name in owner if re.search(rf"\b{re.escape(wanted)}\b", name)] if wanted else []
+    close = dict.fromkeys(owner[name] for name in words + get_close_matches(wanted, owner, n=5, cutoff=0.5))
+    near = listed([classes.label(index) for index in close], 8) or "none; pass an index"
+    raise InputError(f"no class '{text}'; the nearest: {near}")
 
 
 def of_folder(classes: Classes, folder: str) -> int:
-    """The class whose photographs a folder holds: an integer index, a WordNet id or a class name.
+    """The class whose photographs a folder holds, found as by :func:`find`.
 
     A display name wins over another class's synonym, since data sets are named after display names.
 
@@ -102,35 +111,14 @@ def of_folder(classes: Classes, folder: str) -> int:
         InputError: if the folder names no class of the network.
     """
     try:
-        identified = _identified(classes, folder)
-        if identified is not None:
-            return identified
-        for same in (lambda name: name == folder, lambda name: _plain(name) == _plain(folder)):
-            display = [index for index, name in enumerate(classes.names) if same(name)]
-            if len(display) == 1:
-                return display[0]
         return find(classes, folder)
     except InputError as error:
+        for same in (str, _plain):
+            display = [index for index, name in enumerate(classes.names) if same(name) == same(folder)]
+            if len(display) == 1:
+                return display[0]
         raise InputError(f"class folder '{folder}': {error}") from None
-
-
-def _identified(classes: Classes, text: str) -> int | None:
-    """The class of an index or a WordNet id; None where the text is neither."""
-    if re.fullmatch(r"[0-9]+", text) and text not in classes.names:
-        if int(text) >= len(classes):
-            raise InputError(f"class {text} is out of range: the network has {len(classes)} classes, 0 to {len(classes) - 1}")
-        return int(text)
-    return classes.wordnet.index(text) if text in classes.wordnet else None
 
 
 def _plain(name: str) -> str:
     return re.sub(r"(?<=\w)[\s_-]+(?=\w)", " ", name.replace("_", " ")).strip().casefold()
-
-
-def _nearest(classes: Classes, wanted: str) -> str:
-    """Names that contain the wanted one as words, then those that are spelled most like it."""
-    owner = {_plain(name): index for index, names in enumerate(classes.synonyms) for name in names}
-    words = [name for name in owner if re.search(rf"\b{re.escape(wanted)}\b", name)] if wanted else []
-    close = get_close_matches(wanted, owner, n=5, cutoff=0.5)
-    indices = dict.fromkeys(owner[name] for name in words + close)
-    return listed([classes.label(index) for index in indices], 8) or "none; pass an index"

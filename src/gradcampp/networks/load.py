@@ -21,7 +21,7 @@ from gradcampp.errors import InputError, listed
 from gradcampp.files import file_hash
 from gradcampp.networks import mini
 from gradcampp.networks.capture import Network, Precision, Preprocessing, forward
-from gradcampp.networks.classes import Classes, from_file, named, numbered
+from gradcampp.networks.classes import from_file, named, numbered
 from gradcampp.networks.layers import default_layer
 from gradcampp.scenes.shapes import CLASSES
 
@@ -60,53 +60,50 @@ def load(
     Raises:
         InputError: if the model, its weights, layer, preprocessing or class names do not fit.
     """
-    module: nn.Module
-    if model == EMBEDDED and weights is None:
-        module, identity, default, known = mini.load(), mini.SHA256, mini.PREPROCESSING, tuple(CLASSES)
+    name = model if isinstance(model, str) else type(model).__name__
+    embedded, own = model == EMBEDDED, not isinstance(model, str) or ":" in model
+    published: WeightsEnum | None = None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module: nn.Module
+        if embedded:
+            module = mini.load() if weights is None else mini.MiniVGG()
+        elif own:
+            module = model if isinstance(model, nn.Module) else _from_factory(name)
+        else:
+            module, published = _from_torchvision(name)
+    if weights == RANDOM:
+        identity = f"random (seed {seed})"
+    elif weights is None and (embedded or own):
+        identity = mini.SHA256 if embedded else f"from the factory, {_state_hash(module)}"
     else:
-        module, identity, default, known = _built(model, weights, seed)
-    preprocessing = _override(default, resize, crop, mean, std)
+        file = _cached(name, published) if weights is None else Path(weights)
+        _fill(name, module, file)
+        identity = file_hash(file)
+        if published is not None and getattr(module, "transform_input", None) is False:
+            module.transform_input = True  # type: ignore[assignment]  # as the weights of torchvision's Inception expect it
+    module = module.float().eval()
+    default = mini.PREPROCESSING if embedded else _published(published)
+    preprocessing = _override(default, resize=resize, crop=crop, mean=mean and tuple(mean), std=std and tuple(std))
     blank = torch.zeros(1, 3, preprocessing.crop, preprocessing.crop)
     count = forward(module, blank).shape[1]
+    if isinstance(classes, Path):
+        names = from_file(classes)
+    else:
+        names = named(list(classes or CLASSES)) if classes or embedded else numbered(count)
+    if len(names) != count:
+        raise InputError(f"{classes} has {len(names)} names, and the network {count} classes; expected one name a class")
+    memory_format = torch.channels_last
+    try:
+        forward(module, blank.contiguous(memory_format=memory_format))
+    except InputError:  # it reshapes its maps in a way that needs them contiguous
+        memory_format = torch.contiguous_format
+    layer = layer or default_layer(module, blank)
     network = Network(
-        module=module,
-        layer=layer or default_layer(module, blank),
-        preprocessing=preprocessing,
-        classes=_classes(classes, known, count),
-        name=model if isinstance(model, str) else type(model).__name__,
-        weights=identity,
-        memory_format=_fastest_format(module, blank),
-        precision=precision,
+        module, layer, preprocessing, names, name=name, weights=identity, memory_format=memory_format, precision=precision
     )
     network.capture(blank, torch.tensor([0]))  # a layer that cannot be explained fails now
     return network
-
-
-def _built(
-    model: str | nn.Module, weights: str | Path | None, seed: int
-) -> tuple[nn.Module, str, Preprocessing, tuple[str, ...]]:
-    """The module with its weights, the identity of these, its preprocessing, and the names of classes that it knows."""
-    name = model if isinstance(model, str) else f"{type(model).__name__}:"  # a module is one's own, as a factory's is
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        module, published = _untrained(model)
-    file = _weight_file(name, weights, published)
-    if file is not None:
-        _fill(name, module, file)
-        identity = file_hash(file)
-    else:
-        identity = f"random (seed {seed})" if weights == RANDOM else f"from the factory, {_state_hash(module)}"
-    embedded = name == EMBEDDED
-    return module.float().eval(), identity, mini.PREPROCESSING if embedded else _published(published), CLASSES if embedded else ()
-
-
-def _untrained(model: str | nn.Module) -> tuple[nn.Module, WeightsEnum | None]:
-    """The network that a name stands for, and its published weights where there are some."""
-    if isinstance(model, nn.Module):
-        return model, None
-    if model == EMBEDDED:
-        return mini.MiniVGG(), None
-    return (_from_factory(model), None) if ":" in model else _from_torchvision(model)
 
 
 def _from_torchvision(name: str) -> tuple[nn.Module, WeightsEnum | None]:
@@ -116,9 +113,8 @@ def _from_torchvision(name: str) -> tuple[nn.Module, WeightsEnum | None]:
         raise InputError(
             f"unknown model '{name}': expected mini, a torchvision name (nearest: {near}) or module:factory for your own network"
         )
-    members = list(torchvision_models.get_model_weights(name))
     # The first set of published weights: the recipe of the literature, and what the usual files hold.
-    return torchvision_models.get_model(name, weights=None), members[0] if members else None
+    return torchvision_models.get_model(name, weights=None), next(iter(torchvision_models.get_model_weights(name)), None)
 
 
 def _from_factory(name: str) -> nn.Module:
@@ -135,29 +131,19 @@ def _from_factory(name: str) -> nn.Module:
     return made
 
 
-def _weight_file(name: str, weights: str | Path | None, published: WeightsEnum | None) -> Path | None:
-    """Where the weights come from; None for those that the network was built with."""
-    if weights == RANDOM or (weights is None and ":" in name):
-        return None
-    return Path(weights) if weights is not None else _cached(name, published)
-
-
 def _fill(name: str, module: nn.Module, path: Path) -> None:
     """Load the weights of a file into the network, all of them and nothing else."""
     expected, given = module.state_dict(), _read_weights(path)
-    missing = [key for key in expected if key not in given and not key.endswith("num_batches_tracked")]
-    unexpected = [key for key in given if key not in expected]
-    misshapen = [
-        f"{key} {tuple(given[key].shape)} instead of {tuple(expected[key].shape)}"
-        for key in expected
-        if key in given and given[key].shape != expected[key].shape
-    ]
-    for wrong, items in (("lacks", missing), ("has unknown", unexpected), ("has", misshapen)):
-        if items:
-            raise InputError(f"weights {path} do not fit {name}: the file {wrong} {listed(items)}")
+    shapes = [(key, tuple(given[key].shape), tuple(expected[key].shape)) for key in expected if key in given]
+    wrong = {
+        "lacks": [key for key in expected if key not in given and not key.endswith("num_batches_tracked")],
+        "has unknown": [key for key in given if key not in expected],
+        "has": [f"{key} {shape} instead of {right}" for key, shape, right in shapes if shape != right],
+    }
+    for says, keys in wrong.items():
+        if keys:
+            raise InputError(f"weights {path} do not fit {name}: the file {says} {listed(keys)}")
     module.load_state_dict(given, strict=False)  # keys are checked above; only batch counters may be absent
-    if getattr(module, "transform_input", None) is False and ":" not in name:
-        setattr(module, "transform_input", True)  # noqa: B010, torchvision's Inception weights expect the input that this flag makes
 
 
 def _cached(name: str, published: WeightsEnum | None) -> Path:
@@ -201,50 +187,23 @@ def _read_weights(path: Path) -> Mapping[str, Tensor]:
 
 def _published(weights: WeightsEnum | None) -> Preprocessing:
     """The preprocessing that torchvision publishes beside its weights; its ImageNet values for one's own network."""
-    preset: Any = weights.transforms() if weights is not None else None
-    if not all(hasattr(preset, field) for field in ("resize_size", "crop_size", "mean", "std")):
+    if weights is None:
         return Preprocessing()
-    return Preprocessing(
-        preset.resize_size[0], preset.crop_size[0], tuple(preset.mean), tuple(preset.std), preset.interpolation.value
-    )
+    given = weights.transforms()
+    return Preprocessing(given.resize_size[0], given.crop_size[0], tuple(given.mean), tuple(given.std), given.interpolation.value)
 
 
-def _override(
-    default: Preprocessing, resize: int | None, crop: int | None, mean: Sequence[float] | None, std: Sequence[float] | None
-) -> Preprocessing:
+def _override(default: Preprocessing, **given: Any) -> Preprocessing:
     """The network's own preprocessing with what the user gives in its place."""
-    for name, values in (("mean", mean), ("std", std)):
-        if values is not None and len(values) != 3:
+    chosen = replace(default, **{name: value for name, value in given.items() if value is not None})
+    for name, values in (("mean", chosen.mean), ("std", chosen.std)):
+        if len(values) != 3:
             raise InputError(f"--{name} {values}: expected three numbers, one a channel")
-    given = {"resize": resize, "crop": crop, "mean": mean and tuple(mean), "std": std and tuple(std)}
-    chosen = replace(default, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
     if chosen.crop > chosen.resize:
         raise InputError(f"--crop {chosen.crop} is larger than --resize {chosen.resize}; expected a crop that fits")
     if not all(value > 0 for value in chosen.std):
         raise InputError(f"--std {chosen.std}: expected three positive numbers")
     return chosen
-
-
-def _classes(given: Path | Sequence[str] | None, known: Sequence[str], count: int) -> Classes:
-    """The names of the classes, one a logit."""
-    if isinstance(given, Path):
-        classes = from_file(given)
-    elif given or known:
-        classes = named(list(given or known))
-    else:
-        classes = numbered(count)
-    if len(classes) != count:
-        raise InputError(f"{given} has {len(classes)} names, and the network {count} classes; expected one name a class")
-    return classes
-
-
-def _fastest_format(module: nn.Module, blank: Tensor) -> torch.memory_format:
-    """Channels last, unless the network reshapes its maps in a way that needs them contiguous."""
-    try:
-        forward(module, blank.contiguous(memory_format=torch.channels_last))
-    except InputError:
-        return torch.contiguous_format
-    return torch.channels_last
 
 
 def _state_hash(module: nn.Module) -> str:

@@ -33,12 +33,10 @@ class MiniVGG(nn.Module):
     Maps normalised pictures (B, 3, 128, 128) to the scores before softmax, (B, classes).
 
     Args:
-        classes: number of outputs.
         norm: batch normalisation after every convolution, for training; `fold_batch_norm` removes it.
-        dropout: in the head, while training.
     """
 
-    def __init__(self, classes: int = len(CLASSES), *, norm: bool = False, dropout: float = 0.1) -> None:
+    def __init__(self, *, norm: bool = False) -> None:
         super().__init__()
         layers: OrderedDict[str, nn.Module] = OrderedDict()
         channels = 3
@@ -55,11 +53,11 @@ class MiniVGG(nn.Module):
             OrderedDict(
                 fc1=nn.Linear(channels * (SIZE >> len(BLOCKS)) ** 2, HIDDEN),
                 relu1=nn.ReLU(),
-                drop1=nn.Dropout(dropout),
+                drop1=nn.Dropout(0.1),
                 fc2=nn.Linear(HIDDEN, HIDDEN),
                 relu2=nn.ReLU(),
-                drop2=nn.Dropout(dropout),
-                predictions=nn.Linear(HIDDEN, classes),
+                drop2=nn.Dropout(0.1),
+                predictions=nn.Linear(HIDDEN, len(CLASSES)),
             )
         )
         for module in self.modules():
@@ -78,15 +76,12 @@ class MiniVGG(nn.Module):
 @torch.no_grad()
 def fold_batch_norm(model: MiniVGG) -> MiniVGG:
     """The same function in evaluation mode, with batch normalisation absorbed by the convolutions."""
-    plain = MiniVGG()
+    model, plain = model.eval(), MiniVGG()
     plain.classifier.load_state_dict(model.classifier.state_dict())
-    parts = dict(model.features.named_children())
     for name, target in plain.features.named_children():
         if isinstance(target, nn.Conv2d):
-            source, norm = parts[name], parts.get(name.replace("conv", "norm"))
-            if isinstance(source, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                source = fuse_conv_bn_eval(source.eval(), norm.eval())
-            target.load_state_dict(source.state_dict())
+            conv, norm = getattr(model.features, name), getattr(model.features, name.replace("conv", "norm"))
+            target.load_state_dict(fuse_conv_bn_eval(conv, norm).state_dict())
     return plain.eval()
 
 
@@ -106,5 +101,5 @@ def load() -> MiniVGG:
 def from_tensors(tensors: Mapping[str, Tensor]) -> MiniVGG:
     """The network with the given weights (float16 on disk), in evaluation mode and float32."""
     model = MiniVGG()
-    model.load_state_dict({name: value.float() for name, value in tensors.items()})
+    model.load_state_dict(tensors)
     return model.eval()

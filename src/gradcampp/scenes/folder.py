@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from gradcampp.files import atomic_write
@@ -16,22 +17,9 @@ from gradcampp.scenes.shapes import CLASSES
 SPLIT = "test"  # of the generated scenes: the embedded network has not been trained on these
 
 
-class _Scenes(Dataset[Scene]):
-    """Generated scenes by place in a list of indices, for the worker processes of a DataLoader."""
-
-    def __init__(self, seed: int, indices: Sequence[int]) -> None:
-        self.seed, self.indices = seed, indices
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, place: int) -> Scene:
-        return draw(self.seed, SPLIT, self.indices[place])
-
-
 def loader(seed: int, indices: Sequence[int]) -> DataLoader[Scene]:
     """Scenes of the test split in the order of their indices, drawn in two processes."""
-    return DataLoader(_Scenes(seed, indices), batch_size=None, num_workers=2)
+    return DataLoader(indices, batch_size=None, collate_fn=partial(draw, seed, SPLIT), num_workers=2)  # type: ignore[arg-type]
 
 
 def draw_scenes(folder: Path, seed: int, count: int) -> Path:

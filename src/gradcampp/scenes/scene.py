@@ -1,6 +1,5 @@
-"""Generated scenes with known truth: ten kinds of things, drawn on varied ground, with exact masks.
+"""A scene: its layout, its objects and its light.
 
-A scene is a pure function of `(seed, split, index)`: the same bytes on every machine, in any order and from any worker.
 Random numbers are raw PCG64 words keyed by SHA-256; pixels come only from operations that IEEE 754 rounds exactly
 (+ - * / sqrt floor and comparisons), and sines of scalars are rounded to 1/4096 before use. The classes differ in shape and
 texture as well as in colour, so that a network can solve them in greyscale.
@@ -68,11 +67,10 @@ def _layout(draw: Draw, n: int, radii: tuple[float, float]) -> list[tuple[float,
 
 def _object(draw: Draw, label: int, x: float, y: float, r: float) -> tuple[tuple[slice, slice], Floats, Floats]:
     """Draws one instance: its window in the picture, and there colour times coverage (h, w, 3) and coverage (h, w)."""
-    name = CLASSES[label]
-    shape, swing = SHAPES[name]
-    c, s = turn(draw.between(-swing, swing))
+    shape = SHAPES[CLASSES[label]]
+    c, s = turn(draw.between(-shape.swing, shape.swing))
     flip, a, b = draw.pick((-1.0, 1.0)), draw.between(0, 1), draw.between(0, 1)
-    paints = palette(draw, name)
+    paints = palette(draw, CLASSES[label])
     rows = slice(max(0, math.floor(y - r)), min(SIZE, math.ceil(y + r)))
     cols = slice(max(0, math.floor(x - r)), min(SIZE, math.ceil(x + r)))
 
@@ -81,7 +79,7 @@ def _object(draw: Draw, label: int, x: float, y: float, r: float) -> tuple[tuple
         return ((points + 0.5) / _SAMPLES - centre) / r
 
     dy, dx = axis(rows, y)[:, None], axis(cols, x)[None, :]
-    colours = paints[shape((c * dx + s * dy) * flip, c * dy - s * dx, a, b)]
+    colours = paints[shape.draw((c * dx + s * dy) * flip, c * dy - s * dx, a, b)]
     samples = [colours[i::_SAMPLES, j::_SAMPLES] for i in range(_SAMPLES) for j in range(_SAMPLES)]
     mean = sum(samples[1:], samples[0]) / _SAMPLES**2  # (h, w, 4)
     my, mx = dy[1::_SAMPLES], dx[:, 1::_SAMPLES]
@@ -98,7 +96,12 @@ def _light(draw: Draw) -> Floats:
 
 
 def _compose(key: tuple[str | int, ...], labels: tuple[int, ...], kinds: Sequence[int], radii: tuple[float, float]) -> Scene:
-    """Ground, shadows, objects, foreground, light and grain, in this order."""
+    """Ground, shadows, objects, foreground, light and grain, in this order; refuses labels and an index out of range."""
+    for label in labels:
+        if not 0 <= label < len(CLASSES):
+            raise ValueError(f"expected a label from 0 to {len(CLASSES) - 1}, got {label}")
+    if int(key[-1]) < 0:
+        raise ValueError(f"expected an index of at least 0, got {key[-1]}")
     canvas = ground(Draw(*key, "ground"))
     owner = np.full((SIZE, SIZE), -1, np.int8)
     draw = Draw(*key, "objects")
@@ -138,12 +141,6 @@ def label(seed: int, split: str, index: int) -> int:
     return _schedule(seed, split, index)[0]
 
 
-def _check_label(label: int) -> int:
-    if not 0 <= label < len(CLASSES):
-        raise ValueError(f"expected a label from 0 to {len(CLASSES) - 1}, got {label}")
-    return label
-
-
 def draw(seed: int, split: str, index: int, *, label: int | None = None, instances: int | None = None) -> Scene:
     """One to four instances of one class.
 
@@ -161,10 +158,8 @@ def draw(seed: int, split: str, index: int, *, label: int | None = None, instanc
     Raises:
         ValueError: if an argument is out of range.
     """
-    if index < 0:
-        raise ValueError(f"expected an index of at least 0, got {index}")
     drawn, number = _schedule(seed, split, index)
-    label = drawn if label is None else _check_label(label)
+    label = drawn if label is None else label
     number = number if instances is None else instances
     if not 0 <= number <= MAX_INSTANCES:
         raise ValueError(f"expected 0 to {MAX_INSTANCES} instances, got {number}")
@@ -184,12 +179,10 @@ def pair(seed: int, split: str, index: int, *, labels: tuple[int, int] | None = 
     Raises:
         ValueError: if the classes are equal or out of range, or the index is negative.
     """
-    if index < 0:
-        raise ValueError(f"expected an index of at least 0, got {index}")
     if labels is None:
         draw = Draw("pair labels", seed, split, index)
         first, step = draw.below(len(CLASSES)), 1 + draw.below(len(CLASSES) - 1)
         labels = first, (first + step) % len(CLASSES)
-    if _check_label(labels[0]) == _check_label(labels[1]):
+    if labels[0] == labels[1]:
         raise ValueError(f"expected two different classes, got {labels[0]} twice")
     return _compose(("pair", seed, split, index), labels, labels, _PAIR_RADII)

@@ -4,29 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
-from gradcampp.scenes.drawing import (
-    ACCENT,
-    INK,
-    MAIN,
-    PALE,
-    SECOND,
-    Bytes,
-    Draw,
-    Floats,
-    blank,
-    box,
-    disc,
-    fraction,
-    grey,
-    hsv,
-    line,
-    odd,
-    put,
-    turn,
-)
+from gradcampp.scenes import drawing
+from gradcampp.scenes.drawing import ACCENT, INK, MAIN, PALE, SECOND, Bytes, Floats, blank, box, disc, fraction, line, odd, put
 
 # --- the ten classes: (u, v) in the unit disc, v down; a and b in [0, 1) vary proportions and texture ---------------------
 
@@ -68,13 +51,13 @@ def _star(u: Floats, v: Floats, a: float, b: float) -> Bytes:
     """Five or six points, divided into rays from the centre: inside all lines of the star but one."""
     points = 5 if a < 0.6 else 6
     far, second, rays = np.full_like(u, -9), np.full_like(u, -9), np.zeros(u.shape, np.bool_)
-    reach = turn(1 / points)[0]
+    reach = drawing.turn(1 / points)[0]
     for k in range(points):
-        c, s = turn(k / points)
+        c, s = drawing.turn(k / points)
         distance = c * u + s * v - reach
         second = np.maximum(second, np.minimum(far, distance))
         far = np.maximum(far, distance)
-        c, s = turn(k / points) if points == 5 else turn((k + 0.5) / (2 * points))
+        c, s = drawing.turn(k / points) if points == 5 else drawing.turn((k + 0.5) / (2 * points))
         rays ^= (s * u - c * v if points == 5 else c * u + s * v) > 0
     paint = blank(u)
     inside = put(paint, second, MAIN, 0.05)
@@ -183,40 +166,37 @@ def _planet(u: Floats, v: Floats, a: float, b: float) -> Bytes:
     return paint
 
 
-SHAPES: dict[str, tuple[Callable[[Floats, Floats, float, float], Bytes], float]] = {
-    "fish": (_fish, 0.11),  # drawing, and the largest rotation in turns
-    "ladybird": (_ladybird, 0.5),
-    "star": (_star, 0.5),
-    "kite": (_kite, 0.15),
-    "snail": (_snail, 0.06),
-    "house": (_house, 0.04),
-    "leaf": (_leaf, 0.5),
-    "butterfly": (_butterfly, 0.5),
-    "mushroom": (_mushroom, 0.08),
-    "planet": (_planet, 0.5),
+class Shape(NamedTuple):
+    """A kind of thing: its drawing, the largest rotation in turns, the range of its main hue."""
+
+    draw: Callable[[Floats, Floats, float, float], Bytes]
+    swing: float = 0.5
+    hues: tuple[float, float] = (0.0, 1.0)
+
+
+SHAPES = {
+    "fish": Shape(_fish, 0.11),
+    "ladybird": Shape(_ladybird, hues=(-0.06, 0.14)),
+    "star": Shape(_star),
+    "kite": Shape(_kite, 0.15),
+    "snail": Shape(_snail, 0.06, (-0.02, 0.16)),
+    "house": Shape(_house, 0.04, (-0.03, 0.12)),
+    "leaf": Shape(_leaf, hues=(-0.02, 0.42)),
+    "butterfly": Shape(_butterfly),
+    "mushroom": Shape(_mushroom, 0.08, (-0.08, 0.12)),
+    "planet": Shape(_planet),
 }
-
-
 CLASSES: tuple[str, ...] = tuple(SHAPES)
-_HUES: dict[str, tuple[float, float]] = {  # of the main colour; the others take any
-    "ladybird": (-0.06, 0.14),
-    "house": (-0.03, 0.12),
-    "leaf": (-0.02, 0.42),
-    "mushroom": (-0.08, 0.12),
-    "snail": (-0.02, 0.16),
-}
 
 
-def palette(draw: Draw, name: str) -> Floats:
+def palette(draw: drawing.Draw, name: str) -> Floats:
     """Premultiplied red, green, blue and coverage of the six paints, (6, 4); main and second differ in grey, too."""
-    low, high = _HUES.get(name, (0.0, 1.0))
-    main = hsv(draw.between(low, high), draw.between(0.55, 0.95), draw.between(0.7, 0.98))
-    dark = hsv(draw.between(0, 1), 0.5, draw.between(0.06, 0.18))
-    pale = hsv(draw.between(0.05, 0.2), draw.between(0.05, 0.3), draw.between(0.88, 1))
-    second = dark if grey(main) > draw.between(0.4, 0.7) else pale
-    if name in ("ladybird", "mushroom"):
-        second = dark if name == "ladybird" else pale
-    ink = hsv(draw.between(0, 1), 0.45, 0.14)
-    accent = hsv(draw.between(0, 1), draw.between(0.3, 0.85), draw.between(0.5, 0.9))
+    main = drawing.hsv(draw.between(*SHAPES[name].hues), draw.between(0.55, 0.95), draw.between(0.7, 0.98))
+    dark = drawing.hsv(draw.between(0, 1), 0.5, draw.between(0.06, 0.18))
+    pale = drawing.hsv(draw.between(0.05, 0.2), draw.between(0.05, 0.3), draw.between(0.88, 1))
+    second = dark if drawing.grey(main) > draw.between(0.4, 0.7) else pale
+    second = {"ladybird": dark, "mushroom": pale}.get(name, second)
+    ink = drawing.hsv(draw.between(0, 1), 0.45, 0.14)
+    accent = drawing.hsv(draw.between(0, 1), draw.between(0.3, 0.85), draw.between(0.5, 0.9))
     rows = [(0.0, 0.0, 0.0, 0.0)] + [(*c, 1.0) for c in (ink, main, second, pale, accent)]
     return np.array(rows, np.float32)
