@@ -172,10 +172,27 @@ def test_a_wrong_size_is_noticed_before_the_transfer(server: Server, cache: Path
     assert (cache / "weights.bin.part").stat().st_size == 0
 
 
-def test_what_has_come_already_is_not_asked_for_again(server: Server, cache: Path, tmp_path: Path) -> None:
+def test_room_is_checked_ahead(server: Server, cache: Path, tmp_path: Path, jpeg: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = archive(tmp_path / "a.tar", images(jpeg))
+    wanted = served(server, path, folder=FOLDER, classes=12, images_per_class=2)
+    usage = shutil.disk_usage(tmp_path)
+    for free in (0, 2 * wanted.size - 1):
+        with monkeypatch.context() as patch:
+            patch.setattr(shutil, "disk_usage", lambda _, free=free: usage._replace(free=free))
+            with pytest.raises(InputError, match=f"has {free:,} bytes free, and {2 * wanted.size:,} are needed; make room"):
+                download.fetch([wanted], cache)
+    assert server.asked == []
+    assert names(cache) == set()
+
+
+def test_what_has_come_already_needs_no_room(
+    server: Server, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     wanted = served(server, blob(tmp_path))
     cache.mkdir()
     (cache / "weights.bin.part").write_bytes(server.files["weights.bin"].read_bytes()[:2_000_000])
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1_000_000))
     download.fetch([wanted], cache)
     assert server.asked == [("weights.bin", "bytes=2000000-")]
 

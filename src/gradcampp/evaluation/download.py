@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import lzma
 import os
 import shutil
 import sys
 import tarfile
+import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -126,12 +128,23 @@ def fetch(downloads: Sequence[Download], cache: Path) -> list[Path]:
         for download, found in needed.items():
             if download.folder and path_of(download, cache).exists():
                 raise InputError(f"{found}; delete the folder, then run the same command again")
+        _check_room(needed, cache)
         for download in needed:
             if found := _file_problem(cache / download.file, download):
                 _get(download, cache / download.file, found)
             if download.folder:
                 _unpack(download, cache / download.file, cache / download.folder)
     return [path_of(download, cache) for download in downloads]
+
+
+def _check_room(needed: Iterable[Download], cache: Path) -> None:
+    """See to it, before anything is asked for, that the disk holds what is to come and what unpacks from it."""
+    absent = [download for download in needed if not (cache / download.file).exists()]
+    room = sum(download.size - _size(cache / f"{download.file}.part") for download in absent)
+    room += sum(download.size for download in needed if download.folder)
+    if (free := shutil.disk_usage(cache).free) < room:
+        advice = f"make room, or choose another folder with --to or {VARIABLE}"
+        raise InputError(f"{cache} has {free:,} bytes free, and {room:,} are needed; {advice}")
 
 
 def _get(download: Download, path: Path, found: str) -> None:
@@ -204,7 +217,7 @@ def _unpack(download: Download, archive: Path, folder: Path) -> None:
             raise InputError(f"{archive} {found}; nothing of the archive was unpacked")
         os.sync()  # a power failure must not leave empty photographs under the final name
         (temporary / folder.name).replace(folder)
-    except (tarfile.TarError, EOFError) as error:
+    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise InputError(f"cannot open {archive}: {error}; expected a tar archive, compressed or not") from None
     except OSError as error:
         kept = "nothing of it is kept but the archive: make room, then run the same command again"
