@@ -62,9 +62,10 @@ def finished_run(profile: str, run: Path | None) -> Path:
         records.check(folder, records.experiment_of(network, chosen.threshold, chosen.limit, chosen.seed))
     except InputError as error:
         raise InputError(str(error).replace("choose another --out", "expected the profile that the run was made with")) from None
-    photographs, image = chosen.data or folder / "scenes", records.Run(folder).records["image"].iloc[0]
-    if not (photographs / image).exists():
-        raise InputError(f"{photographs} has no {image} of the run; expected the profile that the run was made with")
+    finished = records.Run(folder)
+    image, drawn = finished.records["image"].iloc[0], f"seed{chosen.seed or 0}-{chosen.scenes}"
+    if not ((chosen.data / image).exists() if chosen.data else finished.manifest["data"]["folder"] == drawn):
+        raise InputError(f"{chosen.data or drawn} has no {image} of {folder}; expected the profile that the run was made with")
     return folder
 
 
