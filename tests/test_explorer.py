@@ -31,7 +31,6 @@ from torch import Tensor
 from book.explorer import export
 from gradcampp import cam
 from gradcampp.cam import METHODS, SCORES, Method, Scores, min_max, upsample
-from gradcampp.networks import mini
 from gradcampp.networks.capture import Capture, forward, normalise, probabilities
 from gradcampp.networks.load import load
 from gradcampp.scenes import CLASSES, SIZE, Scene
