@@ -41,9 +41,10 @@ install: .venv/installed  ## make .venv with the package and the tools for its t
 test: install  ## install and run all tests
 	$(BIN)/python -m pytest
 
-lint: install  ## ruff: style and formatting
+lint: install  ## ruff: style and formatting; lint-imports: who may import whom
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 
 types: install  ## mypy, strict
 	$(BIN)/mypy

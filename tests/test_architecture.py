@@ -4,111 +4,68 @@ from __future__ import annotations
 
 import ast
 import functools
+import importlib
+import inspect
 import operator
 import re
 import subprocess
 import tomllib
-from pathlib import Path
 
 import pytest
 
+from gradcampp import paper
 from tests.conftest import ROOT
 
-LEVELS = [
-    {"errors", "config", "files"},
-    {
-        "cam",
-        "explain",
-        "statistics",
-        "accumulate",
-        "classes",
-        "paper",
-        "memory",
-        "scenes",
-        "localisation",
-        "profiles",
-        "symbolic",
-        "derivatives",
-        "sphinx_extension",
-        "execute_notebook",
-    },
-    {"certificate", "counterexamples", "download", "network", "mini", "data", "records", "distributed", "typeset"},
-    {"evaluate", "models", "theorems", "train"},
-    {"errata", "explorer", "tables", "figures", "ledger", "selfcheck"},
-    {"claims_proved", "claims_measured"},
-    {"claims"},
-    {"claims_page", "report"},
-    {"reproduce"},
-    {"notebook"},
-    {"book"},
-    {"cli"},
-    {"__main__", "__init__"},
-]
-SOURCES = sorted((ROOT / "src" / "gradcampp").glob("*.py"))
 
-
-def level(module: str) -> int:
-    return next(number for number, modules in enumerate(LEVELS) if module in modules)
-
-
-def project_imports(source: Path) -> set[str]:
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(source.read_text("utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module == "gradcampp":
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("gradcampp."):
-            found.add((node.module or "").split(".")[1])
-        elif isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("gradcampp.")}
-        elif isinstance(node, ast.ImportFrom) and node.level:
-            pytest.fail(f"{source.name}: relative import")
-    return found
-
-
-@pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)
-def test_a_module_imports_only_from_the_levels_below_it(source: Path) -> None:
-    for imported in project_imports(source):
-        assert level(imported) < level(source.stem), f"{source.stem} imports {imported}"
-
-
-def test_every_module_has_a_level() -> None:
-    assert {source.stem for source in SOURCES} == set().union(*LEVELS)
-
-
-def test_the_mathematics_knows_no_network() -> None:
-    for name in ("cam", "explain", "statistics", "accumulate"):
+def test_the_mathematics_hides_nothing() -> None:
+    for name in ("cam", "performance", "evaluation/alphas"):
         text = (ROOT / "src" / "gradcampp" / f"{name}.py").read_text("utf-8")
         assert not re.search(r"torchvision|nn\.Module|eps\b|1e-\d+\)|nansum|nan_to_num", text), name
+
+
+def test_every_level_of_the_import_contract_is_a_module_and_every_module_has_a_level() -> None:
+    contract = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]["contracts"][0]
+    levels = [name.strip() for level in contract["layers"] for name in level.split("|")]
+    package = ROOT / "src" / "gradcampp"
+    modules = [path.stem for path in package.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()]
+    assert sorted(levels) == sorted(name for name in modules if name != "__init__")
+
+
+@pytest.mark.parametrize("equation", range(1, 20))
+def test_every_equation_of_the_paper_is_a_function_that_names_it(equation: int) -> None:
+    module, _, name = paper.WHERE[equation].rpartition(".")
+    function = getattr(importlib.import_module(f"gradcampp.{module}"), name)
+    assert callable(function)
+    said = f"{name} {inspect.getdoc(function)}"
+    numbers = {
+        int(first) + step
+        for first, last in re.findall(r"(?:eqs?\.?|_|,|and) ?(\d+)(?:-(\d+))?", said)
+        for step in range(int(last or first) - int(first) + 1)
+    }
+    assert equation in numbers, said
+
+
+def test_no_docstring_asks_a_question() -> None:
+    """A docstring says the thing: none begins with What, Whether or How."""
+    asking = []
+    for source in sorted((ROOT / "src").rglob("*.py")):
+        for node in ast.walk(ast.parse(source.read_text("utf-8"))):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and re.match(
+                r"(?:What|Whether|How)\b", ast.get_docstring(node) or ""
+            ):
+                asking.append(f"{source.stem}.{getattr(node, 'name', '')}")
+    assert not asking
+
+
+def test_the_house_keeps_its_size() -> None:
+    """At most 350 lines a file: two rooms in one are hard to read."""
+    for source in [*(ROOT / "src").rglob("*.py"), *(ROOT / "book").rglob("*.py"), *(ROOT / "scripts").rglob("*.py")]:
+        assert len(source.read_text("utf-8").splitlines()) <= 350, source
 
 
 def requirement(line: str) -> tuple[str, str]:
     name, version = re.fullmatch(r"([A-Za-z0-9_.-]+)\s*([<>=!~].*)?", line.strip()).groups()  # type: ignore[union-attr]
     return name.lower(), version or ""
-
-
-def conda_dependencies() -> dict[str, str]:
-    """Everything that environment.yml installs, conda's own names translated to pip's."""
-    text = (ROOT / "environment.yml").read_text("utf-8").partition("\ndependencies:\n")[2]
-    lines = re.findall(r"^ +- ([^:\n-][^:\n]*)$", text, re.MULTILINE)
-    translated = {"pytorch": "torch", "matplotlib-base": "matplotlib"}
-    return {translated.get(name, name): version for name, version in map(requirement, lines)}
-
-
-def test_environment_yml_says_the_same_as_pyproject() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    wanted = dict(
-        map(
-            requirement,
-            [*project["dependencies"], *functools.reduce(operator.iadd, project["optional-dependencies"].values(), [])],
-        )
-    )
-    given = conda_dependencies()
-    assert given.pop("python") == project["requires-python"]
-    assert given.pop("pip") == ""
-    assert {
-        name: version.replace("==", "=").replace("=", "==", 1) if version.startswith("=") else version
-        for name, version in given.items()
-    } == wanted
 
 
 def test_every_dependency_is_pinned_by_the_constraints() -> None:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import json
 import math
 import os
 import random
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -28,10 +26,11 @@ from gradcampp import cam
 from gradcampp.cam import COLUMNS, METHODS, SCORES, column
 from gradcampp.certificate import bound
 from gradcampp.errors import InputError
-from gradcampp.evaluation import measure, records
-from gradcampp.evaluation.maps import capture_photographs, explain, heatmaps
+from gradcampp.evaluation import records
+from gradcampp.evaluation.maps import explain, heatmaps
+from gradcampp.evaluation.measure import Measured, measure
 from gradcampp.evaluation.photographs import list_photographs, read_photograph
-from gradcampp.evaluation.records import Experiment
+from gradcampp.evaluation.records import Experiment, Run
 from gradcampp.evaluation.run import Execution, evaluate
 from gradcampp.networks.capture import Network, Precision, Preprocessing
 from gradcampp.networks.classes import numbered
@@ -42,14 +41,19 @@ SMALL = Preprocessing(resize=20, crop=16)
 LAYER = "features.4"
 
 
+def network(module: nn.Module | None = None, precision: Precision = "float32") -> Network:
+    """The small network, or another one with its layer."""
+    own = module or scored().eval()
+    return Network(own, LAYER, SMALL, numbered(3), "own", "fixed", precision=precision)
+
+
 def run(data: Path, out: Path, module: nn.Module | None = None, **changes: Any) -> pd.DataFrame:
     """Evaluate the small network on a folder."""
     precision: Precision = changes.pop("precision", "float32")
     experiment = Experiment("own", "fixed", LAYER, "names", SMALL, changes.pop("threshold", 0.3), precision=precision)
     execution = Execution(changes.pop("batch_size", 4), changes.pop("workers", 0), "cpu", **changes)
-    network = Network(module or scored().eval(), LAYER, SMALL, precision=precision)
-    evaluate(network, list_photographs(data, numbered(3)), data, out, experiment, execution)
-    return records.read_records(out)
+    own = network(module or scored().eval(), precision)
+    return evaluate(own, list_photographs(data, numbered(3)), data, out, experiment, execution).records
 
 
 def slow_row(module: nn.Module, pixels: Tensor, label: int, threshold: float) -> dict[str, float | None]:
@@ -112,14 +116,14 @@ def test_batch_size_and_workers_change_nothing(
     rows = run(data, tmp_path / "b", batch_size=batch_size, workers=workers)
     pd.testing.assert_frame_equal(rows, expected, check_exact=False, atol=1e-5, rtol=1e-4)
     assert (rows[["score", *COLUMNS]] - expected[["score", *COLUMNS]]).abs().max().max() < 1e-5
-    first, second = records.read_alphas(tmp_path / "a"), records.read_alphas(tmp_path / "b")
+    first, second = Run(tmp_path / "a").alphas, Run(tmp_path / "b").alphas
     for scores in SCORES:
         assert first[scores].count == second[scores].count == rows[f"{scores}_alpha_count"].sum()
 
 
 def test_the_alpha_stream_is_that_of_all_images(folder: Callable[..., Path], tmp_path: Path) -> None:
     rows = run(folder(), tmp_path / "run")
-    for scores, stream in records.read_alphas(tmp_path / "run").items():
+    for scores, stream in Run(tmp_path / "run").alphas.items():
         assert stream.count == rows[f"{scores}_alpha_count"].sum() > 0
         assert stream.minimum == rows[f"{scores}_alpha_min"].min()
         assert stream.maximum == rows[f"{scores}_alpha_max"].max()
@@ -142,9 +146,9 @@ class _Dying:
     """A measurement that is interrupted in the middle of a run."""
 
     def __init__(self, error: BaseException, after: int) -> None:
-        self.error, self.left, self.original = error, after, measure.measure
+        self.error, self.left, self.original = error, after, measure
 
-    def __call__(self, *arguments: Any) -> measure.Measured:
+    def __call__(self, *arguments: Any) -> Measured:
         if self.left == 0:
             raise self.error
         self.left -= 1
@@ -152,27 +156,37 @@ class _Dying:
 
 
 def same_files(first: Path, second: Path) -> bool:
-    return all((first / name).read_bytes() == (second / name).read_bytes() for name in ("records.parquet", "alphas.parquet"))
+    """True where the parts of two runs have the same names and the same bytes."""
+
+    def parts(run: Path) -> dict[str, bytes]:
+        return {file.relative_to(run).as_posix(): file.read_bytes() for file in run.glob("*.parquet/*.parquet")}
+
+    return parts(first) == parts(second) != {}
+
+
+def finished_images(run: Path) -> list[str]:
+    """The images whose rows a run already has."""
+    return [image for part in records.parts(run) for image in (records.read_part(run, part) or ({}, {}))[0]]
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("unplugged"), OSError(28, "No space left on device")])
-def test_an_interrupted_run_keeps_every_finished_batch_and_ends_the_same(
+def test_an_interrupted_run_keeps_every_finished_part_and_ends_the_same(
     folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
     data = folder()
     run(data, tmp_path / "straight")
     with monkeypatch.context() as patch:
-        patch.setattr("gradcampp.evaluation.measure.measure", _Dying(error, 2))
+        patch.setattr("gradcampp.evaluation.run.measure", _Dying(error, 3))
         with pytest.raises(type(error)):
             run(data, tmp_path / "broken")
-    assert len(records.finished_images(tmp_path / "broken")) == 8
+    assert len(finished_images(tmp_path / "broken")) == 8  # a part of two batches; the third batch was half a part
     counting = _Dying(AssertionError("too many batches"), 3)  # 18 images in batches of 4, two batches done
-    monkeypatch.setattr("gradcampp.evaluation.measure.measure", counting)
+    monkeypatch.setattr("gradcampp.evaluation.run.measure", counting)
     run(data, tmp_path / "broken")
     assert counting.left == 0
     assert same_files(tmp_path / "straight", tmp_path / "broken")
     run(data, tmp_path / "broken")  # a finished run needs no batch at all
-    assert not (tmp_path / "broken" / "parts").exists()
+    assert counting.left == 0
 
 
 SCRIPT = """
@@ -182,7 +196,7 @@ sys.path.insert(0, sys.argv[3])
 import torch
 from tests.test_evaluate import run
 torch.set_num_threads(1)
-run(Path(sys.argv[1]), Path(sys.argv[2]), workers=1, batch_size=2, checkpoint_seconds=0.0)
+run(Path(sys.argv[1]), Path(sys.argv[2]), workers=1, batch_size=1)
 """
 
 
@@ -197,13 +211,12 @@ def test_kill_minus_nine_at_any_moment_loses_and_changes_nothing(folder: Callabl
     out = tmp_path / "killed"
     for checkpoints in (1, wanted.randint(2, 6), wanted.randint(7, 12)):
         process = subprocess.Popen([*command, str(out), root], env=environment, stderr=subprocess.DEVNULL, start_new_session=True)
-        while process.poll() is None and len(list(out.glob("parts/[!.]*"))) < checkpoints:
+        while process.poll() is None and len(records.parts(out)) < checkpoints:
             time.sleep(0.002)
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        if not (out / "records.parquet").exists():
-            done.append(len(records.finished_images(out)))
+        done.append(len(finished_images(out)))
     assert done == sorted(done)  # nothing that was finished is lost
     assert done[0] > 0
     subprocess.run([*command, str(out), root], check=True, env=environment, stderr=subprocess.DEVNULL)
@@ -213,12 +226,13 @@ def test_kill_minus_nine_at_any_moment_loses_and_changes_nothing(folder: Callabl
 def test_a_killed_write_is_not_mistaken_for_a_part(folder: Callable[..., Path], tmp_path: Path) -> None:
     data = folder()
     run(data, tmp_path / "straight")
-    half = tmp_path / "run" / "parts" / ".half"
+    half = tmp_path / "run" / "records.parquet"
     half.mkdir(parents=True)
-    (half / "records.parquet").write_bytes(b"PAR1 half a file")
-    (tmp_path / "run" / ".records.parquet").write_bytes(b"PAR1")
-    run(data, tmp_path / "run")
+    (half / ".0123.parquet").write_bytes(b"PAR1 half a file")
+    rows = run(data, tmp_path / "run")
+    (half / ".0123.parquet").unlink()
     assert same_files(tmp_path / "straight", tmp_path / "run")
+    pd.testing.assert_frame_equal(rows, Run(tmp_path / "straight").records)
 
 
 def test_another_experiment_in_the_same_folder_is_refused_with_the_difference(
@@ -228,7 +242,7 @@ def test_another_experiment_in_the_same_folder_is_refused_with_the_difference(
     rows = run(data, tmp_path / "run")
     with pytest.raises(InputError, match=r"threshold = 0.3, and this one has 0.4; choose another --out"):
         run(data, tmp_path / "run", threshold=0.4)
-    pd.testing.assert_frame_equal(records.read_records(tmp_path / "run"), rows)
+    pd.testing.assert_frame_equal(Run(tmp_path / "run").records, rows)
 
 
 def test_a_finished_run_refuses_other_photographs(folder: Callable[..., Path], tmp_path: Path) -> None:
@@ -250,27 +264,29 @@ def test_photographs_of_the_same_name_and_another_size_are_refused(folder: Calla
         run(data, tmp_path / "run")
 
 
-def test_two_runs_at_once_do_not_share_a_folder(
-    folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("gradcampp.evaluation.records.PATIENCE", 0.0)
-    data = folder(1)
-    experiment = Experiment("own", "fixed", LAYER, "names", SMALL, 0.3)
-    with records.opened(tmp_path / "run", experiment), pytest.raises(InputError, match="another process is working on"):
-        run(data, tmp_path / "run")
-    assert len(run(data, tmp_path / "run")) == 3
+HOLDER = """
+import fcntl, sys, time
+with open(sys.argv[1], "w") as lock:
+    fcntl.lockf(lock, fcntl.LOCK_EX)
+    print("held", flush=True)
+    time.sleep(600)
+"""
 
 
-def test_a_lock_that_is_about_to_go_is_waited_for(folder: Callable[..., Path], tmp_path: Path) -> None:
-    """The decoding processes of a run that was killed hold it until they notice."""
+def test_two_runs_at_once_do_not_share_a_folder(folder: Callable[..., Path], tmp_path: Path) -> None:
+    """A process that is killed gives the lock back at once, whatever processes it has started."""
     data = folder(1)
     (tmp_path / "run").mkdir()
-    with (tmp_path / "run" / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        timer = threading.Timer(0.3, fcntl.flock, (lock, fcntl.LOCK_UN))
-        timer.start()
-        assert len(run(data, tmp_path / "run")) == 3
-        timer.join()
+    other = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path / "run" / ".lock")], stdout=subprocess.PIPE)
+    try:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"held\n"
+        with pytest.raises(InputError, match="another process is working on"):
+            run(data, tmp_path / "run")
+    finally:
+        other.kill()
+        other.wait()
+    assert len(run(data, tmp_path / "run")) == 3
 
 
 def test_a_file_system_without_locks_will_do(
@@ -279,47 +295,62 @@ def test_a_file_system_without_locks_will_do(
     def unsupported(*_: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(fcntl, "flock", unsupported)
+    monkeypatch.setattr(fcntl, "lockf", unsupported)
     assert len(run(folder(1), tmp_path / "run")) == 3
 
 
-def test_a_batch_that_is_written_twice_counts_once(
+def test_a_part_that_is_written_twice_counts_once(
     folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An interrupt between a write and the note that it is done makes the run write again."""
+    """Two processes may write it where files cannot be locked."""
     data = folder()
     run(data, tmp_path / "straight")
     once = records.write_part
 
-    def twice(*arguments: Any) -> str:
+    def twice(*arguments: Any) -> None:
         once(*arguments)
-        return once(*arguments)
+        once(*arguments)
 
     monkeypatch.setattr("gradcampp.evaluation.records.write_part", twice)
     run(data, tmp_path / "twice")
     assert same_files(tmp_path / "straight", tmp_path / "twice")
 
 
-def test_a_part_that_a_power_failure_damaged_is_computed_again(
-    folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("kind", ["records", "alphas"])
+def test_a_part_that_a_power_failure_damaged_is_computed_again(folder: Callable[..., Path], tmp_path: Path, kind: str) -> None:
     data = folder()
     run(data, tmp_path / "straight")
-    with monkeypatch.context() as patch:
-        patch.setattr("gradcampp.evaluation.measure.measure", _Dying(KeyboardInterrupt(), 2))
-        with pytest.raises(KeyboardInterrupt):
-            run(data, tmp_path / "run")
-    next((tmp_path / "run").glob("parts/*/alphas.parquet")).write_bytes(b"")
+    run(data, tmp_path / "run")
+    (tmp_path / "run" / f"{kind}.parquet" / "00001.parquet").write_bytes(b"")
+    with pytest.raises(InputError, match="repeat the command that made the run, and it computes anew what is damaged"):
+        _ = getattr(Run(tmp_path / "run"), kind)
     run(data, tmp_path / "run")
     assert same_files(tmp_path / "straight", tmp_path / "run")
 
 
-def test_a_bad_photograph_stops_the_run_after_its_batch_and_skipping_goes_on(folder: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_photograph_that_comes_or_goes_before_the_end_leaves_the_parts_before_it_as_they_are(
+    folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    data = folder()
+    (data / "1" / "3.png").write_bytes(b"")
+    with pytest.raises(InputError, match=r"1/3.png: empty file"):
+        run(data, tmp_path / "run")
+    kept = (tmp_path / "run" / "records.parquet" / "00000.parquet").stat().st_mtime_ns
+    (data / "1" / "3.png").unlink()
+    photograph(7).save(data / "2" / "9.png")
+    rows = run(data, tmp_path / "run")
+    run(data, tmp_path / "straight")
+    assert len(rows) == 18
+    assert (tmp_path / "run" / "records.parquet" / "00000.parquet").stat().st_mtime_ns == kept
+    assert same_files(tmp_path / "straight", tmp_path / "run")
+
+
+def test_a_bad_photograph_stops_the_run_and_skipping_goes_on(folder: Callable[..., Path], tmp_path: Path) -> None:
     data = folder()
     (data / "1" / "3.png").write_bytes(b"")
     with pytest.raises(InputError, match=r"1/3.png: empty file.*--skip-bad-images"):
         run(data, tmp_path / "run")
-    assert len(records.finished_images(tmp_path / "run")) == 11  # three batches of four, less the bad one
+    assert len(finished_images(tmp_path / "run")) == 8  # the part of two batches before it
     rows = run(data, tmp_path / "run", skip_bad_images=True)
     assert len(rows) == 17
     assert "1/3.png" not in set(rows["image"])
@@ -340,7 +371,7 @@ def test_logits_that_are_not_finite_name_the_photograph_and_keep_the_rest(tmp_pa
     module.load_state_dict(scored().state_dict())
     with pytest.raises(InputError, match=r"logits for 0/4.png are not finite"):
         run(tmp_path / "data", tmp_path / "run", module.eval(), batch_size=2)
-    assert len(records.finished_images(tmp_path / "run")) == 4
+    assert len(finished_images(tmp_path / "run")) == 4
 
 
 def slow_promise(a: Tensor, g: Tensor) -> tuple[float, float, float]:
@@ -515,19 +546,26 @@ def test_explained_photographs_are_halved_where_their_maps_do_not_fit(
         return bound(activations, gradients)
 
     straight = run(data, tmp_path / "straight", threshold=0.0)
-    monkeypatch.setattr("gradcampp.evaluate.certificate", scarce)
+    monkeypatch.setattr("gradcampp.evaluation.measure.bound", scarce)
     pd.testing.assert_frame_equal(run(data, tmp_path / "run", threshold=0.0), straight, rtol=1e-5)  # kernels for one image
 
 
-def test_bf16_rounds_the_network_and_nothing_else(folder: Callable[..., Path], tmp_path: Path) -> None:
-    data = folder()
-    exact = run(data, tmp_path / "exact")
-    rough = run(data, tmp_path / "rough", precision="bf16")
-    change = (rough["score"] - exact["score"]).abs()
-    assert 0 < change.max() < 0.1  # 8 bits of logits up to 20 are known to 1/16
+class Rough(nn.Module):
+    """A network that computes in bfloat16."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features, self.classifier = scored().features, scored().classifier
+
+    def forward(self, images: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return 20 * self.classifier(self.features(images))  # type: ignore[no-any-return, operator]
+
+
+def test_a_rough_network_is_rough_and_what_follows_from_it_is_not() -> None:
     torch.manual_seed(0)
     pixels, labels = torch.rand(2, 3, 16, 16), torch.tensor([0, 1])
-    captured = capture_photographs(Network(scored().eval(), LAYER, SMALL, precision="bf16"), pixels, labels)
+    captured = network(Rough().eval()).capture(pixels, labels)
     for values in (captured.activations, captured.logits, *captured.gradients.values()):
         assert values.dtype == torch.float32
         assert (values == values.bfloat16()).all()  # what the network gave
@@ -535,23 +573,21 @@ def test_bf16_rounds_the_network_and_nothing_else(folder: Callable[..., Path], t
     assert not (maps == maps.bfloat16()).all()  # what became of it is not rounded
 
 
-def test_runs_of_two_precisions_do_not_mix_and_old_runs_are_float32(folder: Callable[..., Path], tmp_path: Path) -> None:
+def test_runs_of_two_precisions_do_not_mix(folder: Callable[..., Path], tmp_path: Path) -> None:
     data = folder(1)
     run(data, tmp_path / "run")
-    path = tmp_path / "run" / "manifest.json"
-    manifest = json.loads(path.read_text())
-    assert manifest["experiment"].pop("precision") == "float32"
-    path.write_text(json.dumps(manifest))
-    run(data, tmp_path / "run")  # of a version that knew no other
-    with pytest.raises(InputError, match="holds a run with precision = float32, and this one has bf16"):
-        run(data, tmp_path / "run", precision="bf16")
+    with pytest.raises(InputError, match="tf32 needs an NVIDIA GPU"):
+        run(data, tmp_path / "run", precision="tf32")
+    experiment = Experiment("own", "fixed", LAYER, "names", SMALL, 0.3, precision="tf32")
+    with pytest.raises(InputError, match="holds a run with precision = float32, and this one has tf32"):
+        records.check(tmp_path / "run", experiment)
 
 
 def test_explaining_one_photograph_gives_the_maps_of_each_class() -> None:
     torch.manual_seed(0)
-    network = Network(scored().eval(), LAYER, SMALL)
+    own = network()
     photograph = torch.randint(0, 256, (3, 16, 16), dtype=torch.uint8)
-    rows = explain(network, photograph, [2, 0], "post")
+    rows = explain(own, photograph, [2, 0], "post")
     assert [row.label for row in rows] == [2, 0]
     assert rows[0].probabilities.sum().item() == pytest.approx(1)
     for row in rows:
@@ -559,7 +595,7 @@ def test_explaining_one_photograph_gives_the_maps_of_each_class() -> None:
         assert row.maps["gradcam+"].shape == (16, 16)
         assert len(row.alphas) == len(row.products) > 0
         torch.testing.assert_close(row.alphas, 1 / (2 + row.products))
-    alone = explain(network, photograph, [0], "post")[0]
+    alone = explain(own, photograph, [0], "post")[0]
     torch.testing.assert_close(alone.maps["gradcam++"], rows[1].maps["gradcam++"], rtol=1e-4, atol=1e-5)
-    best = explain(network, photograph, [], "pre")
+    best = explain(own, photograph, [], "pre")
     assert [row.label for row in best] == [int(best[0].probabilities.argmax())]

@@ -1,18 +1,19 @@
-"""Parts merge into the same records whatever the parts are, and without being in memory together."""
+"""Parts on disk: the same records whatever the parts are, and nothing half written."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
-import pyarrow.parquet as pq
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gradcampp.cam import SCORES
+from gradcampp.errors import InputError
 from gradcampp.evaluation import alphas, records
+from gradcampp.evaluation.records import Run
 
 FIELDS = [field.name for field in records.SCHEMA if not field.nullable]
 
@@ -23,58 +24,69 @@ def row(image: str) -> records.Row:
     return dict.fromkeys(FIELDS, number) | {"image": image, "sha256": image[::-1], "score": number / 7}
 
 
-def merged(run: Path, parts: list[list[str]]) -> tuple[bytes, list[int]]:
-    """The records of a run with these parts, and how many rows the manifest saw at a time."""
-    (run / "parts").mkdir(parents=True)
-    (run / "manifest.json").write_text('{"finished": false, "experiment": {}}')
-    names = [records.write_part(run, [row(image) for image in part], dict.fromkeys(SCORES, alphas.EMPTY)) for part in parts]
-    seen: list[int] = []
-
-    def details(groups: Iterator[pd.DataFrame]) -> dict[str, object]:
-        seen.extend(len(rows) for rows in groups)
-        return {}
-
-    records.finish(run, names, details)
-    return (run / "records.parquet").read_bytes(), seen
+def written(run: Path, parts: list[list[str]]) -> Run:
+    """A run with these parts."""
+    for kind in ("records", "alphas"):
+        (run / f"{kind}.parquet").mkdir(parents=True)
+    (run / "manifest.json").write_text('{"finished": true, "experiment": {}}')
+    for number, part in enumerate(parts):
+        counted = {scores: alphas.histogram(torch.tensor([float(len(image)) for image in part])) for scores in SCORES}
+        records.write_part(run, number, [row(image) for image in part], counted, {f"{number}.txt": "not an image"})
+    return Run(run)
 
 
 IMAGES = st.lists(st.text("ab/\u00e9\U0001f41f\uffee", min_size=1, max_size=4), min_size=1, max_size=30, unique=True)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)
-@given(images=IMAGES, owners=st.lists(st.integers(0, 5), min_size=30, max_size=30), group=st.integers(1, 40))
+@given(images=IMAGES, size=st.integers(1, 40))
 def test_records_do_not_depend_on_how_they_were_parted(
-    images: list[str], owners: list[int], group: int, tmp_path_factory: pytest.TempPathFactory
+    images: list[str], size: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    parted = [[image for image, owner in zip(images, owners, strict=False) if owner == number] for number in range(6)]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gradcampp.evaluation.records._GROUP", group)
-        folder = tmp_path_factory.mktemp("run")
-        several, seen = merged(folder / "several", [part for part in parted if part])
-        whole, _ = merged(folder / "whole", [images])
-    assert several == whole
-    assert seen == [group] * (len(images) // group) + [len(images) % group] * (len(images) % group > 0)
-    rows = records.read_records(folder / "several")
-    pd.testing.assert_frame_equal(rows[FIELDS], pd.DataFrame([row(image) for image in sorted(images)])[FIELDS], check_dtype=False)
+    images = sorted(images)
+    folder = tmp_path_factory.mktemp("a colon: in its name")
+    parts = [images[start : start + size] for start in range(0, len(images), size)]
+    several, whole = written(folder / "several", parts), written(folder / "whole", [images])
+    pd.testing.assert_frame_equal(several.records, whole.records)
+    pd.testing.assert_frame_equal(several.records[FIELDS], pd.DataFrame(list(map(row, images)))[FIELDS], check_dtype=False)
+    for scores in SCORES:
+        first, second = several.alphas[scores], whole.alphas[scores]
+        assert (first.counts == second.counts).all()
+        assert (first.minimum, first.maximum) == (second.minimum, second.maximum)
+    assert records.parts(folder / "several") == list(range(len(parts)))
+    for number, part in enumerate(parts):
+        assert records.read_part(folder / "several", number) == (
+            {image: sum(image.encode()) for image in part},
+            {f"{number}.txt": "not an image"},
+        )
 
 
-def test_parts_that_follow_each_other_are_in_memory_one_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Memory is flat in the number of images because a part is read only when the one before has been written."""
-    events: list[str] = []
-    read, write = records._read, pq.ParquetWriter.write_table
+def test_parts_stay_in_order_behind_the_hundred_thousandth(tmp_path: Path) -> None:
+    run = written(tmp_path / "run", [["a"]]).folder
+    for number, image in ((99_999, "b"), (100_000, "c")):
+        records.write_part(run, number, [row(image)], dict.fromkeys(SCORES, alphas.EMPTY), {})
+    assert records.parts(run) == [0, 99_999, 100_000]
+    assert list(Run(run).records["image"]) == ["a", "b", "c"]
 
-    def reading(file: Path, columns: list[str] | None = None) -> object:
-        if columns is None and file.name == "records.parquet":
-            events.append("read")
-        return read(file, columns)
 
-    def writing(writer: pq.ParquetWriter, table: object) -> None:
-        events.append("write")
-        write(writer, table)
+@pytest.mark.parametrize("kind", ["records", "alphas"])
+def test_half_a_part_is_no_part(tmp_path: Path, kind: str) -> None:
+    run = written(tmp_path / "run", [["a"], ["b"]]).folder
+    file = run / f"{kind}.parquet" / "00001.parquet"
+    file.write_bytes(file.read_bytes()[:-100])
+    assert records.read_part(run, 0) is not None
+    assert records.read_part(run, 1) is None
+    records.remove_part(run, 1)
+    assert records.parts(run) == [0]
 
-    parts = [[f"{part}/{number}" for number in range(4)] for part in range(5)]
-    monkeypatch.setattr("gradcampp.evaluation.records._GROUP", 4)
-    monkeypatch.setattr("gradcampp.evaluation.records._read", reading)
-    monkeypatch.setattr(pq.ParquetWriter, "write_table", writing)
-    merged(tmp_path / "run", parts)
-    assert "".join(event[0] for event in events).endswith("rwrwrwrwrw")
+
+def test_an_unfinished_run_says_how_to_finish_it(tmp_path: Path) -> None:
+    run = written(tmp_path / "run", [["a"]])
+    assert run.finished
+    (tmp_path / "run" / "manifest.json").write_text('{"finished": false, "experiment": {}}')
+    again = Run(tmp_path / "run")
+    assert not again.finished
+    assert not Run(tmp_path / "nowhere").finished
+    for read in (lambda: again.records, lambda: again.alphas):
+        with pytest.raises(InputError, match="is not finished; repeat the command that started it"):
+            read()

@@ -24,7 +24,7 @@ from gradcampp.errors import InputError
 from gradcampp.evaluation import download, maps, profiles
 from gradcampp.evaluation.download import in_cache
 from gradcampp.evaluation.photographs import choose, list_photographs, read_photograph
-from gradcampp.evaluation.processes import Processes, join, started
+from gradcampp.evaluation.processes import Processes, started
 from gradcampp.evaluation.profiles import Profile
 from gradcampp.evaluation.records import Run, experiment_of
 from gradcampp.evaluation.run import Execution, evaluate
@@ -69,7 +69,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if world.size > 1 and options.run not in (_evaluate, _reproduce):
                 raise InputError(f"torchrun has started {world.size} processes; only evaluate and reproduce can share their work")
             options.processes = world
-            join(world)
             code = int(options.run(options) or 0)
             sys.stdout.flush()  # here, where a closed pipe is caught
             return code

@@ -1,4 +1,4 @@
-"""The numbers that the paper prints (Lerma & Lucas 2022, Tables 1 and 2)."""
+"""The numbers that the paper prints (Lerma & Lucas 2022, Tables 1 and 2), and where each of its equations is computed."""
 
 from __future__ import annotations
 
@@ -43,3 +43,26 @@ CELLS: dict[tuple[Scores, Pair], Cell] = {
 def pair_name(pair: Pair) -> str:
     """A row's title as in the paper: ``Grad-CAM++ vs Grad-CAM``."""
     return f"{NAMES[pair[0]]} vs {NAMES[pair[1]]}"
+
+
+WHERE: dict[int, str] = {  # equation -> module and function
+    1: "cam.weights",
+    2: "cam.heatmap",
+    3: "cam.weights",
+    4: "cam.weights",
+    5: "algebra.derivation.equation_5",
+    6: "algebra.derivation.equation_6",
+    7: "algebra.derivation.equation_7",
+    8: "algebra.derivation.equation_8",
+    9: "cam.alphas_unreduced",
+    10: "algebra.derivation.equation_10",
+    11: "algebra.derivation.equation_11",
+    12: "cam.alphas",
+    13: "cam.alphas",
+    14: "certificate.shrinkage",
+    15: "cam.explanation_map",
+    16: "performance.relative_performance",
+    17: "performance.log_relative_performance",
+    18: "algebra.derivation.equation_18",
+    19: "algebra.derivation.equation_19",
+}

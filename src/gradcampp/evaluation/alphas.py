@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-BINS = 2**15  # a bin is 6.1e-5 wide on the tanh scale, and so on the scale of alpha around 1/2
+BINS = 2**17  # a bin is 1.5e-5 wide on the tanh scale, and so on the scale of alpha around 1/2
 
 
 _HALF_BIN = 1 / BINS + 1e-7  # and the rounding of float32
@@ -134,7 +134,7 @@ def quantile(alphas: Histogram, probability: float) -> float:
         probability: between 0 and 1.
 
     Returns:
-        The quantile, off by at most 3.1e-5 around 1/2; NaN for an empty stream.
+        The quantile, off by at most 7.7e-6 around 1/2; NaN for an empty stream.
 
     Raises:
         ValueError: if the probability is not between 0 and 1.

@@ -1,18 +1,41 @@
 """One run shared by several processes: those that torchrun has started, on one machine or many.
 
-Process ``rank`` of ``size`` measures every ``size``-th part of the run, and the files of the run are all that they exchange. A
-process that dies is torchrun's to notice: it ends the others, or restarts all of them.
+Process ``rank`` of ``size`` measures every ``size``-th part of the run, and the files of the run are all that they exchange. They
+wait for each other at a barrier, a count in the key-value store through which torchrun introduces them. A process that dies is
+torchrun's to notice: it ends the others, or restarts all of them.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch.distributed as dist
 
 from gradcampp.errors import InputError
+
+_POLL = 0.05  # seconds between two looks; a blocking wait would keep Ctrl-C and SIGTERM out
+
+
+class Store(Protocol):
+    """The part of ``torch.distributed.Store``, which has no types, that is used here."""
+
+    def set(self, key: str, value: str) -> None:
+        """Keep a value."""
+
+    def get(self, key: str) -> bytes:
+        """Return a value that has been set."""
+
+    def add(self, key: str, value: int) -> int:
+        """Add to a count, and return it."""
+
+    def check(self, keys: list[str]) -> bool:
+        """Return True if all of them have been set."""
 
 
 @dataclass(frozen=True)
@@ -24,55 +47,82 @@ class Processes:
         size: how many there are.
         local_rank: number of this process on its machine, from 0.
         local_size: how many there are on this machine.
+        store: where they count, this attempt's own.
     """
 
     rank: int = 0
     size: int = 1
     local_rank: int = 0
     local_size: int = 1
+    store: Store | None = field(default=None, compare=False, repr=False)
 
     def barrier(self) -> None:
         """Wait until every process has come this far.
 
         Raises:
-            InputError: if another process is gone.
+            InputError: if torchrun is gone.
         """
-        if self.size == 1:
+        if self.store is None:
             return
-        try:
-            waiting = dist.barrier(async_op=True)
-            while not waiting.is_completed():
-                time.sleep(0.05)  # a blocking wait would keep Ctrl-C and SIGTERM out
-            waiting.wait()
-        except RuntimeError:
-            raise InputError("lost another process of the run; start it again, and the run goes on") from None
+        with _connected():
+            arrived = self.store.add("arrived", 1)
+            everybody = -(-arrived // self.size) * self.size  # nobody comes to the next barrier before all have left this one
+            while self.store.add("arrived", 0) < everybody:
+                time.sleep(_POLL)
 
     def speaks(self) -> bool:
-        """True for the first process of an attempt that asks, and where torchrun is gone."""
-        if self.size == 1:
+        """True for the first process that asks, and where torchrun is gone."""
+        if self.store is None:
             return True
         try:
-            store = dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)  # type: ignore[attr-defined]
-            return bool(store.add(f"gradcampp speaks {os.environ['TORCHELASTIC_RESTART_COUNT']}", 1) == 1)
-        except RuntimeError:
+            with _connected():
+                return self.store.add("speaks", 1) == 1
+        except InputError:
             return True
+
+
+@contextmanager
+def _connected() -> Iterator[None]:
+    try:
+        yield
+    except dist.DistError:
+        raise InputError("lost torchrun, which this process belongs to; start it again, and the run goes on") from None
 
 
 def started() -> Processes:
-    """The processes that torchrun has started, without a word to the others; this one alone where there is no torchrun."""
-    if not dist.is_torchelastic_launched():
-        return Processes()
-    return Processes(*(int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")))
-
-
-def join(processes: Processes) -> None:
-    """Meet the other processes, so that they can wait for each other.
+    """All processes that torchrun has started together with this one, or this one alone.
 
     Raises:
-        InputError: if another process, or torchrun, is gone.
+        InputError: if torchrun's store cannot be reached.
     """
-    if processes.size > 1:
-        try:
-            dist.init_process_group("gloo")
-        except RuntimeError as error:
-            raise InputError(f"cannot meet the other processes of torchrun: {error}") from None
+    if not dist.is_torchelastic_launched():
+        return Processes()
+    with _connected():
+        store, rank, size = next(dist.rendezvous("env://"))  # type: ignore[attr-defined]
+        store = dist.PrefixStore(agreed_name(store, rank, size), store)  # type: ignore[attr-defined]
+    return Processes(rank, size, int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"]), store)
+
+
+def agreed_name(store: Store, rank: int, size: int) -> str:
+    """A name that the processes of this attempt share, and that no earlier attempt had: the store outlives them.
+
+    Every process says its own random token, over whatever an earlier one of its rank has left. The first answers
+    under each token with the name of the attempt, until all have confirmed it; an answer under a new token, and
+    a confirmation of a new name, cannot be old ones. torchrun's count of restarts would not do: it is each machine's own.
+    """
+    token = uuid.uuid4().hex
+    if rank:
+        store.set(f"token {rank}", token)
+        while not store.check([token]):
+            time.sleep(_POLL)
+        name = store.get(token).decode()
+        store.set(f"{name} {rank}", "confirmed")
+        return name
+    missing = list(range(1, size))
+    while missing:
+        for other in missing:
+            if store.check([f"token {other}"]):
+                store.set(store.get(f"token {other}").decode(), token)
+        time.sleep(_POLL)
+        missing = [other for other in missing if not store.check([f"{token} {other}"])]
+    return token

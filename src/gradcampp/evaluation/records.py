@@ -202,12 +202,12 @@ def read_columns(run: Path, columns: list[str]) -> pd.DataFrame:
     Raises:
         InputError: if a part cannot be read.
     """
-    folder = run / "records.parquet"
+    files = [str(_file(run, "records", part)) for part in parts(run)]
     try:  # with a file system of its own, or pyarrow takes a path with a colon for an address
-        table = pq.read_table(str(folder), columns=columns, use_threads=False, filesystem=LocalFileSystem())
+        table = pq.read_table(files, columns=columns, use_threads=False, filesystem=LocalFileSystem())
         rows: pd.DataFrame = table.to_pandas()
     except (OSError, pa.ArrowException, ValueError, KeyError) as error:
-        raise _unreadable(folder, error) from None
+        raise _unreadable(run / "records.parquet", error) from None
     return rows
 
 
