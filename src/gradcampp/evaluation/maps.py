@@ -77,7 +77,7 @@ def heatmaps(captured: Capture) -> Tensor:
 
 
 def score_explanation_maps(
-    network: Network, maps: Tensor, pixels: Tensor, labels: Tensor, limit: BatchLimit
+    network: Network, maps: Tensor, pixels: Tensor, labels: Tensor, batch_size: int | BatchLimit
 ) -> tuple[Tensor, Tensor]:
     """What the network thinks of each photograph seen through each of its maps.
 
@@ -86,7 +86,7 @@ def score_explanation_maps(
         maps: min-max normalised coarse maps, (B, M, H, W).
         pixels: in [0, 1], (B, 3, crop, crop).
         labels: class whose softmax score is wanted, (B,) int64.
-        limit: how many explanation maps go through the network together.
+        batch_size: number of explanation maps that go through the network together.
 
     Returns:
         Softmax scores and mean heat of the upsampled maps, both (B, M) float64. Both are NaN for a map
@@ -95,6 +95,7 @@ def score_explanation_maps(
     Source: Lerma & Lucas (2022), eq. 15 and section 4.
     """
     count = maps.shape[1]
+    limit = BatchLimit(batch_size) if isinstance(batch_size, int) else batch_size
     coarse = maps.flatten(0, 1)  # (B M, H, W)
     owners = torch.arange(len(coarse), device=maps.device) // count  # the photograph that each map belongs to
 
