@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+RECORD = "application/papermill.record/"  # of what notebook.glue keeps for the book
 REDIRECT = (
     '<!doctype html><html lang="en"><meta charset="utf-8"><title>To the book</title><link rel="icon" href="data:,">'
     '<meta http-equiv="refresh" content="0; url={0}"><a href="{0}">To the book</a></html>\n'
@@ -99,6 +100,9 @@ def stripped(notebook: dict[str, Any], solutions: bool = True) -> dict[str, Any]
         text, tags = "".join(cell["source"]), cell["metadata"].get("tags", [])
         hidden = hidden or (not solutions and "{solution-start}" in text)
         if not hidden and "injected-parameters" not in tags:
+            for output in cell.get("outputs", []):
+                if "scrapbook" in output.get("metadata", {}):  # the book has its own place for what a lone notebook shows here
+                    output["data"] = {kind: value for kind, value in output["data"].items() if kind.startswith(RECORD)}
             cells.append({**cell, "metadata": {"tags": tags}})
         hidden = hidden and "{solution-end}" not in text
     metadata = {name: value for name, value in notebook["metadata"].items() if name != "papermill"}

@@ -157,11 +157,17 @@ def test_the_injected_cell_and_all_that_names_this_machine_is_dropped() -> None:
     executed["cells"].insert(1, injected)
     executed["metadata"]["papermill"] = {"input_path": "somewhere"}
     executed["cells"][2]["metadata"] = {"papermill": {"duration": 1}, "tags": ["hide-input"]}
-    executed["cells"][2]["outputs"] = [{"output_type": "stream", "name": "stdout", "text": "kept"}]
+    both = {"application/papermill.record/image/png": "iVBORw0KGgo=", "image/png": "iVBORw0KGgo="}
+    executed["cells"][2]["outputs"] = [
+        {"output_type": "stream", "name": "stdout", "text": "kept"},
+        {"output_type": "display_data", "data": both, "metadata": {"scrapbook": {"name": "fig-a"}}},
+    ]
     staged = build.stripped(executed)
     assert [cell["id"] for cell in staged["cells"]] == ["c0", "c1"]
     assert staged["cells"][1]["metadata"] == {"tags": ["hide-input"]}
-    assert [output["text"] for output in staged["cells"][1]["outputs"]] == ["kept"]
+    printed, glued = staged["cells"][1]["outputs"]
+    assert printed["text"] == "kept"
+    assert list(glued["data"]) == ["application/papermill.record/image/png"]  # else the book shows it twice
     assert "papermill" not in staged["metadata"]
     assert "kernelspec" in staged["metadata"]
 
