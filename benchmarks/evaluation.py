@@ -29,6 +29,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
@@ -38,16 +39,14 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent))
 from packages import evaluate_with_grad_cam, installed
-from timing import conclude, machine, side_by_side
+from timing import conclude, keep_freed_memory, machine, side_by_side
 
-from gradcampp.evaluation.maps import reuse_large_blocks
 from gradcampp.evaluation.photographs import list_photographs, load
-from gradcampp.evaluation.records import Experiment, read_records
+from gradcampp.evaluation.records import Run, experiment_of
 from gradcampp.evaluation.run import Execution, evaluate
-from gradcampp.networks import load as networks_load
-from gradcampp.networks.capture import PRECISIONS, Network, computing, normalise
+from gradcampp.networks import load as networks
+from gradcampp.networks.capture import PRECISIONS, computing, normalise
 from gradcampp.networks.classes import numbered
-from gradcampp.networks.layers import default_layer
 
 READY = 8  # batches that the floor and grad-cam take turns with; all of a large data set would not fit
 
@@ -121,36 +120,30 @@ def main() -> None:
     options = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     size, workers = (8, 0) if device == "cpu" else (128, min(8, os.cpu_count() or 1))  # what the command line takes
-    reuse_large_blocks()  # as evaluate does, for the floor too
-    model = networks_load.build(options.model, options.weights)
+    keep_freed_memory()  # as the command line does, for the floor too
     memory_format: torch.memory_format = getattr(torch, options.memory_format)
-    module = model.module.to(memory_format=memory_format)
-    side = model.preprocessing.crop
-    layer = default_layer(module, torch.zeros(1, 3, side, side))
-    module = module.to(device)
-    network = Network(module, layer, model.preprocessing, memory_format, options.precision)
+    loaded = networks.load(options.model, weights=options.weights, precision=options.precision)
+    network = replace(loaded, memory_format=memory_format)
+    module = network.module.to(memory_format=memory_format).to(device)
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
         folder = options.data or jpegs(scratch / "jpegs", options.images)
         photographs = list_photographs(folder, numbered(1000))
-        experiment = Experiment(
-            options.model, options.weights, layer, "ImageNet", model.preprocessing, options.threshold, precision=options.precision
-        )
+        experiment = experiment_of(network, options.threshold, None, None)
         batches = [photographs[start : start + size] for start in range(0, len(photographs), size)]
         runs = 0
 
-        def whole() -> Path:
+        def whole() -> Run:
             nonlocal runs
             runs += 1
-            evaluate(network, photographs, folder, scratch / f"run{runs}", experiment, Execution(size, workers, device))
-            return scratch / f"run{runs}"
+            return evaluate(network, photographs, folder, scratch / f"run{runs}", experiment, Execution(size, workers, device))
 
-        over = int((read_records(whole())["score"] > options.threshold).sum())
+        over = int((whole().records["score"] > options.threshold).sum())
         ready = [
-            normalise(batch.pixels.to(device).float() / 255, model.preprocessing.mean, model.preprocessing.std).contiguous(
+            normalise(batch.pixels.to(device).float() / 255, network.preprocessing.mean, network.preprocessing.std).contiguous(
                 memory_format=memory_format
             )
-            for batch in load(folder, batches[:READY], model.preprocessing, 0)
+            for batch in load(folder, batches[:READY], network.preprocessing, 0)
         ]
         labels = [torch.tensor([photograph.label for photograph in batch], device=device) for batch in batches[:READY]]
 
@@ -177,7 +170,7 @@ def main() -> None:
 
             def with_grad_cam() -> None:
                 with computing("float32", device):
-                    evaluate_with_grad_cam(module, layer, some, options.threshold)
+                    evaluate_with_grad_cam(module, network.layer, some, options.threshold)
 
             each = median(side_by_side(1, grad_cam=with_grad_cam)["grad_cam"]) / count
             print(f"  with grad-cam       {1000 * each:8.1f} ms an image (four maps, float32, {count} images decoded beforehand)")

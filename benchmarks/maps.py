@@ -4,7 +4,7 @@ VGG16 with random weights on random images, on the GPU if there is one, everythi
 
     python benchmarks/maps.py [--batch-size 8] [--rounds 20]
 
-Freed memory is kept, as evaluate does: what ran before must not change how fast the floor is. Our surplus is
+Freed memory is kept, as the command line does: what ran before must not change how fast the floor is. Our surplus is
 nearly all in the fully connected layers, whose 411 MB of weights one backward pass goes through for both scores
 whatever the batch: the larger the batch, the less it weighs.
 
@@ -24,11 +24,11 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parent))
 from packages import installed
-from timing import conclude, machine, side_by_side
+from timing import conclude, keep_freed_memory, machine, side_by_side
 
-from gradcampp.evaluation.maps import heatmaps, reuse_large_blocks
-from gradcampp.networks import load
+from gradcampp.evaluation.maps import heatmaps
 from gradcampp.networks.capture import capture, computing
+from gradcampp.networks.load import load
 
 LAYER = "features.29"
 
@@ -40,9 +40,9 @@ def main() -> None:
     parser.add_argument("--without-packages", action="store_true", help="only the bare forward pass and ours")
     options = parser.parse_args()
     torch.manual_seed(0)
-    reuse_large_blocks()
+    keep_freed_memory()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    module = load.build("vgg16", "random").module.to(device).to(memory_format=torch.channels_last)
+    module = load("vgg16", LAYER, weights="random").module.to(device).to(memory_format=torch.channels_last)
     inputs = torch.rand(options.batch_size, 3, 224, 224, device=device).contiguous(memory_format=torch.channels_last)
     labels = torch.arange(options.batch_size, device=device)
 

@@ -30,14 +30,14 @@ sys.path.insert(0, str(Path(__file__).parent))
 from timing import conclude, machine
 
 from gradcampp.evaluation.photographs import list_photographs
-from gradcampp.evaluation.profiles import Profile
-from gradcampp.evaluation.records import experiment_of, read_records
+from gradcampp.evaluation.records import experiment_of
 from gradcampp.evaluation.run import Execution, evaluate
-from gradcampp.networks.capture import PRECISIONS, Precision
-from gradcampp.networks.load import Prepared, prepare
+from gradcampp.networks.capture import PRECISIONS, Network, Precision
+from gradcampp.networks.load import load
 from gradcampp.performance import summaries
 from gradcampp.scenes.folder import draw_scenes
 
+THRESHOLD = 0.5
 ENTRIES = ("relative_performance", "mean", "std")
 
 
@@ -83,19 +83,17 @@ def emulated_tf32(module: nn.Module) -> Iterator[None]:
             child.weight.data = weight
 
 
-def records(prepared: Prepared, profile: Profile, folder: Path, out: Path, precision: Precision, device: str) -> pd.DataFrame:
+def records(loaded: Network, folder: Path, out: Path, precision: Precision, device: str) -> pd.DataFrame:
     """Rows of a run in a precision."""
     emulate = precision == "tf32" and device == "cpu"
-    network = replace(prepared.network, precision="float32" if emulate else precision)
-    experiment = replace(experiment_of(prepared, profile), precision=precision)
-    photographs = list_photographs(folder, prepared.classes)
+    network = replace(loaded, precision="float32" if emulate else precision)
+    experiment = replace(experiment_of(network, THRESHOLD, None, None), precision=precision)
+    photographs = list_photographs(folder, network.classes)
     execution = Execution(8 if device == "cpu" else 128, 0, device)
     if emulate:
         with emulated_tf32(network.module):
-            evaluate(network, photographs, folder, out, experiment, execution)
-    else:
-        evaluate(network, photographs, folder, out, experiment, execution)
-    return read_records(out)
+            return evaluate(network, photographs, folder, out, experiment, execution).records
+    return evaluate(network, photographs, folder, out, experiment, execution).records
 
 
 def main() -> None:
@@ -107,13 +105,12 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=1000, help="generated where there is no --data (default: 1000)")
     options = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    profile = Profile(model=options.model, weights=options.weights, layer=options.layer)
-    prepared = prepare(profile)
+    network = load(options.model, options.layer, weights=options.weights)
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.data or draw_scenes(Path(scratch) / "scenes", 0, options.scenes)
-        rows = {name: records(prepared, profile, folder, Path(scratch) / name, name, device) for name in PRECISIONS}
-    over = {name: int((own["score"] > profile.threshold).sum()) for name, own in rows.items()}
-    print(f"{options.model}, {len(rows['float32'])} images, over {profile.threshold:g}: {over}; {device}, {machine()}")
+        rows = {name: records(network, folder, Path(scratch) / name, name, device) for name in PRECISIONS}
+    over = {name: int((own["score"] > THRESHOLD).sum()) for name, own in rows.items()}
+    print(f"{options.model}, {len(rows['float32'])} images, over {THRESHOLD:g}: {over}; {device}, {machine()}")
     entries = {name: summaries(own) for name, own in rows.items()}
     worst = dict.fromkeys(PRECISIONS[1:], 0.0)
     for entry in ENTRIES:

@@ -46,7 +46,11 @@ def main() -> None:
             )
 
         seconds = side_by_side(options.rounds, one=lambda: run("one", "gradcampp"), several=lambda: run("several", *together))
-        contents = {(out / "records.parquet").read_bytes() for outs in runs.values() for out in outs}
+        contents = {
+            tuple(part.read_bytes() for part in sorted(out.glob("records.parquet/*.parquet")))
+            for outs in runs.values()
+            for out in outs
+        }
     print(f"{options.model}, {options.images} images, one thread a process, start included; {machine()}")
     print(f"  1 process    {median(seconds['one']):8.2f} s")
     print(f"  {options.processes} processes  {median(seconds['several']):8.2f} s")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import weakref
 from random import Random
 
 import numpy as np
@@ -13,12 +12,10 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from matplotlib.cbook import boxplot_stats
 from numpy.typing import NDArray
-from torch import Tensor
 
 from gradcampp.evaluation.alphas import (
     BINS,
     EMPTY,
-    Accumulator,
     Histogram,
     box,
     histogram,
@@ -179,9 +176,7 @@ def test_an_empty_stream_merges_like_zero_and_has_no_quantiles() -> None:
 
 def test_counting_leaves_the_empty_stream_and_the_alphas_as_they_were() -> None:
     alphas = torch.tensor([0.1, 0.9], dtype=torch.float64)
-    accumulator = Accumulator()
-    accumulator.add(alphas)
-    assert accumulator.histogram().count == 2
+    assert histogram(alphas).count == 2
     assert EMPTY.count == 0
     assert alphas.tolist() == [0.1, 0.9]
 
@@ -231,32 +226,13 @@ def test_bars_that_do_not_divide_the_bins_are_refused(bars: int) -> None:
         tanh_histogram(EMPTY, bars)
 
 
-def test_an_accumulator_is_the_stream_of_all_it_was_fed() -> None:
+def test_merging_batch_by_batch_is_counting_all_at_once_in_memory_that_does_not_grow() -> None:
     parts = [torch.from_numpy(around_half("pre", n)).float() for n in (5, 0, 300, 1)]
-    accumulator = Accumulator()
-    for part in parts[:2]:
-        accumulator.add(part)
-    assert_identical(accumulator.histogram(), histogram(torch.cat(parts[:2])))
-    for part in parts[2:]:
-        accumulator.add(part)
-    assert_identical(accumulator.histogram(), histogram(torch.cat(parts)))
-    assert_identical(accumulator.histogram(), accumulator.histogram())
-    assert_identical(Accumulator().histogram(), EMPTY)
-
-
-def test_the_memory_of_an_accumulator_does_not_grow_with_what_it_is_fed() -> None:
-    accumulator = Accumulator()
-    held: list[weakref.ref[Tensor]] = []
-    largest = 0
-    for _ in range(20):
-        alphas = torch.full((2**19,), 0.5)
-        held.append(weakref.ref(alphas))
-        accumulator.add(alphas)
-        del alphas
-        largest = max(largest, sum(reference() is not None for reference in held))
-    assert largest <= 8  # 16 MiB of float32
-    assert accumulator.histogram().count == 20 * 2**19
-    assert accumulator.histogram().counts.nbytes == EMPTY.counts.nbytes == 8 * BINS <= 2**22
+    merged = EMPTY
+    for part in parts:
+        merged = merge(merged, histogram(part))
+        assert merged.counts.nbytes == EMPTY.counts.nbytes == 8 * BINS <= 2**22
+    assert_identical(merged, histogram(torch.cat(parts)))
 
 
 def test_the_share_between_two_bounds_is_that_of_a_count() -> None:

@@ -14,11 +14,12 @@ from gradcampp import cam, performance
 from gradcampp.cam import COLUMNS, MAPS, Method, Scores, column, min_max
 from gradcampp.certificate import bound, sandwich
 from gradcampp.cli import main
-from gradcampp.evaluation import photographs, records
+from gradcampp.evaluation import photographs
 from gradcampp.evaluation.alphas import box
-from gradcampp.evaluation.maps import capture_photographs, heatmaps
-from gradcampp.networks import load
+from gradcampp.evaluation.maps import heatmaps
+from gradcampp.evaluation.records import Run
 from gradcampp.networks.capture import Network
+from gradcampp.networks.load import load
 from gradcampp.paper import PAIRS, Pair
 
 LAYER = "features.12"
@@ -47,7 +48,7 @@ def run(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def both(run: Path, shared: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Our rows and the reference's, by image."""
     reference = pd.read_csv(shared / "reference.csv").set_index("file")
-    ours = records.read_records(run).set_index("image")
+    ours = Run(run).records.set_index("image")
     assert set(ours.index) == set(reference.index)
     return ours.loc[reference.index], reference
 
@@ -76,7 +77,7 @@ def test_mean_heat_and_alpha_counts_are_those_of_the_reference(both: tuple[pd.Da
 
 
 def test_all_eighteen_entries_of_the_tables_are_those_of_the_reference(run: Path) -> None:
-    found = performance.summaries(records.read_records(run))
+    found = performance.summaries(Run(run).records)
     for key, expected in REFERENCE.items():
         for ours, theirs in zip((found[key].relative_performance, found[key].mean, found[key].std), expected, strict=True):
             assert ours == pytest.approx(theirs, rel=0.005, abs=0.002 if abs(theirs) < 0.1 else 0)
@@ -85,14 +86,15 @@ def test_all_eighteen_entries_of_the_tables_are_those_of_the_reference(run: Path
 @pytest.fixture(scope="module")
 def promised(shared: Path) -> dict[Scores, pd.DataFrame]:
     """One pass over all photographs: what theorems 1 and 3 promise of each, and what is seen, in float64."""
-    model = load.build("squeezenet1_0", str(shared / "squeezenet1_0.safetensors"))
-    network = Network(model.module, LAYER, model.preprocessing)
+    network = load("squeezenet1_0", LAYER, weights=shared / "squeezenet1_0.safetensors")
     reference = pd.read_csv(shared / "reference.csv")
     parts: dict[Scores, list[pd.DataFrame]] = {"pre": [], "post": []}
     for start in range(0, len(reference), 20):
         rows = reference[start : start + 20]
-        pictures = [photographs.read_photograph(shared / "imagenet-sample" / name, model.preprocessing) for name in rows["file"]]
-        captured = capture_photographs(network, torch.stack(pictures).float() / 255, torch.tensor(rows["label"].to_numpy()))
+        pictures = [
+            photographs.read_photograph(shared / "imagenet-sample" / name, network.preprocessing) for name in rows["file"]
+        ]
+        captured = network.capture(torch.stack(pictures).float() / 255, torch.tensor(rows["label"].to_numpy()))
         activations = captured.activations.double()
         for scores, part in parts.items():
             gradients = captured.gradients[scores].double()
@@ -138,7 +140,7 @@ def test_the_instability_is_there_but_not_where_it_counts(promised: dict[Scores,
 
 def test_the_run_has_recorded_what_the_theorems_promise(run: Path, promised: dict[Scores, pd.DataFrame]) -> None:
     """Kernels may differ with the batch: float32 gradients to 1e-5, and a min-max map to 1e-4."""
-    rows = records.read_records(run).set_index("image")
+    rows = Run(run).records.set_index("image")
     over = rows["score"] > 0.5
     for scores, expected in promised.items():
         assert rows[f"{scores}_alpha_max_positive"].max() <= 0.5
@@ -165,7 +167,7 @@ def test_the_network_is_found_out_without_naming_the_layer(
 
 def test_the_alphas_of_the_run_sit_around_one_half(run: Path) -> None:
     """Section 3.3 holds for this network too, and section 3.4: some alphas are far outside."""
-    stream = records.read_alphas(run)["pre"]
+    stream = Run(run).alphas["pre"]
     quartiles = box(stream)
     assert 0.4 < quartiles.first_quartile < 0.5 < quartiles.median + 0.01
     assert stream.minimum < -2
@@ -175,11 +177,10 @@ def test_the_alphas_of_the_run_sit_around_one_half(run: Path) -> None:
 @pytest.fixture(scope="module")
 def sample(shared: Path) -> tuple[Network, Tensor, Tensor]:
     """The real network, and eight photographs of which it is sure."""
-    model = load.build("squeezenet1_0", str(shared / "squeezenet1_0.safetensors"))
-    network = Network(model.module, LAYER, model.preprocessing)
+    network = load("squeezenet1_0", LAYER, weights=shared / "squeezenet1_0.safetensors")
     reference = pd.read_csv(shared / "reference.csv")
     rows = reference[reference["score"].between(0.6, 0.999)].head(8)
-    pictures = [photographs.read_photograph(shared / "imagenet-sample" / name, model.preprocessing) for name in rows["file"]]
+    pictures = [photographs.read_photograph(shared / "imagenet-sample" / name, network.preprocessing) for name in rows["file"]]
     return network, torch.stack(pictures).float() / 255, torch.tensor(rows["label"].to_numpy())
 
 
@@ -209,7 +210,7 @@ def package_maps(network: Network, pixels: Tensor, labels: Tensor, name: str, sc
 
 def ours(sample: tuple[Network, Tensor, Tensor], method: Method, scores: Scores) -> Tensor:
     network, pixels, labels = sample
-    return heatmaps(capture_photographs(network, pixels, labels))[:, MAPS.index((scores, method))]
+    return heatmaps(network.capture(pixels, labels))[:, MAPS.index((scores, method))]
 
 
 @pytest.mark.parametrize("scores", ["pre", "post"])
@@ -226,7 +227,7 @@ def test_grad_cam_plus_plus_of_the_package_differs_by_its_epsilon(sample: tuple[
     """
     network, pixels, labels = sample
     theirs = package_maps(*sample, "GradCAMPlusPlus", scores)
-    captured = capture_photographs(network, pixels, labels)
+    captured = network.capture(pixels, labels)
     a, g = captured.activations, captured.gradients[scores]
     with_epsilon = g**2 / (2 * g**2 + a.sum((2, 3), keepdim=True) * g**3 + 1e-6)
     weights = (torch.where(g != 0, with_epsilon, 0) * g.relu()).sum((2, 3))

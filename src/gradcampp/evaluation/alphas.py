@@ -1,6 +1,6 @@
-"""Billions of alphas in a few MiB: a stream that merges exactly (paper, Figure 4).
+"""Billions of alphas in a MiB: a histogram that merges exactly (paper, Figure 4).
 
-The stream is a histogram of tanh(alpha - 1/2), the scale of the paper's own histogram, in fixed bins that
+It counts tanh(alpha - 1/2), the scale of the paper's own histogram, in fixed bins that
 are fine enough for the boxplot too, with the exact minimum and maximum beside it. Counts are integers, so
 merging is associative and commutative to the bit.
 """
@@ -16,20 +16,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 BINS = 2**17  # a bin is 1.5e-5 wide on the tanh scale, and so on the scale of alpha around 1/2
-
-
 _HALF_BIN = 1 / BINS + 1e-7  # and the rounding of float32
-
-
-_BUFFERED = 2**20  # values held back until one histogram is worth its fixed cost; 4 MiB in float32
 
 
 @dataclass(frozen=True, eq=False)
 class Histogram:
-    """What is kept of a multiset of alphas.
+    """A multiset of alphas, counted in bins.
 
     Attributes:
-        counts: (BINS,) int64, the histogram of tanh(alpha - 1/2) over [-1, 1].
+        counts: (BINS,) int64, of tanh(alpha - 1/2) in equal bins over [-1, 1].
         minimum, maximum: exact; +inf and -inf where nothing has been counted.
     """
 
@@ -39,7 +34,7 @@ class Histogram:
 
     @property
     def count(self) -> int:
-        """How many alphas the stream has seen."""
+        """Number of alphas."""
         return int(self.counts.sum())
 
 
@@ -68,13 +63,19 @@ def histogram(alphas: Tensor) -> Histogram:
 
     Source: Lerma & Lucas (2022), Figure 4.
     """
-    accumulator = Accumulator()
-    accumulator.add(alphas.flatten())
-    return accumulator.histogram()
+    flat = alphas.flatten()
+    if not len(flat):
+        return EMPTY
+    low, high = torch.stack(torch.aminmax(flat)).tolist()
+    if math.isnan(low) or math.isnan(high):
+        raise ValueError("alphas: expected numbers, got NaN")
+    squeezed = (flat.to(torch.promote_types(flat.dtype, torch.float32)) - 0.5).tanh_()
+    bins = squeezed.add_(1).mul_(BINS // 2).int().clamp_(max=BINS - 1)  # (n,)
+    return Histogram(torch.bincount(bins, minlength=BINS).cpu().numpy(), low, high)
 
 
 def merge(first: Histogram, second: Histogram) -> Histogram:
-    """The stream of both multisets together; the order of merging never matters."""
+    """The histogram of both multisets together; the order of merging never matters."""
     return Histogram(
         first.counts + second.counts,
         min(first.minimum, second.minimum),
@@ -82,59 +83,15 @@ def merge(first: Histogram, second: Histogram) -> Histogram:
     )
 
 
-class Accumulator:
-    """A stream that grows in place, on the device of the alphas, in memory that does not depend on how much it is fed."""
-
-    def __init__(self) -> None:
-        self._counts: Tensor | None = None
-        self._minimum, self._maximum = math.inf, -math.inf
-        self._waiting: list[Tensor] = []
-
-    def add(self, alphas: Tensor) -> None:
-        """Count a vector of alphas, (n,), now or with those that follow.
-
-        Raises:
-            ValueError: if an alpha is NaN, be it one of an earlier vector.
-        """
-        self._waiting.append(alphas)
-        if sum(values.numel() for values in self._waiting) >= _BUFFERED:
-            self._count()
-
-    def histogram(self) -> Histogram:
-        """Everything that has been added so far.
-
-        Raises:
-            ValueError: if an alpha is NaN.
-        """
-        self._count()
-        if self._counts is None:
-            return EMPTY
-        return Histogram(self._counts.cpu().numpy().copy(), self._minimum, self._maximum)
-
-    def _count(self) -> None:
-        alphas = torch.cat(self._waiting) if self._waiting else torch.empty(0)
-        self._waiting = []
-        if not len(alphas):
-            return
-        low, high = torch.stack(torch.aminmax(alphas)).tolist()
-        if math.isnan(low) or math.isnan(high):
-            raise ValueError("alphas: expected numbers, got NaN")
-        squeezed = (alphas.to(torch.promote_types(alphas.dtype, torch.float32)) - 0.5).tanh_()
-        bins = squeezed.add_(1).mul_(BINS // 2).int().clamp_(max=BINS - 1)  # (n,)
-        counts = torch.bincount(bins, minlength=BINS)
-        self._counts = counts if self._counts is None else self._counts.add_(counts)
-        self._minimum, self._maximum = min(self._minimum, low), max(self._maximum, high)
-
-
 def quantile(alphas: Histogram, probability: float) -> float:
     """The quantile as NumPy defines it (linear between order statistics), to half a bin.
 
     Args:
-        alphas: a stream.
+        alphas: counted.
         probability: between 0 and 1.
 
     Returns:
-        The quantile, off by at most 7.7e-6 around 1/2; NaN for an empty stream.
+        The quantile, off by at most 7.7e-6 around 1/2; NaN for an empty histogram.
 
     Raises:
         ValueError: if the probability is not between 0 and 1.
@@ -153,7 +110,7 @@ def box(alphas: Histogram) -> Box:
 
     Returns:
         The box; its whiskers end at the outermost alpha within 1.5 interquartile ranges of the
-        quartiles, as in matplotlib. All NaN for an empty stream.
+        quartiles, as in matplotlib. All NaN for an empty histogram.
 
     Source: Lerma & Lucas (2022), Figure 4 (left).
     """
@@ -178,11 +135,11 @@ def share(alphas: Histogram, low: float, high: float) -> float:
     """The share of the alphas between two bounds, up to those in the bins of the bounds themselves.
 
     Args:
-        alphas: a stream.
+        alphas: counted.
         low, high: bounds; the bin of the lower one counts, that of the upper one does not.
 
     Returns:
-        A number in [0, 1]; NaN for an empty stream.
+        A number in [0, 1]; NaN for an empty histogram.
     """
     if alphas.count == 0:
         return math.nan
@@ -194,14 +151,14 @@ def tanh_histogram(alphas: Histogram, bars: int = 128) -> tuple[NDArray[np.int64
     """Exact counts of tanh(alpha - 1/2) in equal bars over [-1, 1].
 
     Args:
-        alphas: a stream.
+        alphas: counted.
         bars: a power of two, at most ``BINS``.
 
     Returns:
         Counts (bars,) and the edges between them (bars + 1,).
 
     Raises:
-        ValueError: if the bars do not divide the bins of the stream.
+        ValueError: if the bars do not divide the bins of the histogram.
 
     Source: Lerma & Lucas (2022), Figure 4 (right).
     """

@@ -1,4 +1,4 @@
-"""A batch of photographs: six maps of each, and what the network makes of them; one photograph explained."""
+"""A batch of photographs: six maps of each, and their scores; one photograph explained."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def heatmaps(captured: Capture) -> Tensor:
     """All six maps of each photograph, min-max normalised on the coarse grid.
 
     Returns:
-        (B, 6, H, W), in the order of ``config.MAPS``.
+        (B, 6, H, W), in the order of ``cam.MAPS``.
     """
     maps = [
         cam.heatmap(cam.weights(method, captured.activations, captured.gradients[scores]), captured.activations)
@@ -79,14 +79,14 @@ def heatmaps(captured: Capture) -> Tensor:
 def score_explanation_maps(
     network: Network, maps: Tensor, pixels: Tensor, labels: Tensor, batch_size: int | BatchLimit
 ) -> tuple[Tensor, Tensor]:
-    """What the network thinks of each photograph seen through each of its maps.
+    """Scores of each photograph seen through each of its maps.
 
     Args:
         network: a module on the device of the maps.
         maps: min-max normalised coarse maps, (B, M, H, W).
         pixels: in [0, 1], (B, 3, crop, crop).
         labels: class whose softmax score is wanted, (B,) int64.
-        batch_size: number of explanation maps that go through the network together.
+        batch_size: explanation maps that go through the network together.
 
     Returns:
         Softmax scores and mean heat of the upsampled maps, both (B, M) float64. Both are NaN for a map
@@ -95,7 +95,6 @@ def score_explanation_maps(
     Source: Lerma & Lucas (2022), eq. 15 and section 4.
     """
     count = maps.shape[1]
-    limit = BatchLimit(batch_size) if isinstance(batch_size, int) else batch_size
     coarse = maps.flatten(0, 1)  # (B M, H, W)
     owners = torch.arange(len(coarse), device=maps.device) // count  # the photograph that each map belongs to
 
@@ -106,6 +105,7 @@ def score_explanation_maps(
         wanted = labels[owners[part], None]
         return [probabilities(logits).gather(1, wanted)[:, 0], heat.mean((1, 2)).double()]
 
+    limit = batch_size if isinstance(batch_size, BatchLimit) else BatchLimit(batch_size)
     scores, mean_heat = in_batches(score, len(coarse), limit)
     return scores.reshape(-1, count), mean_heat.reshape(-1, count)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from gradcampp.cam import COLUMNS, METHODS, SCORES, Scores, min_max
 from gradcampp.certificate import bound
 from gradcampp.errors import InputError
 from gradcampp.evaluation import records
+from gradcampp.evaluation.alphas import Histogram, histogram
 from gradcampp.evaluation.maps import (
     BatchLimit,
     heatmaps,
@@ -27,10 +28,10 @@ from gradcampp.networks.capture import Capture, Network, probabilities
 
 @dataclass(frozen=True)
 class Measured:
-    """The rows of a batch, and the non-zero alphas of all its photographs as a vector."""
+    """The rows of a batch, and the non-zero alphas of all its photographs, counted."""
 
     rows: list[records.Row]
-    alphas: Mapping[Scores, Tensor]
+    alphas: dict[Scores, Histogram]
 
 
 def measure(network: Network, batch: Batch, threshold: float, device: str, limit: BatchLimit) -> Measured:
@@ -82,7 +83,7 @@ def measure(network: Network, batch: Batch, threshold: float, device: str, limit
             rows[index] |= {name: bound for name, bound in zip(records.BOUNDS, row_bounds, strict=True) if not math.isnan(bound)}
             for name, score, heat in zip(COLUMNS, row_scores, row_heat, strict=True):
                 rows[index] |= {} if math.isnan(score) else {name: score, f"{name}_mean_heat": heat}
-    return Measured(rows, {kind: alphas[kind].masked_select(captured.gradients[kind] != 0) for kind in SCORES})
+    return Measured(rows, {kind: histogram(alphas[kind].masked_select(captured.gradients[kind] != 0)) for kind in SCORES})
 
 
 def _check_finite(captured: Capture, photographs: Sequence[Photograph]) -> None:

@@ -311,7 +311,7 @@ class Run:
 
     @cached_property
     def localisation(self) -> pd.DataFrame:
-        """How well the maps find the objects: a row for each scene and map, as ``localisation.localise`` gives them."""
+        """A row for each scene and map, as :func:`gradcampp.evaluation.localisation.localise` gives them."""
         return pd.read_parquet(self.folder / "localisation.parquet")
 
 
@@ -328,7 +328,7 @@ def _histograms(table: pa.Table) -> dict[Scores, Histogram]:
 
 
 def experiment_of(network: Network, threshold: float, limit: int | None, seed: int | None) -> Experiment:
-    """What decides the numbers of a run."""
+    """The experiment of a network and its options."""
     return Experiment(
         model=network.name,
         weights=network.weights,

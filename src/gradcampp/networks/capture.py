@@ -26,7 +26,7 @@ Triple = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a photograph becomes the input of a network.
+    """From a photograph to the input of a network.
 
     Attributes:
         resize: length of the shorter side after the resizing, in pixels.
@@ -44,7 +44,7 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class Capture:
-    """What Grad-CAM needs to know about a batch.
+    """Feature maps, gradients and logits of a batch.
 
     Attributes:
         activations: output of the layer, (B, K, H, W).
@@ -60,7 +60,7 @@ class Capture:
 
 @dataclass(frozen=True)
 class Network:
-    """A network that is ready to be asked: how it is fed, where it is explained, what its classes are called.
+    """A network that is ready to be asked: its input, the layer to explain it at, its classes.
 
     Attributes:
         module: takes (B, 3, crop, crop), ends in class logits (B, C); on any device.

@@ -200,7 +200,7 @@ def _read_weights(path: Path) -> Mapping[str, Tensor]:
 
 
 def _published(weights: WeightsEnum | None) -> Preprocessing:
-    """What torchvision publishes beside its weights; its ImageNet values for one's own network."""
+    """The preprocessing that torchvision publishes beside its weights; its ImageNet values for one's own network."""
     preset: Any = weights.transforms() if weights is not None else None
     if not all(hasattr(preset, field) for field in ("resize_size", "crop_size", "mean", "std")):
         return Preprocessing()

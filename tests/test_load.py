@@ -14,7 +14,7 @@ from torchvision.models import SqueezeNet1_0_Weights
 
 from gradcampp.errors import InputError
 from gradcampp.networks.capture import Preprocessing
-from gradcampp.networks.load import build
+from gradcampp.networks.load import load
 from tests.networks import Scored, scored
 
 OWN = "tests.networks:scored"
@@ -38,7 +38,7 @@ def test_checkpoints_load_with_the_wrappers_that_training_scripts_add(
 ) -> None:
     given = differently()
     torch.save(wrap({prefix + key: value for key, value in given.items()}), tmp_path / "w.pth")
-    model = build(OWN, str(tmp_path / "w.pth"))
+    model = load(OWN, weights=str(tmp_path / "w.pth"))
     for key, value in model.module.state_dict().items():
         assert torch.equal(value, given[key])
     assert model.weights == hashlib.sha256((tmp_path / "w.pth").read_bytes()).hexdigest()
@@ -48,15 +48,15 @@ def test_safetensors_load(tmp_path: Path) -> None:
     given = differently()
     save_file(given, tmp_path / "w.safetensors")
     assert torch.equal(
-        build(OWN, str(tmp_path / "w.safetensors")).module.state_dict()["features.0.weight"], given["features.0.weight"]
+        load(OWN, weights=str(tmp_path / "w.safetensors")).module.state_dict()["features.0.weight"], given["features.0.weight"]
     )
 
 
 def test_a_factory_brings_its_own_weights_and_imagenets_preprocessing() -> None:
-    model = build(OWN)
+    model = load(OWN)
     assert torch.equal(model.module.state_dict()["features.0.weight"], scored().state_dict()["features.0.weight"])
     assert model.weights.startswith("from the factory, ")
-    assert build("tests.networks:Scored").weights != model.weights
+    assert load("tests.networks:Scored").weights != model.weights
     assert model.preprocessing == Preprocessing(256, 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     assert not model.module.training
 
@@ -64,23 +64,25 @@ def test_a_factory_brings_its_own_weights_and_imagenets_preprocessing() -> None:
 @pytest.mark.parametrize("precision", ["half", "double"])
 def test_networks_of_other_precisions_are_asked_in_float32(monkeypatch: pytest.MonkeyPatch, precision: str) -> None:
     monkeypatch.setattr("tests.networks.scored", lambda: getattr(scored(), precision)())
-    assert {parameter.dtype for parameter in build(OWN).module.parameters()} == {torch.float32}
+    assert {parameter.dtype for parameter in load(OWN).module.parameters()} == {torch.float32}
 
 
 def test_random_weights_are_a_function_of_the_seed_and_leave_the_generator_alone() -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    first, again, other = (build("squeezenet1_1", "random", seed).module.state_dict()["features.0.weight"] for seed in (1, 1, 2))
+    first, again, other = (
+        load("squeezenet1_1", weights="random", seed=seed).module.state_dict()["features.0.weight"] for seed in (1, 1, 2)
+    )
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert torch.equal(torch.rand(3), expected)
 
 
 def test_the_published_preprocessing_comes_with_the_name() -> None:
-    assert build("mobilenet_v2", "random").preprocessing == Preprocessing(256, 224)
-    assert build("inception_v3", "random").preprocessing == Preprocessing(342, 299)
-    assert build("efficientnet_b0", "random").preprocessing.interpolation == "bicubic"
+    assert load("mobilenet_v2", weights="random").preprocessing == Preprocessing(256, 224)
+    assert load("inception_v3", weights="random").preprocessing == Preprocessing(342, 299)
+    assert load("efficientnet_b0", weights="random").preprocessing.interpolation == "bicubic"
 
 
 def test_published_weights_are_taken_from_torchvisions_cache_only_when_their_hash_is_right(
@@ -88,18 +90,18 @@ def test_published_weights_are_taken_from_torchvisions_cache_only_when_their_has
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     with pytest.raises(InputError, match=r"no weights for squeezenet1_0: pass --weights FILE .*squeezenet1_0-b66bff10.pth"):
-        build("squeezenet1_0")
+        load("squeezenet1_0")
     cached = tmp_path / "hub" / "checkpoints" / "squeezenet1_0-b66bff10.pth"
     cached.parent.mkdir(parents=True)
-    torch.save(build("squeezenet1_0", "random", 4).module.state_dict(), cached)
+    torch.save(load("squeezenet1_0", weights="random", seed=4).module.state_dict(), cached)
     with pytest.raises(InputError, match="damaged: expected a SHA-256 that starts with b66bff10"):
-        build("squeezenet1_0")
+        load("squeezenet1_0")
     prefix = hashlib.sha256(cached.read_bytes()).hexdigest()[:8]
     right = cached.with_name(f"squeezenet1_0-{prefix}.pth")
     cached.rename(right)
     weights = SqueezeNet1_0_Weights.IMAGENET1K_V1.value
     monkeypatch.setattr(weights, "url", weights.url.replace("b66bff10", prefix))
-    assert build("squeezenet1_0").weights.startswith(prefix)
+    assert load("squeezenet1_0").weights.startswith(prefix)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +116,7 @@ def test_published_weights_are_taken_from_torchvisions_cache_only_when_their_has
 )
 def test_wrong_names_are_explained(name: str, says: str) -> None:
     with pytest.raises(InputError, match=says):
-        build(name)
+        load(name)
 
 
 def test_wrong_weights_are_explained(tmp_path: Path) -> None:
@@ -122,7 +124,7 @@ def test_wrong_weights_are_explained(tmp_path: Path) -> None:
 
     def refused(name: str, says: str) -> None:
         with pytest.raises(InputError, match=says):
-            build(OWN, str(tmp_path / name))
+            load(OWN, weights=str(tmp_path / name))
 
     torch.save({key: value for key, value in given.items() if key != "features.3.bias"}, tmp_path / "missing.pth")
     refused("missing.pth", "lacks features.3.bias")
