@@ -76,7 +76,7 @@ def test_no_line_of_a_notebook_is_wider_than_its_page(path: Path) -> None:
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_every_figure_and_table_has_a_label_that_is_its_key_a_caption_and_figures_an_alternative_text(path: Path) -> None:
     text = "\n".join(map(source, cells(path)))
-    shown = re.findall(r":::\{glue:figure\} (\S+)\n---\nname: (\S+)\nalt: >-\n  ((?:.+\n)+?)---\n(\S.+)", text)
+    shown = re.findall(r":::\{+glue:figure\}+ (\S+)\n---\nname: (\S+)\nalt: >-\n  ((?:.+\n)+?)---\n(\S.+)", text)
     assert len(shown) == text.count("{glue:figure}")
     for key, name, alt, caption in shown:
         assert key == name
