@@ -8,7 +8,7 @@ of ImageNet size; any network and folder can be given instead:
 
 It runs on the GPU if there is one; there 10,000 images show the speed of a whole data set:
 
-    python benchmarks/evaluation.py --images 10000 --rounds 1 --memory-images 0 --precision float32   # then tf32, bf16
+    python benchmarks/evaluation.py --images 10000 --rounds 1 --memory-images 0 --precision float32   # then tf32
     python benchmarks/evaluation.py --images 1000 --rounds 1 --memory-images 0 --profile              # where the time goes
 
 There the floor is worth timing in both memory formats (--memory-format): which one is faster depends on the card.

@@ -1,15 +1,22 @@
-"""The training of the embedded network on generated scenes: minutes on two CPU cores, from a seed."""
+"""Train the embedded network on generated scenes: minutes on two CPU cores, from a seed.
+
+    python scripts/train_mini.py --out DIR [--seed N] [--epochs N]
+
+Writes mini.safetensors and model_card.md; an interrupted training in the same folder goes on.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import click
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -20,9 +27,7 @@ from gradcampp.errors import InputError
 from gradcampp.files import atomic_write
 from gradcampp.networks.capture import normalise
 from gradcampp.networks.mini import BLOCKS, LAYER, PREPROCESSING, MiniVGG, fold_batch_norm, from_tensors
-from gradcampp.scenes.drawing import SIZE
-from gradcampp.scenes.scene import draw, pair
-from gradcampp.scenes.shapes import CLASSES
+from gradcampp.scenes import CLASSES, SIZE, draw, pair
 
 
 @dataclass(frozen=True)
@@ -147,7 +152,7 @@ A VGG-style network for the default experiment of the companion: small enough to
 - **Layer:** `{LAYER}`, the ReLU after the last convolution and before the last max-pooling, 96 x 16 x 16.
 - **Weights:** `{path.name}`, {path.stat().st_size} bytes, float16 (computed in float32),
   SHA-256 `{hashlib.sha256(path.read_bytes()).hexdigest()}`.
-- **Data:** `scenes.scene(seed, split, index)`, drawn by this project; no photographs, no people, nothing downloaded.
+- **Data:** `scenes.draw(seed, split, index)`, drawn by this project; no photographs, no people, nothing downloaded.
 - **Recipe:** `{json.dumps(asdict(recipe))}`; AdamW, one-cycle rate, label smoothing, mirroring, shifts,
   {recipe.grey:.0%} of the pictures in greyscale; batch normalisation (folded afterwards) and a second head on the maxima of
   the feature maps (dropped afterwards) while training. The first {recipe.guided} epochs train
@@ -250,3 +255,26 @@ def measure(model: MiniVGG, seed: int, n: int, workers: int = 2) -> dict[str, st
         "pairs: best class is one of the two": f"{first:.4f}",
         "pairs: best two classes are the two": f"{both:.4f}",
     }
+
+
+@click.command()
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="For the two files.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of weights, order and scenes.")
+@click.option("--epochs", type=click.IntRange(min=1), default=Recipe.epochs, show_default=True, help="Passes over the scenes.")
+def main(out: Path, seed: int, epochs: int) -> None:
+    """Train the embedded network on generated scenes: minutes on two CPU cores, from a seed."""
+    for name, value in train(out, seed, epochs=epochs).items():
+        print(f"{name}: {value}")
+    print(f"wrote {out / 'mini.safetensors'} and {out / 'model_card.md'}")
+
+
+if __name__ == "__main__":
+    try:
+        main(standalone_mode=False)
+    except (click.ClickException, InputError) as error:
+        message = error.format_message() if isinstance(error, click.ClickException) else str(error)
+        print(f"train_mini: error: {message}", file=sys.stderr)
+        sys.exit(2)
+    except click.Abort:
+        print("train_mini: interrupted; the same command goes on where it stopped", file=sys.stderr)
+        sys.exit(130)

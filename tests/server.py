@@ -12,7 +12,7 @@ from pathlib import Path
 
 @dataclass
 class Server:
-    """What is served, how, and what was asked for.
+    """The files that are served, the ways to misbehave, and the requests that came.
 
     Attributes:
         address: without a slash at the end.

@@ -26,7 +26,7 @@ from gradcampp.evaluation.alphas import (
 )
 from tests.loops import PROPERTY
 
-NEAR = 5e-5  # what Figure 4 can show; half a bin is 8e-6 at 1/2
+NEAR = 5e-5  # what Figure 4 can show; half a bin is 4e-6 at 1/2
 ALPHAS = st.lists(st.floats(-3, 3, width=32), min_size=1, max_size=60)
 AROUND_HALF = st.lists(st.floats(-0.5, 1.5, width=32), min_size=1, max_size=60)
 ANY = st.lists(st.floats(allow_nan=False, width=32), min_size=0, max_size=40)

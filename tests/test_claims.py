@@ -13,16 +13,16 @@ import torch
 
 from gradcampp import cam, cli, paper
 from gradcampp.algebra import derivation
-from gradcampp.algebra import derivation as symbolic
-from gradcampp.cam import SCORES, Scores, column
-from gradcampp.claims import derivation as claims_proved
+from gradcampp.cam import COLUMNS, SCORES, Scores, column
+from gradcampp.claims import derivation as derivation_claims
 from gradcampp.claims import ledger
-from gradcampp.claims.claim import NOT_TESTED, Claim, Finding
-from gradcampp.claims.derivation import PROVED
-from gradcampp.claims.results import MEASURED
+from gradcampp.claims import results as results_claims
+from gradcampp.claims.claim import NOT_TESTED, Claim, Finding, claim, empirical_of_scores
+from gradcampp.claims.ledger import MEASURED, PROVED
 from gradcampp.evaluation import records
 from gradcampp.evaluation.alphas import Histogram, histogram
-from gradcampp.evaluation.records import Run, read_run
+from gradcampp.evaluation.localisation import METRICS
+from gradcampp.evaluation.records import Run
 from gradcampp.networks import mini
 
 IMAGES = 4219
@@ -62,27 +62,41 @@ def made_up(tmp_path: Path, as_in_the_paper: bool) -> Run:
         rows[f"{scores}_difference"] = 0.05 if as_in_the_paper else 0.3
     values = np.r_[np.linspace(0.45, 0.55, 1000), -1398101.4, 559240.56] if as_in_the_paper else np.linspace(0.7, 0.9, 1000)
     alphas: dict[Scores, Histogram] = dict.fromkeys(SCORES, histogram(torch.tensor(values)))
-    recall, pointing = (0.01, 0.8) if as_in_the_paper else (-0.01, 0.1)
-    gain = {"scores": ["pre"], "metric": ["instance_recall"], "difference": [recall], "low": [recall], "high": [recall], "n": [9]}
-    found = [
-        {"metric": "pointing_game", "method": "gradcam", "instances": 1, "mean": pointing},
-        {"metric": "instance_recall", "method": "gradcam", "instances": 1, "mean": 1.0},  # one object: nothing to compare
-        {"metric": "instance_recall", "method": "gradcam++", "instances": 1, "mean": 1.0},
-        {"metric": "instance_recall", "method": "gradcam", "instances": 2, "mean": 0.7},
-        {"metric": "instance_recall", "method": "gradcam++", "instances": 2, "mean": 0.8},
-        {"metric": "instance_recall", "method": "gradcam", "instances": 3, "mean": 0.7},
-        {"metric": "instance_recall", "method": "gradcam++", "instances": 3, "mean": 0.7 + 10 * recall},
-    ]
-    found = [row | {"scores": "pre", "low": row["mean"], "high": row["mean"], "n": 9} for row in found]
-    pd.DataFrame(gain).to_csv(tmp_path / "localisation_gain.csv")
-    pd.DataFrame(found).to_csv(tmp_path / "localisation.csv")
+    found = localisation(0.01 if as_in_the_paper else -0.01, pointing=0.8 if as_in_the_paper else 0.1)
     manifest = {
         "images": 10_000,
         "over_threshold": 4300 if as_in_the_paper else 5000,
         "data": {"folder": "imagenetv2-matched-frequency-format-val"},
         "experiment": {"model": "vgg16", "layer": "features.29", "threshold": 0.5, "limit": None, "seed": None, "weights": ""},
     }
-    return Run(tmp_path / "run", rows, alphas, manifest)
+    found.to_parquet(tmp_path / "localisation.parquet")  # it is there where the run has masks
+    return in_memory(tmp_path, records=rows, alphas=alphas, manifest=manifest)
+
+
+def in_memory(folder: Path, **content: Any) -> Run:
+    """A run that need not be read."""
+    run = Run(folder)
+    vars(run).update(content)
+    return run
+
+
+def localisation(gain: float, pointing: float) -> pd.DataFrame:
+    """Nine scenes of each number of objects, all alike, and one under the threshold that must not count."""
+    rows = []
+    for scene, (instances, score) in enumerate([(n, 0.9) for n in (1, 2, 3) for _ in range(9)] + [(2, 0.5)]):
+        plusplus = 0.8 if instances == 2 else 0.7 + 10 * gain
+        recall = {"gradcam": 0.7, "gradcam_plus": plusplus - gain, "gradcam_plusplus": plusplus}
+        for name in COLUMNS:
+            scores, _, method = name.partition("_")
+            counts = scores == "pre" and score > 0.5
+            found = dict.fromkeys(METRICS, 0.0)
+            found["pointing_game"] = pointing if counts and method == "gradcam" else 1 - pointing
+            if instances == 1:  # one object: nothing to compare
+                found["instance_recall"] = 1.0
+            else:
+                found["instance_recall"] = recall[method] if counts else -9.0
+            rows.append({"scene": scene, "instances": instances, "score": score, "map": name, **found})
+    return pd.DataFrame(rows)
 
 
 def test_names_are_unique_and_every_part_of_the_paper_is_there() -> None:
@@ -110,16 +124,54 @@ def test_names_are_unique_and_every_part_of_the_paper_is_there() -> None:
     assert len([claim for claim in entries if "narrowest" not in claim.name]) == 18  # numbers in Tables 1 and 2
 
 
-def test_nothing_is_expected_of_claims_that_do_not_exist() -> None:
-    expected = ledger._expected()
-    assert expected["always"].keys() == {claim.name for claim in PROVED}
-    assert expected["mini"].keys() == {claim.name for claim in MEASURED}
+def test_every_claim_has_a_committed_verdict() -> None:
+    expected = [one.expected for one in ledger.CLAIMS]
+    assert {verdict: expected.count(verdict) for verdict in set(expected)} == {
+        "holds": 59,
+        "sharpened": 15,
+        "fails": 2,
+        NOT_TESTED: 20,
+    }
+
+
+def test_the_ledger_is_by_section_with_what_needs_a_run_last() -> None:
+    for part in (PROVED, MEASURED):
+        sections = [one.listed_in for one in part]
+        assert sections == sorted(sections)
+    assert (*PROVED, *MEASURED) == ledger.CLAIMS
+    assert {one.kind for one in PROVED} == {"proof", "numeric"}
+    assert {one.kind for one in MEASURED} == {"empirical"}
+
+
+def test_a_decorated_check_is_its_claim() -> None:
+    @claim("mine", section=("4", "5"), table=1, equation=(16, 17), footnote=4)
+    def mine() -> Finding:
+        """A sentence
+        in two lines.
+        """
+        return Finding("holds", "0 = 0")
+
+    @empirical_of_scores("either", section="A", figure=3, criterion="any", expected=None)
+    def either(run: Run, scores: Scores) -> Finding:
+        """It is so."""
+        return Finding("holds", f"{run.folder} {scores}")
+
+    assert isinstance(mine, Claim)
+    assert (mine.name, mine.claim, mine.kind, mine.chapter) == ("mine", "A sentence in two lines.", "proof", "06_does_it_matter")
+    assert mine.place == "4 and 5, eqs 16 and 17, Table 1, footnote 4"
+    assert mine.check() == Finding("holds", "0 = 0")
+    assert [(one.name, one.claim, one.place) for one in either] == [
+        ("either-pre", "It is so (pre-softmax).", "Appendix A, Figure 3"),
+        ("either-post", "It is so (post-softmax).", "Appendix A, Figure 3"),
+    ]
+    assert [one.check(Run(Path("here"))).evidence for one in either] == ["here pre", "here post"]
+    assert {(one.kind, one.expected) for one in either} == {("empirical", None)}
 
 
 @pytest.mark.parametrize("claim", PROVED, ids=lambda claim: claim.name)
 def test_verdict(claim: Claim) -> None:
-    finding = claim.check()  # type: ignore[call-arg]
-    assert finding.verdict == ledger._expected()["always"][claim.name], finding.evidence
+    finding = claim.check()
+    assert finding.verdict == claim.expected, finding.evidence
     assert finding.evidence
     assert "\n" not in finding.evidence
 
@@ -128,10 +180,10 @@ def test_verdict(claim: Claim) -> None:
 def test_verdict_on_records(claim: Claim, tmp_path: Path) -> None:
     assert claim.criterion
     assert claim.command
-    finding = claim.check(made_up(tmp_path, as_in_the_paper=True))  # type: ignore[call-arg]
+    finding = claim.check(made_up(tmp_path, as_in_the_paper=True))
     assert finding.verdict == "holds", finding.evidence
     if claim.name != "4-additive-run":  # true of any numbers: only wrong code breaks it
-        finding = claim.check(made_up(tmp_path, as_in_the_paper=False))  # type: ignore[call-arg]
+        finding = claim.check(made_up(tmp_path, as_in_the_paper=False))
         assert finding.verdict == "fails", finding.evidence
 
 
@@ -148,7 +200,7 @@ def test_entries_of_the_paper_are_judged_on_its_own_experiment_only(tmp_path: Pa
         manifest = {**run.manifest, "experiment": {**run.manifest["experiment"], **change}}
         if not change:
             manifest["data"] = {"folder": "my-10000-photographs"}
-        other = Run(run.folder, run.rows, run.alphas, manifest)
+        other = in_memory(run.folder, records=run.records, alphas=run.alphas, manifest=manifest)
         for entry in ledger.ledger(other):
             if (
                 entry.claim.place.startswith("4, Table")
@@ -169,16 +221,17 @@ def test_entries_of_the_paper_are_judged_on_its_own_experiment_only(tmp_path: Pa
         ),
         (cam, "heatmap", lambda w, a: torch.einsum("bk,bkhw->bhw", w, a) + 1, {"eq-2", "note-2"}),
         (cam, "alphas", lambda a, g, lam=1.0: 1 / (2 - a.sum((2, 3), True) * g), {"theorem-1", "theorem-5", "2.2-zero"}),
-        (symbolic, "equation_13", lambda g, s: 1 / (1 + s * g), {"eq-13", "eq-9"} - {"eq-9"}),
-        (symbolic, "equation_12", lambda g, s, lam: g**2 / (2 * g**2 + s * g**3), {"eq-12", "3.1.5-other"}),
-        (symbolic, "equation_8", lambda value, maps, unit: value, {"eq-8", "eq-9", "3.1.4-unseen"}),
-        (symbolic, "equation_7", derivation.equation_18, {"eq-7"}),
-        (symbolic, "equation_18", derivation.equation_7, {"eq-18"}),
-        (symbolic, "equation_19", derivation.equation_18, {"eq-19"}),
-        (symbolic, "equation_11", lambda c, b, y: b, {"3.1.1-underdetermined", "eq-11", "eq-11-general"}),
-        (claims_proved, "relative_performance", lambda a, b: 1.0, {"eq-16", "eq-17"}),
-        (claims_proved, "explanation_maps", lambda h, p: 3 * h[:, None] * p, {"eq-15", "note-4"}),
-        (claims_proved, "min_max", lambda m: m, {"4-coefficients", "note-2"}),
+        (derivation, "equation_13", lambda g, s: 1 / (1 + s * g), {"eq-13", "eq-9"} - {"eq-9"}),
+        (derivation, "equation_12", lambda g, s, lam: g**2 / (2 * g**2 + s * g**3), {"eq-12", "3.1.5-other"}),
+        (derivation, "equation_8", lambda value, maps, unit: value, {"eq-8", "eq-9", "3.1.4-unseen"}),
+        (derivation, "equation_7", derivation.equation_18, {"eq-7"}),
+        (derivation, "equation_18", derivation.equation_7, {"eq-18"}),
+        (derivation, "equation_19", derivation.equation_18, {"eq-19"}),
+        (derivation, "equation_11", lambda c, b, y: b, {"3.1.1-underdetermined", "eq-11", "eq-11-general"}),
+        (results_claims, "relative_performance", lambda a, b: 1.0, {"eq-16", "eq-17"}),
+        (results_claims, "explanation_map", lambda h, p: 3 * h[:, None] * p, {"eq-15", "note-4"}),
+        (results_claims, "min_max", lambda m: m, {"4-coefficients"}),
+        (derivation_claims, "min_max", lambda m: m, {"note-2"}),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
@@ -186,13 +239,13 @@ def test_wrong_mathematics_changes_verdicts(
     monkeypatch: pytest.MonkeyPatch, module: Any, name: str, wrong: Any, broken: set[str]
 ) -> None:
     monkeypatch.setattr(module, name, wrong)
-    for claim in PROVED:
-        if claim.name in broken:
+    for one in PROVED:
+        if one.name in broken:
             try:
-                verdict = claim.check().verdict  # type: ignore[call-arg]
+                verdict = one.check().verdict
             except (AttributeError, IndexError, TypeError, ValueError):
                 continue  # a wrong formula may also leave nothing to compare
-            assert verdict == "fails", claim.name
+            assert verdict == "fails", one.name
 
 
 def test_without_a_run_empirical_claims_are_not_tested_and_say_what_would() -> None:
@@ -206,45 +259,38 @@ def small_run(folder: Path, count: int = 24, **changes: Any) -> Path:
     """A finished run on disk with made-up scores."""
     generator = np.random.default_rng(1)
     row: dict[str, Any] = {"label": 0, "score": 0.9, "prediction": 0, "label_rank": 1, "sha256": "", "bytes": 1}
-    rows = []
-    for index in range(count):
-        rows.append(
-            row
-            | {"image": f"0/{index:02}.png"}
-            | {column(s, m): float(generator.uniform(0.4, 0.5)) for s in SCORES for m in ("gradcam", "gradcam+", "gradcam++")}
-        )
-        for s in SCORES:
-            rows[-1] |= {
-                f"{s}_alpha_count": 3,
-                f"{s}_alpha_min": 0.4,
-                f"{s}_alpha_max": 0.6,
-                f"{s}_alpha_max_positive": 0.5,
-                f"{s}_certificate": 0.1,
-                f"{s}_difference": 0.05,
-            }
-    (folder / "parts").mkdir(parents=True)
+    for s in SCORES:
+        row |= {f"{s}_alpha_count": 3, f"{s}_alpha_min": 0.4, f"{s}_alpha_max": 0.6, f"{s}_alpha_max_positive": 0.5}
+        row |= {f"{s}_certificate": 0.1, f"{s}_difference": 0.05}
+    rows = [
+        row
+        | {"image": f"0/{index:02}.png"}
+        | {column(s, m): float(generator.uniform(0.4, 0.5)) for s in SCORES for m in ("gradcam", "gradcam+", "gradcam++")}
+        for index in range(count)
+    ]
+    for kind in ("records", "alphas"):
+        (folder / f"{kind}.parquet").mkdir(parents=True)
+    records.write_part(folder, 0, rows, dict.fromkeys(SCORES, histogram(torch.tensor([0.4, 0.5, 0.6]))), {})
     experiment = {"model": "mini", "weights": mini.SHA256, "layer": mini.LAYER, "threshold": 0.5, "limit": None, "seed": 0}
-    (folder / "manifest.json").write_text(json.dumps({"finished": False, "experiment": experiment | changes}))
-    part = records.write_part(folder, rows, dict.fromkeys(SCORES, histogram(torch.tensor([0.4, 0.5, 0.6]))))
-    records.finish(folder, [part], lambda _: {"images": len(rows), "over_threshold": len(rows), "data": {"folder": "0"}})
+    counts = {"images": count, "over_threshold": count, "data": {"folder": "0"}}
+    records.write_manifest(folder, {"finished": True, "experiment": experiment | changes, **counts})
     return folder
 
 
 def test_the_command_prints_writes_and_judges(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = small_run(tmp_path / "out" / "run")
-    assert cli.main(["claims", "--run", str(tmp_path / "out")]) == 0  # the folder of reproduce; nothing is expected of 24 images
+    run = small_run(tmp_path / "run")
+    assert cli.main(["claims", "--run", str(run)]) == 0  # nothing is expected of 24 images
     printed = capsys.readouterr().out
-    content = json.loads((tmp_path / "out" / "claims.json").read_text())
+    content = json.loads((run / "claims.json").read_text())
     assert [row["name"] for row in content] == NAMES
     assert all(row["evidence"] and row["verdict"] for row in content)
-    assert f"wrote {tmp_path / 'out' / 'claims.json'}" in printed
-    assert read_run(run).folder == run
+    assert f"wrote {run / 'claims.json'}" in printed
 
 
 def test_an_unexpected_verdict_ends_with_exit_code_1(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    wrong = Claim("eq-1", "2.1.1", "x", "numeric", lambda: Finding("fails", "0 is not 1"), "02_methods")
+    wrong = claim("eq-1", section="2.1.1", sentence="x", kind="numeric")(lambda: Finding("fails", "0 is not 1"))
     monkeypatch.setattr("gradcampp.claims.ledger.CLAIMS", (wrong,))
     monkeypatch.setattr(ledger.ledger, "__defaults__", (None, (wrong,)))
     assert cli.main(["claims", "--out", str(tmp_path / "claims.json")]) == 1
@@ -258,9 +304,13 @@ def test_a_run_that_is_not_there_is_one_line(tmp_path: Path, capsys: pytest.Capt
 
 
 def test_verdicts_are_expected_of_the_whole_embedded_default_only(tmp_path: Path) -> None:
-    run = read_run(small_run(tmp_path / "run"))
-    assert ledger._expected_of(run) == {}
-    whole = Run(run.folder, run.rows, run.alphas, {**run.manifest, "images": 1000})
-    assert ledger._expected_of(whole) == ledger._expected()["mini"]
-    other = Run(run.folder, run.rows, run.alphas, {**whole.manifest, "experiment": {**run.manifest["experiment"], "seed": 1}})
-    assert ledger._expected_of(other) == {}
+    run = Run(small_run(tmp_path / "run"))
+    assert not ledger.is_embedded_default(run)
+    whole = in_memory(run.folder, records=run.records, alphas=run.alphas, manifest={**run.manifest, "images": 1000})
+    assert ledger.is_embedded_default(whole)
+    other = in_memory(run.folder, manifest={**whole.manifest, "experiment": {**run.manifest["experiment"], "seed": 1}})
+    assert not ledger.is_embedded_default(other)
+    for judged, expected in ((run, set()), (whole, {one.name for one in MEASURED})):
+        entries = ledger.ledger(judged, MEASURED)
+        assert {entry.claim.name for entry in entries if entry.expected} == expected
+    assert all(entry.expected == entry.claim.expected for entry in entries)

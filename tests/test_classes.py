@@ -1,4 +1,4 @@
-"""How people name classes: ImageNet's list, one's own list, and folders of photographs."""
+"""The names that people give to classes: ImageNet's list, one's own list, and folders of photographs."""
 
 from __future__ import annotations
 

@@ -15,16 +15,22 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import torch.distributed as dist
 from PIL import Image
 
+from gradcampp import cam
 from gradcampp.cam import COLUMNS
-from gradcampp.cli import main
+from gradcampp.cli import commands, main, options
+from gradcampp.errors import InputError
+from gradcampp.evaluation import download, records
 from gradcampp.evaluation import measure as measure_module
-from gradcampp.evaluation import records
 from gradcampp.evaluation.measure import Measured
+from gradcampp.evaluation.processes import Processes
+from gradcampp.networks import capture
 from tests.conftest import photograph
 from tests.networks import scored
 
+HEAVY = ("torch", "torchvision", "pandas", "matplotlib", "sympy", "numpy", "pyarrow", "scipy", "PIL", "pydantic", "requests")
 OWN = ["--model", "tests.networks:scored", "--resize", "20", "--crop", "16"]
 
 
@@ -41,11 +47,23 @@ def one_line(capsys: pytest.CaptureFixture[str], code: object, says: str) -> Non
     assert says in errors, errors
 
 
-def exit_code(arguments: list[str]) -> object:
-    try:
-        return main(arguments)
-    except SystemExit as stop:
-        return stop.code
+def finished_images(run: Path) -> list[str]:
+    """The photographs of the finished parts of a run."""
+    return [image for part in records.parts(run) for image in (records.read_part(run, part) or ({}, {}))[0]]
+
+
+def hidden(given: str, heavy: str) -> subprocess.CompletedProcess[str]:
+    """A command in a process where loading a module is like pressing Ctrl-C."""
+    script = (
+        "import sys\n"
+        "class Interrupt:\n"
+        "    def find_spec(self, name, *_):\n"
+        f"        if name == '{heavy}': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupt())\n"
+        "from gradcampp.cli import main\n"
+        f"sys.exit(main({given.split()}))\n"
+    )
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
 
 
 def test_evaluate_then_report(folder: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -73,17 +91,17 @@ def test_evaluate_then_report(folder: Callable[..., Path], tmp_path: Path, capsy
 def test_a_precision_that_changes_the_tables_says_so(
     folder: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(evaluate(folder(), tmp_path / "run", "--precision", "bf16")) == 0
-    assert capsys.readouterr().err.count("--precision bf16 is for a quick look") == 1
-    assert json.loads((tmp_path / "run" / "manifest.json").read_text())["experiment"]["precision"] == "bf16"
+    assert main(evaluate(folder(), tmp_path / "none", "--precision", "tf32", "--device", "cpu")) == 2
+    said = capsys.readouterr().err
+    assert said.count("--precision tf32 is for a quick look") == 1
+    assert "--precision tf32 needs an NVIDIA GPU" in said
     assert main(evaluate(tmp_path / "data", tmp_path / "exact")) == 0
     assert "precision" not in capsys.readouterr().err
-    assert main(evaluate(tmp_path / "data", tmp_path / "none", "--precision", "tf32", "--device", "cpu")) == 2
-    assert "--precision tf32 needs an NVIDIA GPU" in capsys.readouterr().err
+    assert json.loads((tmp_path / "exact" / "manifest.json").read_text())["experiment"]["precision"] == "float32"
     profile = tmp_path / "own.toml"
     profile.write_text('precision = "half"')
     assert main(["reproduce", "--profile", str(profile), "--out", str(tmp_path / "out")]) == 2
-    assert "precision 'half': expected float32, tf32, bf16" in capsys.readouterr().err
+    assert "precision 'half': expected float32, tf32" in capsys.readouterr().err
 
 
 def test_sigterm_saves_what_is_finished(
@@ -97,10 +115,10 @@ def test_sigterm_saves_what_is_finished(
             os.kill(os.getpid(), signal.SIGTERM)
         return measure(*arguments)
 
-    monkeypatch.setattr("gradcampp.evaluation.measure.measure", terminated)
+    monkeypatch.setattr("gradcampp.evaluation.run.measure", terminated)
     assert main(evaluate(folder(), tmp_path / "run", "--batch-size", "4")) == 130
     assert "the same command goes on where it stopped" in capsys.readouterr().err
-    assert len(records.finished_images(tmp_path / "run")) == 8
+    assert len(finished_images(tmp_path / "run")) == 8
     assert signal.getsignal(signal.SIGTERM) == before
 
 
@@ -112,9 +130,10 @@ def test_changing_a_record_changes_the_report(
     capsys.readouterr()
     assert main(["report", str(run)]) == 0
     before = capsys.readouterr().out
-    table = pd.read_parquet(run / "records.parquet")
+    part = run / "records.parquet" / "00000.parquet"
+    table = pd.read_parquet(part)
     table["pre_gradcam"] = table["pre_gradcam"].where(table["score"] < table["score"].max(), 1e-3)
-    table.to_parquet(run / "records.parquet")
+    table.to_parquet(part)
     assert main(["report", str(run)]) == 0
     assert capsys.readouterr().out != before
 
@@ -160,6 +179,97 @@ def test_both_ways_to_call_it_are_the_same() -> None:
         assert "explain" in done.stdout
 
 
+def test_help_and_version_load_nothing_heavy() -> None:
+    script = (
+        "import contextlib, io, sys\n"
+        "from gradcampp.cli import commands, main\n"
+        "with contextlib.redirect_stdout(io.StringIO()) as said:\n"
+        "    codes = [main(['--help']), main(['--version']), *(main([name, '--help']) for name in commands.commands)]\n"
+        f"print(set(codes), len(codes), [name for name in {HEAVY} if name in sys.modules], said.getvalue().count('Usage: '))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("{0} 9 [] 8\n", "")
+
+
+def test_help_knows_what_the_library_has(capsys: pytest.CaptureFixture[str]) -> None:
+    """Names that the command line writes once more, so as not to load the library for its help."""
+    assert options.SCORES == cam.SCORES
+    assert capture.PRECISIONS[:2] == options.PRECISIONS
+    assert main(["download", "--help"]) == 0
+    assert download.VARIABLE in capsys.readouterr().out
+    assert main(["--help"]) == 0
+    listed = capsys.readouterr().out.partition("Commands:\n")[2].splitlines()
+    assert [line.split()[0] for line in listed] == ["explain", "evaluate", "reproduce", "report", "claims", "download", "scene"]
+    assert [line for line in listed if line.endswith("...")] == []  # every command is summed up in a line
+    assert list(commands.commands) == [line.split()[0] for line in listed]
+
+
+def test_ctrl_c_while_torch_loads_is_one_line(tmp_path: Path) -> None:
+    done = hidden(f"scene --out {tmp_path / 'scene.png'}", "torch")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (130, "", 1)
+    assert done.stderr == "gradcampp: interrupted; the same command goes on where it stopped\n"
+
+
+def test_threads_that_wait_do_not_spin() -> None:
+    script = "import os; from gradcampp.cli import main; main(['--version']); print(os.environ['OMP_WAIT_POLICY'])"
+    environment = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}
+    for given, policy in (({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")):
+        done = subprocess.run([sys.executable, "-c", script], env=environment | given, capture_output=True, text=True, check=True)
+        assert done.stdout.split()[-1] == policy
+
+
+@pytest.fixture
+def torchrun(monkeypatch: pytest.MonkeyPatch) -> Callable[[Processes], None]:
+    """Makes this process one of several of a single start by torchrun."""
+    store = dist.TCPStore("localhost", 0, is_master=True, wait_for_workers=False)  # type: ignore[attr-defined]
+    for name, value in {
+        "TORCHELASTIC_RUN_ID": "none",
+        "TORCHELASTIC_RESTART_COUNT": "0",
+        "MASTER_ADDR": "localhost",
+        "MASTER_PORT": str(store.port),
+    }.items():
+        monkeypatch.setenv(name, value)
+
+    def start(processes: Processes, _store: object = store) -> None:
+        monkeypatch.setattr("gradcampp.evaluation.processes.started", lambda: processes)
+
+    return start
+
+
+def test_other_commands_do_not_share(torchrun: Callable[[Processes], None], capsys: pytest.CaptureFixture[str]) -> None:
+    for rank, said in ((1, 1), (0, 0), (2, 0)):  # whoever comes first
+        torchrun(Processes(rank, 3, rank, 3))
+        assert main(["scene"]) == 2
+        assert capsys.readouterr().err.count("only evaluate and reproduce can share their work") == said
+
+
+def test_the_parser_complains_once(torchrun: Callable[[Processes], None], capsys: pytest.CaptureFixture[str]) -> None:
+    for rank, lines in ((1, 0), (0, 1)):
+        torchrun(Processes(rank, 2, rank, 2))
+        assert main(["evaluate"]) == 2
+        assert capsys.readouterr().err.count("\n") == lines
+        assert main(["evaluate", "--help"]) == 0
+        assert capsys.readouterr().out.count("Usage: ") == lines
+
+
+def test_more_processes_than_cuda_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[int] = []
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("torch.cuda.set_device", chosen.append)
+    three = [Processes(rank, 3, rank, 3) for rank in range(3)]
+    assert [options.choose_device("auto", processes) for processes in three[:2]] == ["cuda", "cuda"]
+    assert chosen == [0, 1]
+    with pytest.raises(InputError, match="more processes than the 2 CUDA devices"):
+        options.choose_device("cuda", three[2])
+    assert options.choose_device("cpu", three[2]) == "cpu"
+    monkeypatch.setattr("os.cpu_count", lambda: 12)
+    given = {"device": "auto", "batch_size": None, "workers": None, "skip_bad_images": False, "limit": 3}
+    execution = options.execution_of(given, three[1])
+    assert (execution.workers, execution.batch_size, execution.device) == (4, 128, "cuda")  # of twelve cores
+    assert given == {"limit": 3}  # the rest is the profile's
+
+
 def test_a_factory_is_found_in_the_working_directory(folder: Callable[..., Path], tmp_path: Path) -> None:
     (tmp_path / "mynet.py").write_text(
         "from torch import nn\n"
@@ -195,7 +305,7 @@ def test_a_factory_is_found_in_the_working_directory(folder: Callable[..., Path]
     assert "layer 1" in done.stdout  # the ReLU, found by looking
     manifest = records.read_manifest(tmp_path / "run")
     expected = {"resize": 20, "crop": 16, "mean": [0, 0, 0], "std": [1, 1, 1], "interpolation": "bilinear"}
-    assert manifest["experiment"]["preprocessing"] == expected
+    assert {key: manifest["experiment"][key] for key in expected} == expected
 
 
 def broken_photographs(data: Path, kind: str) -> None:
@@ -211,8 +321,8 @@ def test_a_bad_photograph_is_one_line_and_nothing_is_lost(
 ) -> None:
     data = folder()
     broken_photographs(data, kind)
-    one_line(capsys, exit_code(evaluate(data, tmp_path / "run")), "1/bad.jpg")
-    assert len(records.finished_images(tmp_path / "run")) >= 15
+    one_line(capsys, main(evaluate(data, tmp_path / "run", "--batch-size", "2")), "1/bad.jpg")
+    assert len(finished_images(tmp_path / "run")) == 12  # three parts of two batches; the fourth has the bad one
     assert main(evaluate(data, tmp_path / "run", "--skip-bad-images")) == 0
     assert "1 unreadable skipped" in capsys.readouterr().out
     assert list(records.read_manifest(tmp_path / "run")["skipped"]) == ["1/bad.jpg"]
@@ -223,11 +333,12 @@ def test_after_a_bad_photograph_is_removed_the_same_command_goes_on(
 ) -> None:
     data = folder()
     broken_photographs(data, "text")
-    one_line(capsys, exit_code(evaluate(data, tmp_path / "run")), "1/bad.jpg")
-    done = records.finished_images(tmp_path / "run")
+    one_line(capsys, main(evaluate(data, tmp_path / "run", "--batch-size", "2")), "1/bad.jpg")
+    done = finished_images(tmp_path / "run")
     (data / "1" / "bad.jpg").unlink()
     assert main(evaluate(data, tmp_path / "run")) == 0
-    assert set(done) <= set(records.read_records(tmp_path / "run")["image"])
+    assert len(done) == 12
+    assert set(done) < set(records.Run(tmp_path / "run").records["image"])
 
 
 @pytest.mark.parametrize(
@@ -250,11 +361,18 @@ def test_after_a_bad_photograph_is_removed_the_same_command_goes_on(
         (["--out", "/proc/gradcampp"], "cannot write to the run folder /proc/gradcampp"),
         (["--crop", "30"], "--crop 30 is larger than --resize 20"),
         (["--std", "1", "0", "1"], "expected three positive numbers"),
-        (["--mean", "1", "2"], "expected 3 arguments"),
+        (["--mean", "1", "2"], "'--mean' requires 3 arguments"),
+        (["--mean", "1", "2", "blue"], "'--mean': 'blue' is not a valid float"),
         (["--model", "tests.networks:Vector"], "expected class logits (B, C)"),
         (["--model", "tests.networks:AllNaN"], "are not finite"),
         (["--classes", "names.txt"], "cannot read class names from names.txt"),
-        (["--colour", "red"], "unrecognized arguments: --colour red"),
+        (["--colour", "red"], "No such option '--colour'"),
+        (["--limt", "3"], "No such option '--limt'. Did you mean '--limit'?"),
+        (["--precision", "bf16"], "'bf16' is not one of 'float32', 'tf32'"),
+        (["--device", "tpu"], "'tpu' is not one of 'auto', 'cpu', 'cuda'"),
+        (["--workers", "-1"], "expected a whole number from 0 up, got '-1'"),
+        (["--threshold", "half"], "expected a number from 0 up to but not including 1, got 'half'"),
+        (["more"], "unexpected extra argument (more) (gradcampp evaluate --help shows what there is)"),
     ],
 )  # fmt: skip
 def test_bad_input_is_one_line_and_exit_code_two(
@@ -267,7 +385,36 @@ def test_bad_input_is_one_line_and_exit_code_two(
     photograph(0).save(tmp_path / "RANGE" / "3" / "a.png")
     torch.save({key: value for key, value in scored().state_dict().items() if key != "classifier.1.bias"}, tmp_path / "MISSING")
     change = [str(tmp_path / part) if part.split("/")[0] in ("EMPTY", "FILE", "RANGE", "MISSING") else part for part in change]
-    one_line(capsys, exit_code(evaluate(data, tmp_path / "run", *change)), says)
+    one_line(capsys, main(evaluate(data, tmp_path / "run", *change)), says)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ("", "Missing command"),
+        ("evalute", "No such command 'evalute'. Did you mean 'evaluate'? (gradcampp --help shows what there is)"),
+        ("book", "No such command 'book'"),
+        ("--colour red", "No such option '--colour'"),
+        ("evaluate --out run", "Missing option '--data'"),
+        ("explain", "Missing argument 'PHOTO...' (gradcampp explain --help shows what there is)"),
+        ("explain a.png --scores logit", "'logit' is not one of 'pre', 'post'"),
+        ("report", "Missing argument 'RUN'"),
+        ("scene --instances 0", "expected a whole number from 1 up, got '0'"),
+        ("scene --instances 5", "no such scene: expected 0 to 4 instances, got 5"),
+        ("scene --class star --class star", "no such scene: expected two different classes"),
+        ("scene --class star --class kite --class leaf", "a scene has one class, or two with one instance each"),
+        ("scene --out scene.jpg", "expected a name that ends in .png"),
+        ("reproduce --profile absent", "no profile 'absent'"),
+        ("download --profile absent", "no profile 'absent'"),
+        ("claims --run absent", "is not a run"),
+    ],
+)
+def test_what_cannot_be_understood_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, given: str, says: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    one_line(capsys, main(given.split()), says)
+    assert not any(tmp_path.iterdir())
 
 
 def test_another_configuration_in_the_same_folder_is_refused(
@@ -275,15 +422,16 @@ def test_another_configuration_in_the_same_folder_is_refused(
 ) -> None:
     data = folder(2)
     assert main(evaluate(data, tmp_path / "run")) == 0
-    before = (tmp_path / "run" / "records.parquet").read_bytes()
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("[!.]*.*") if path.is_file()}
     capsys.readouterr()
     one_line(
         capsys,
-        exit_code(evaluate(data, tmp_path / "run", "--layer", "features.1")),
+        main(evaluate(data, tmp_path / "run", "--layer", "features.1")),
         "layer = features.4, and this one has features.1",
     )
-    one_line(capsys, exit_code(evaluate(data, tmp_path / "run", "--limit", "3")), "limit = None, and this one has 3")
-    assert (tmp_path / "run" / "records.parquet").read_bytes() == before
+    one_line(capsys, main(evaluate(data, tmp_path / "run", "--limit", "3")), "limit = None, and this one has 3")
+    assert len(before) == 3
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("[!.]*.*") if path.is_file()} == before
 
 
 @pytest.mark.parametrize(
@@ -299,7 +447,7 @@ def test_report_explains_what_is_no_finished_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], prepare: Callable[[Path], object], says: str
 ) -> None:
     prepare(tmp_path)
-    one_line(capsys, exit_code(["report", str(tmp_path)]), says)
+    one_line(capsys, main(["report", str(tmp_path)]), says)
 
 
 def test_report_says_when_too_few_images_are_over_the_threshold(
@@ -307,7 +455,7 @@ def test_report_says_when_too_few_images_are_over_the_threshold(
 ) -> None:
     assert main(evaluate(folder(1), tmp_path / "run", "--threshold", "0.999999")) == 0
     capsys.readouterr()
-    one_line(capsys, exit_code(["report", str(tmp_path / "run")]), "the tables need two or more")
+    one_line(capsys, main(["report", str(tmp_path / "run")]), "the tables need two or more")
 
 
 @pytest.mark.parametrize(
@@ -325,12 +473,12 @@ def test_explain_explains_bad_input(tmp_path: Path, capsys: pytest.CaptureFixtur
     photograph(0).save(tmp_path / "a.png")
     given = [str(tmp_path / "a.png") if part == "PHOTO" else part for part in arguments]
     out = [] if "--out" in given else ["--out", str(tmp_path / "e.png")]
-    one_line(capsys, exit_code(["explain", *OWN, *given, *out]), says)
+    one_line(capsys, main(["explain", *OWN, *given, *out]), says)
 
 
 def test_no_cuda_is_said_plainly(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    one_line(capsys, exit_code(evaluate(tmp_path, tmp_path / "run", "--device", "cuda")), "no CUDA device")
+    one_line(capsys, main(evaluate(tmp_path, tmp_path / "run", "--device", "cuda")), "no CUDA device")
 
 
 def test_an_interrupt_says_how_to_go_on(
@@ -339,7 +487,7 @@ def test_an_interrupt_says_how_to_go_on(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("gradcampp.evaluation.measure.measure", interrupted)
+    monkeypatch.setattr("gradcampp.evaluation.run.measure", interrupted)
     assert main(evaluate(folder(1), tmp_path / "run")) == 130
     assert "the same command goes on" in capsys.readouterr().err
 
@@ -358,14 +506,14 @@ def test_gradients_that_are_not_finite_name_the_photograph(
     folder: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     change = ["--model", "tests.networks:Rooted", "--layer", "features.4"]
-    one_line(capsys, exit_code(evaluate(folder(1), tmp_path / "run", *change)), "gradients for 0/0.png are not finite")
+    one_line(capsys, main(evaluate(folder(1), tmp_path / "run", *change)), "gradients for 0/0.png are not finite")
 
 
 def test_a_wrong_layer_does_not_claim_the_folder(
     folder: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = folder(1)
-    one_line(capsys, exit_code(evaluate(data, tmp_path / "run", "--layer", "classifier.3")), "expected an output (B, K, H, W)")
+    one_line(capsys, main(evaluate(data, tmp_path / "run", "--layer", "classifier.3")), "expected an output (B, K, H, W)")
     assert main(evaluate(data, tmp_path / "run")) == 0
 
 
@@ -378,7 +526,7 @@ def test_a_folder_name_may_hold_a_colon(folder: Callable[..., Path], tmp_path: P
 
 def test_models_that_are_no_classifiers_are_unknown(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     model = ["--model", "fasterrcnn_resnet50_fpn", "--weights", "random"]
-    one_line(capsys, exit_code(evaluate(tmp_path, tmp_path / "run", *model)), "unknown model")
+    one_line(capsys, main(evaluate(tmp_path, tmp_path / "run", *model)), "unknown model")
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path) -> None:

@@ -24,8 +24,9 @@ from torchvision.models import vgg16
 
 from gradcampp.cli import main
 from gradcampp.errors import InputError
-from gradcampp.evaluation import download, profiles, records
+from gradcampp.evaluation import download, profiles
 from gradcampp.evaluation.profiles import Download, Profile
+from gradcampp.evaluation.records import Run
 from gradcampp.files import file_hash
 from tests.conftest import ROOT, photograph
 from tests.server import Server, running
@@ -594,12 +595,13 @@ def test_the_paper_profile_from_download_to_summary(
     assert "the published values are of 1000 images, and this run has 8" in printed
     assert "Table 1. Relative performance, paper (n = 4219) beside this run (n = 8)" in printed
 
-    rows = records.read_records(out / "run")
+    run = Run(out)
+    rows = run.records
     assert len(rows) == 8
     assert all(int(Path(row["image"]).parts[0]) == row["label"] for _, row in rows.iterrows())
     assert rows["pre_gradcam_plusplus"].notna().all()
-    manifest = records.read_manifest(out / "run")
-    assert manifest["experiment"]["layer"] == "features.29"
-    assert manifest["experiment"]["weights"] == profiles.load(own).download["weights"].sha256
+    experiment = run.manifest["experiment"]
+    assert experiment["layer"] == "features.29"
+    assert experiment["weights"] == profiles.load(own).download["weights"].sha256
     pictures = {f"figure{name}.png" for name in ("1", "2", "3", "4-pre", "4-post", "5", "6")}
     assert pictures | {"table1.csv", "table2.csv", "selfcheck.csv", "summary.html"} <= {path.name for path in out.iterdir()}

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from gradcampp.evaluation.localisation import METRICS, best_iou, bootstrap_interval, energy_inside, instance_recall, pointing_game
+from gradcampp import cam
+from gradcampp.cam import COLUMNS
+from gradcampp.evaluation.localisation import (
+    METRICS,
+    averages,
+    best_iou,
+    bootstrap_intervals,
+    energy_inside,
+    gains,
+    instance_recall,
+    pointing_game,
+)
 
 LEVELS = arrays(np.float64, (4, 5), elements=st.integers(0, 4).map(lambda level: level / 4))
 MASKS = arrays(np.bool_, (2, 4, 5)).filter(lambda masks: bool(masks.any((1, 2)).all()))
@@ -60,12 +72,47 @@ def test_a_perfect_map_is_perfect_and_a_black_one_finds_nothing() -> None:
 
 def test_the_bootstrap_interval_is_that_of_a_mean() -> None:
     values = np.random.default_rng(1).normal(3, 2, 400)
-    low, high = bootstrap_interval(values)
+    (low,), (high,) = bootstrap_intervals(values[None])
     half = 1.96 * values.std(ddof=1) / 20
     # The Monte Carlo error of a 2.5 % quantile of 2,000 resamples is about 0.06 standard errors of the mean (0.1).
     assert low == pytest.approx(values.mean() - half, abs=0.03)
     assert high == pytest.approx(values.mean() + half, abs=0.03)
-    assert bootstrap_interval(values) == (low, high)
-    assert bootstrap_interval(np.ones(5)) == (1, 1)
+    assert [float(bound[0]) for bound in bootstrap_intervals(values[None])] == [low, high]
+    assert [float(bound[0]) for bound in bootstrap_intervals(np.ones((1, 5)))] == [1, 1]
     with pytest.raises(ValueError, match="at least one value"):
-        bootstrap_interval(np.array([]))
+        bootstrap_intervals(np.ones((1, 0)))
+
+
+@pytest.mark.parametrize("images", [1, 2, 250])
+def test_an_interval_does_not_depend_on_what_is_resampled_with_it(images: int) -> None:
+    values = np.random.default_rng(2).normal(0, 1, (5, images))
+    low, high = bootstrap_intervals(values)
+    rng = np.random.default_rng(0)
+    picked = [rng.integers(0, images, images) for _ in range(2000)]
+    for row, *ends in zip(values, low, high, strict=True):
+        means = [row[places].mean() for places in picked]
+        assert ends == np.quantile(means, [(1 - 0.95) / 2, (1 + 0.95) / 2]).tolist()
+
+
+def test_averages_and_gains_are_those_of_pandas_one_map_and_metric_at_a_time() -> None:
+    rng = np.random.default_rng(3)
+    scenes = [(scene, 1 + scene % 3, name) for scene in range(30) for name in COLUMNS]
+    rows = pd.DataFrame(scenes, columns=["scene", "instances", "map"]).assign(
+        **{name: rng.random(len(scenes)) for name in METRICS}
+    )
+    table = averages(rows)
+    assert len(table) == len(COLUMNS) * len(METRICS) * rows["instances"].nunique()
+    for _, row in table.iterrows():
+        own = rows[(rows["map"] == cam.column(row["scores"], row["method"])) & (rows["instances"] == row["instances"])][
+            row["metric"]
+        ]
+        assert row["n"] == len(own)
+        assert row["mean"] == pytest.approx(own.mean(), rel=1e-12)
+        assert row["low"] < row["mean"] < row["high"]
+    several = rows[rows["instances"] > 1]
+    for _, row in gains(rows).iterrows():
+        wide = several.pivot(index="scene", columns="map", values=row["metric"])
+        gain = wide[cam.column(row["scores"], "gradcam++")] - wide[cam.column(row["scores"], "gradcam+")]
+        assert row["n"] == len(gain)
+        assert row["difference"] == pytest.approx(gain.mean(), rel=1e-12)
+    assert len(gains(rows[rows["instances"] == 1])) == 0

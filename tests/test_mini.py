@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
 from importlib.resources import files
 from pathlib import Path
 
@@ -15,9 +17,9 @@ from gradcampp.errors import InputError
 from gradcampp.networks import load, mini
 from gradcampp.networks.capture import capture
 from gradcampp.networks.layers import default_layer
-from gradcampp.scenes.drawing import SIZE
-from gradcampp.scenes.shapes import CLASSES
+from gradcampp.scenes import CLASSES, SIZE
 from scripts.train_mini import Recipe, collect, grey, probabilities, train
+from tests.conftest import ROOT
 
 RESOURCES = files("gradcampp").joinpath("resources")
 
@@ -33,7 +35,7 @@ def test_the_weights_are_small_and_those_that_were_published(monkeypatch: pytest
 
 
 def test_the_network_is_vgg_with_the_papers_layer_and_two_hidden_layers() -> None:
-    model = load.build("mini")
+    model = load.load("mini")
     inputs = torch.zeros(1, 3, SIZE, SIZE)
     assert default_layer(model.module, inputs) == mini.LAYER
     captured = capture(model.module, mini.LAYER, inputs, torch.tensor([0]))
@@ -41,7 +43,7 @@ def test_the_network_is_vgg_with_the_papers_layer_and_two_hidden_layers() -> Non
     assert captured.logits.shape == (1, len(CLASSES))
     head = [child for child in model.module.get_submodule("classifier").children() if isinstance(child, torch.nn.Linear)]
     assert len(head) == 3  # two hidden layers and the scores
-    assert model.classes == CLASSES
+    assert model.classes.names == CLASSES
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +86,26 @@ def test_training_is_a_function_of_its_seed_and_goes_on_where_it_was_stopped(
     assert "| 2 |" in card
     assert "top-1 accuracy" in card
     assert not (tmp_path / "stopped" / "checkpoint.pt").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--out", "DIR", "--epochs", "0"], "--epochs"),
+        (["--out", "DIR", "--seed", "-1"], "--seed"),
+        (["--out", "FILE"], "--out"),
+        ([], "Missing option '--out'"),
+    ],
+)
+def test_the_script_refuses_bad_input_in_one_line(tmp_path: Path, arguments: list[str], says: str) -> None:
+    (tmp_path / "FILE").touch()
+    command = [sys.executable, str(ROOT / "scripts" / "train_mini.py"), *arguments]
+    said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert said.returncode == 2
+    assert said.stderr.startswith("train_mini: error: ")
+    assert says in said.stderr
+    assert said.stderr.count("\n") == 1
+    assert not (tmp_path / "DIR").exists()
 
 
 def _after(count: int, error: BaseException) -> object:

@@ -45,9 +45,9 @@ def test_scenes_are_the_same_bytes_on_every_machine() -> None:
     assert whole.hexdigest() == "6d228823e6a6fbb0619ce0cb32e01b800c7ef4ccfdb44927cd63d4406fdf47fc"
 
 
-@pytest.mark.parametrize("ground", grounds._GROUNDS)
+@pytest.mark.parametrize("ground", grounds.GROUNDS)
 def test_grounds_are_pictures_in_float32(ground: grounds.Ground) -> None:
-    out = ground(drawing._Draw("a ground"))
+    out = ground(drawing.Draw("a ground"))
     assert out.shape == (SIZE, SIZE, 3)
     assert out.dtype == np.float32
     assert out.min() >= 0
@@ -107,7 +107,7 @@ def test_a_pair_of_asked_classes() -> None:
 def test_objects_change_the_picture_where_their_masks_are_and_only_there() -> None:
     checked = 0
     for i in range(40):
-        if grounds._foreground(drawing._Draw("scene", 5, "place", i, "foreground"))[0].any():
+        if grounds.foreground(drawing.Draw("scene", 5, "place", i, "foreground"))[0].any():
             continue  # it may be left out in one of the two
         drawn, empty = draw(5, "place", i), draw(5, "place", i, instances=0)
         assert empty.masks.shape == (0, SIZE, SIZE)
@@ -122,7 +122,7 @@ def test_objects_change_the_picture_where_their_masks_are_and_only_there() -> No
 def test_foregrounds_hide_parts_but_never_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
     covered = [draw(0, "hidden", i).masks for i in range(CYCLE)]
     none = np.zeros((SIZE, SIZE), np.float32), np.zeros(3, np.float32)
-    monkeypatch.setattr("gradcampp.scenes.grounds._foreground", lambda _: none)
+    monkeypatch.setattr("gradcampp.scenes.scene.foreground", lambda _: none)
     whole = [draw(0, "hidden", i).masks for i in range(CYCLE)]
     visible = np.concatenate([c.sum((1, 2)) / w.sum((1, 2)) for c, w in zip(covered, whole, strict=True)])
     assert visible.min() >= MIN_VISIBLE
@@ -147,7 +147,7 @@ def test_pairs_meet_all_combinations() -> None:
 
 
 def test_sizes_span_a_factor_of_three() -> None:
-    radii = [place[2] for i in range(400) for place in _layout(drawing._Draw(i), 1 + i % 4, _RADII[1 + i % 4])]
+    radii = [place[2] for i in range(400) for place in _layout(drawing.Draw(i), 1 + i % 4, _RADII[1 + i % 4])]
     assert min(radii) >= 14
     assert max(radii) <= 42
     assert max(radii) / min(radii) > 2.8
@@ -156,7 +156,7 @@ def test_sizes_span_a_factor_of_three() -> None:
 @given(st.integers(0, 2**30), st.integers(1, MAX_INSTANCES))
 @FEW
 def test_layout_keeps_instances_apart_and_inside(key: int, n: int) -> None:
-    places = _layout(drawing._Draw(key), n, _RADII[n])
+    places = _layout(drawing.Draw(key), n, _RADII[n])
     assert len(places) == n
     for i, (x, y, r) in enumerate(places):
         assert 0.85 * r <= min(x, y)
@@ -168,7 +168,7 @@ def test_layout_keeps_instances_apart_and_inside(key: int, n: int) -> None:
 @pytest.mark.parametrize("label", range(len(CLASSES)), ids=CLASSES)
 def test_a_shape_fills_its_disc_and_shows_texture_without_colour(label: int) -> None:
     v, u = np.meshgrid(*(np.linspace(-1.2, 1.2, 240, dtype=np.float32),) * 2, indexing="ij")
-    shape = shapes._SHAPES[CLASSES[label]][0]
+    shape = shapes.SHAPES[CLASSES[label]][0]
     for a, b in ((0.0, 0.0), (0.3, 0.9), (0.99, 0.99)):
         paint = shape(u, v, a, b)
         assert paint.dtype == np.uint8
@@ -178,14 +178,14 @@ def test_a_shape_fills_its_disc_and_shows_texture_without_colour(label: int) -> 
         assert shares[drawing.MAIN] > 0.1
         assert shares[drawing.SECOND] > 0.05
     for i in range(50):
-        palette = shapes._palette(drawing._Draw("colours", i), CLASSES[label])
+        palette = shapes.palette(drawing.Draw("colours", i), CLASSES[label])
         grey = palette[:, :3] @ np.array([0.299, 0.587, 0.114], np.float32)
         assert abs(grey[drawing.MAIN] - grey[drawing.SECOND]) > 0.1
 
 
 def test_shapes_differ_from_each_other_without_colour() -> None:
     v, u = np.meshgrid(*(np.linspace(-1, 1, 100, dtype=np.float32),) * 2, indexing="ij")
-    drawings = [shape(u, v, 0.5, 0.4) > 0 for shape, _ in shapes._SHAPES.values()]
+    drawings = [shape(u, v, 0.5, 0.4) > 0 for shape, _ in shapes.SHAPES.values()]
     for i, first in enumerate(drawings):
         for second in drawings[:i]:
             assert (first & second).sum() / (first | second).sum() < 0.85

@@ -29,21 +29,20 @@ def plus_plus(activations: Tensor, gradients: Tensor, lam: float = 1.0) -> Tenso
     return cam.weights("gradcam++", activations, gradients, lam)
 
 
-@pytest.mark.parametrize("theorem", theorems.THEOREMS, ids=lambda theorem: f"theorem-{theorem.number}")
-def test_every_check_holds_and_says_what_it_saw(theorem: theorems.Theorem) -> None:
-    check = theorem.check()
-    assert check.holds, check.seen
-    assert any(character.isdigit() for character in check.seen)
-    assert theorem.title
-    assert theorem.statement.count("$") % 2 == theorem.proof.count("$") % 2 == 0
+@pytest.mark.parametrize("number", theorems.CHECKS)
+def test_every_check_holds_and_says_what_it_saw(number: int) -> None:
+    found = check(number)
+    assert found.holds, found.seen
+    assert any(character.isdigit() for character in found.seen)
+    assert theorems.TITLES[number]
 
 
 def test_they_are_numbered_from_1_to_7() -> None:
-    assert [theorem.number for theorem in theorems.THEOREMS] == [1, 2, 3, 4, 5, 6, 7]
+    assert [*theorems.CHECKS] == [*theorems.TITLES] == [1, 2, 3, 4, 5, 6, 7]
 
 
 def check(number: int) -> theorems.Check:
-    return theorems.THEOREMS[number - 1].check()
+    return theorems.CHECKS[number]()
 
 
 def wrong_weights(formula: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Tensor]:
@@ -93,7 +92,7 @@ def test_the_check_of_theorem_2_fails_for_another_equation_12(wrong: Any, monkey
 
 @pytest.mark.parametrize("factor", [0.5, 0.9])
 def test_the_check_of_theorem_3_fails_for_a_smaller_certificate(factor: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(theorems, "certificate", lambda a, g: factor * certificate.bound(a, g))
+    monkeypatch.setattr(theorems, "bound", lambda a, g: factor * certificate.bound(a, g))
     assert not check(3).holds
 
 

@@ -1,7 +1,6 @@
-"""Class activation maps: alphas, channel weights and heatmaps (paper, eqs 1-4, 9, 12, 13).
+"""Class activation maps, from gradients to explanation maps (paper, eqs 1-4, 9, 12, 13, 15).
 
-Tensors in, tensors out: nothing here knows a network. Every function takes any floating dtype, any
-device and any batch, and no function adds an epsilon.
+Tensors in, tensors out, of any floating dtype, any device and any batch: nothing here knows a network or adds an epsilon.
 """
 
 from __future__ import annotations
@@ -13,33 +12,29 @@ from torch import Tensor
 from torch.nn import functional
 
 Method = Literal["gradcam", "gradcam+", "gradcam++"]
-
-
 Scores = Literal["pre", "post"]
 
-
 METHODS: tuple[Method, ...] = get_args(Method)
-
-
 SCORES: tuple[Scores, ...] = get_args(Scores)
-
-
-_METHOD_COLUMNS: dict[Method, str] = {
-    "gradcam": "gradcam",
-    "gradcam+": "gradcam_plus",
-    "gradcam++": "gradcam_plusplus",
-}
 
 
 def column(scores: Scores, method: Method) -> str:
     """The name of a map in records and tables: ``pre_gradcam_plusplus``."""
-    return f"{scores}_{_METHOD_COLUMNS[method]}"
+    return f"{scores}_{method.replace('++', '_plusplus').replace('+', '_plus')}"
 
 
 MAPS: tuple[tuple[Scores, Method], ...] = tuple((scores, method) for scores in SCORES for method in METHODS)
-
-
 COLUMNS: tuple[str, ...] = tuple(column(scores, method) for scores, method in MAPS)
+
+
+def check_shapes(activations: Tensor, gradients: Tensor) -> None:
+    """Refuse feature maps and gradients that do not belong together.
+
+    Raises:
+        ValueError: if the shapes differ or are not four-dimensional.
+    """
+    if activations.ndim != 4 or activations.shape != gradients.shape:
+        raise ValueError(f"expected activations and gradients of one shape (B, K, H, W), {_got(activations, gradients)}")
 
 
 def activation_sums(activations: Tensor) -> Tensor:
@@ -57,15 +52,14 @@ def activation_sums(activations: Tensor) -> Tensor:
     Source: the bracket of Lerma & Lucas (2022), eq. 5.
     """
     if activations.ndim != 4:
-        raise ValueError(f"activations: expected (B, K, H, W), got {tuple(activations.shape)}")
+        raise ValueError(f"activations: expected (B, K, H, W), {_got(activations)}")
     return activations.sum((2, 3), keepdim=True)  # (B, K, 1, 1)
 
 
 def alphas(activations: Tensor, gradients: Tensor, lam: float = 1.0) -> Tensor:
     """Importance of every unit in Grad-CAM++: ``1 / (2 + lam * s * g)``, and 0 where g is 0.
 
-    Near ``lam * s * g = -2`` the values are as unbounded as the paper's section 3.4 says, and at the
-    pole itself they are infinite: nothing is clipped.
+    Near ``lam * s * g = -2`` they are unbounded (section 3.4), and at the pole itself infinite: nothing is clipped.
 
     Args:
         activations: feature maps after the layer's ReLU, (B, K, H, W).
@@ -91,16 +85,7 @@ def alphas_unreduced(activations: Tensor, gradients: Tensor, lam: float = 1.0) -
     Equal to :func:`alphas` in exact arithmetic. In floating point the powers under- and overflow
     first, and the quotient is then NaN: section 3.2 of the paper, made visible.
 
-    Args:
-        activations: feature maps after the layer's ReLU, (B, K, H, W).
-        gradients: derivative of the class score with respect to them, same shape.
-        lam: the constant of eq. 12; 1 gives eq. 9.
-
-    Returns:
-        (B, K, H, W), same dtype and device.
-
-    Raises:
-        ValueError: if the shapes differ or are not four-dimensional.
+    Arguments, (B, K, H, W) all of them, return value and errors are those of :func:`alphas`; lam = 1 gives eq. 9.
 
     Source: Lerma & Lucas (2022), eq. 9 (lam = 1) and eq. 12.
     """
@@ -158,23 +143,8 @@ def heatmap(weights: Tensor, activations: Tensor) -> Tensor:
     Source: Lerma & Lucas (2022), eq. 2.
     """
     if activations.ndim != 4 or weights.shape != activations.shape[:2]:
-        raise ValueError(
-            f"expected weights (B, K) and activations (B, K, H, W), got {tuple(weights.shape)} and {tuple(activations.shape)}"
-        )
+        raise ValueError(f"expected weights (B, K) and activations (B, K, H, W), {_got(weights, activations)}")
     return torch.einsum("bk,bkhw->bhw", weights, activations).relu()
-
-
-def check_shapes(activations: Tensor, gradients: Tensor) -> None:
-    """See to it that feature maps and gradients belong together.
-
-    Raises:
-        ValueError: if the shapes differ or are not four-dimensional.
-    """
-    if activations.ndim != 4 or activations.shape != gradients.shape:
-        raise ValueError(
-            f"expected activations and gradients of one shape (B, K, H, W), "
-            f"got {tuple(activations.shape)} and {tuple(gradients.shape)}"
-        )
 
 
 def min_max(heatmaps: Tensor) -> Tensor:
@@ -192,7 +162,7 @@ def min_max(heatmaps: Tensor) -> Tensor:
     Source: the normalisation that Lerma & Lucas (2022) put before eq. 15.
     """
     if heatmaps.ndim < 2:
-        raise ValueError(f"heatmaps: expected (..., H, W), got {tuple(heatmaps.shape)}")
+        raise ValueError(f"heatmaps: expected (..., H, W), {_got(heatmaps)}")
     low, high = heatmaps.amin((-2, -1), True), heatmaps.amax((-2, -1), True)
     constant = (high == low) & high.isfinite()
     return torch.where(constant, 0, (heatmaps - low) / (high - low))
@@ -214,7 +184,7 @@ def upsample(heatmaps: Tensor, size: tuple[int, int]) -> Tensor:
     Source: Lerma & Lucas (2022), section 2.1.1.
     """
     if heatmaps.ndim != 3:
-        raise ValueError(f"heatmaps: expected (N, H, W), got {tuple(heatmaps.shape)}")
+        raise ValueError(f"heatmaps: expected (N, H, W), {_got(heatmaps)}")
     return functional.interpolate(heatmaps[:, None], size, mode="bilinear", align_corners=False)[:, 0]
 
 
@@ -234,7 +204,9 @@ def explanation_map(heatmaps: Tensor, pixels: Tensor) -> Tensor:
     Source: Lerma & Lucas (2022), eq. 15.
     """
     if heatmaps.ndim != 3 or pixels.ndim != 4 or heatmaps.shape != pixels[:, 0].shape:
-        raise ValueError(
-            f"expected heatmaps (N, h, w) and pixels (N, 3, h, w), got {tuple(heatmaps.shape)} and {tuple(pixels.shape)}"
-        )
+        raise ValueError(f"expected heatmaps (N, h, w) and pixels (N, 3, h, w), {_got(heatmaps, pixels)}")
     return heatmaps[:, None] * pixels
+
+
+def _got(*tensors: Tensor) -> str:
+    return "got " + " and ".join(str(tuple(tensor.shape)) for tensor in tensors)

@@ -1,4 +1,4 @@
-"""How far Grad-CAM++ can be from Grad-CAM+: shrinkage, sandwich, and a certificate for each image.
+"""Bounds on the distance of Grad-CAM++ from Grad-CAM+: shrinkage, sandwich, and a certificate for each image.
 
 Everything here needs feature maps without negative values, as a layer has after its ReLU. Grad-CAM++ is
 compared with the multiple of Grad-CAM+ whose weights are half the sum of the positive gradients, which has
@@ -14,7 +14,7 @@ from gradcampp import cam
 
 
 def shrinkage(activations: Tensor, gradients: Tensor, lam: float = 1.0) -> Tensor:
-    """By what share each Grad-CAM++ weight falls short of half the sum of the positive gradients.
+    """The share by which each Grad-CAM++ weight falls short of half the sum of the positive gradients.
 
     ``delta_k = 1 - w_k / (sum r / 2)`` with r = ReLU(g), in the form that cancels nothing: the mean of
     t / (2 + t), weighted by r, with t = lam * s_k * r. A channel without positive gradient has no weight in either
@@ -110,7 +110,7 @@ def _positive_gradients(activations: Tensor, gradients: Tensor, lam: float) -> T
 
 
 def _heats(activations: Tensor, gradients: Tensor) -> Tensor:
-    """What each channel adds to the map of Grad-CAM+ (times Z / 2), (B, K, H, W)."""
+    """Each channel's part in the map of Grad-CAM+ (times Z / 2), (B, K, H, W)."""
     return gradients.relu().sum((2, 3), keepdim=True) / 2 * activations
 
 

@@ -116,6 +116,7 @@ def interval(mean: float, std: float, n: int, confidence: float = 0.95) -> tuple
     Returns:
         The ends, as ratios.
     """
+    # scipy's ttest_1samp wants the sample, which the paper does not print, and warns where two methods score alike everywhere
     half = float(student.ppf((1 + confidence) / 2, n - 1)) * std / n**0.5
     return float(np.exp(mean - half)), float(np.exp(mean + half))
 

@@ -28,7 +28,7 @@ def derivative_of_equation_6(score: Score, alphas: Alphas, activations: Tensor) 
 
 
 def equation_7(score: Score, alphas: Alphas, activations: Tensor) -> Tensor:
-    """What the Grad-CAM++ authors take for it, (K, H, W)."""
+    """The Grad-CAM++ authors' expression for it, (K, H, W)."""
     fixed, slopes, curvatures, sums = _parts(score, alphas, activations)
     diagonal = torch.einsum("kijkij->kij", curvatures)
     return _own(fixed, slopes) + sums[:, None, None] * fixed * diagonal
@@ -41,7 +41,7 @@ def equation_18(score: Score, alphas: Alphas, activations: Tensor) -> Tensor:
 
 
 def equation_19(score: Score, alphas: Alphas, activations: Tensor) -> Tensor:
-    """The derivative with the alphas that there are, (K, H, W)."""
+    """The derivative if the alphas move with the activations, (K, H, W)."""
     _, slopes, _, sums = _parts(score, alphas, activations)
     moving = jacrev(alphas)(activations)  # (K, H, W, K, H, W), alpha first
     return equation_18(score, alphas, activations) + torch.einsum("l,labkij,lab->kij", sums, moving, slopes)

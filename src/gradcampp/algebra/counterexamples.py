@@ -142,7 +142,7 @@ def linear_added() -> LinearAdded:
 
 
 def linear_part_in_general() -> tuple[Expr, Expr]:
-    """What a linear function and a constant C change in eqs 8 and 6 for any score, with a layer of two maps of two units.
+    """The change of eqs 8 and 6 where any score gets a linear function and a constant C added, in two maps of two units.
 
     Returns:
         The change of eq. 8 at the first unit, which is 0; and the change of left minus right side of eq. 6, which

@@ -117,7 +117,7 @@ def differentiated(equation: Expr, unit: Expr) -> Expr:
 
 
 def equation_7(value: Expr, alphas: Expr, maps: Expr, unit: Unit) -> Expr:
-    """What the Grad-CAM++ authors take for the derivative of eq. 6, with the indices put right."""
+    """The Grad-CAM++ authors' expression for the derivative of eq. 6, with the indices put right."""
     k, slope = unit[0], value.diff(maps[unit])
     own = sum(alphas[other] * value.diff(maps[other]) for other in _units(maps) if other[0] == k)
     return _equation(slope, own + map_sums(maps)[k] * alphas[unit] * slope.diff(maps[unit]))
@@ -184,7 +184,7 @@ def equation_19(value: Expr, alphas: Expr, maps: Expr, unit: Unit) -> Expr:
 
 
 def missing_terms(value: Expr, alphas: Expr, maps: Expr, unit: Unit) -> dict[str, Expr]:
-    """What eq. 18 has and eq. 7 has not.
+    """The terms that eq. 18 has and eq. 7 has not.
 
     Returns:
         The terms of the other channels (``own channel``) and the mixed derivatives in the unit's own map

@@ -13,13 +13,49 @@ from typing import Any
 
 import sympy as sp
 from sympy.core.function import AppliedUndef
+from sympy.printing.latex import LatexPrinter
 
 from gradcampp.algebra.derivation import Step
 
 Expr = Any  # SymPy has no types
+GRADIENT = "Y'"  # this function, the alphas and the sums s of a layer of any size have the indices l, a, b for arguments
 
 
-Names = dict[Expr, str]
+class ReLU(sp.Function):  # type: ignore[misc]
+    """Max(x, 0), to be printed by its name."""
+
+
+class Printer(LatexPrinter):  # type: ignore[misc]
+    """Functions without their arguments, and derivatives as the paper writes them."""
+
+    def _print_AppliedUndef(self, part: Expr) -> str:  # noqa: N802
+        name = part.func.__name__
+        if name == GRADIENT:
+            return self._fraction("Y", [(self._unit("A", part.args[:3]), 1)])
+        if name == "alpha":
+            return self._unit(name, part.args[:3])
+        return str(self._print(sp.Symbol(f"s_{part.args[0]}" if name == "s" else name)))
+
+    def _print_Indexed(self, part: Expr) -> str:  # noqa: N802
+        return self._unit(part.base.label.name, part.indices)
+
+    def _print_Derivative(self, part: Expr) -> str:  # noqa: N802
+        """With respect to activations; in a layer of any size that is ``x``, which stands for ``A^k_ij``."""
+        counts = [("A^{k}_{ij}" if x.name == "x" else self._print(x), int(count)) for x, count in part.variable_count]
+        if part.expr.func.__name__ == GRADIENT:
+            return self._fraction("Y", [*counts, (self._unit("A", part.expr.args[:3]), 1)])
+        return self._fraction(self._print(part.expr), counts)
+
+    def _unit(self, name: str, indices: Sequence[Expr]) -> str:
+        channel, row, column = map(self._print, indices)
+        return rf"{self._print(sp.Symbol(name))}^{{{channel}}}_{{{row}{column}}}"
+
+    def _fraction(self, above: str, counts: Sequence[tuple[str, int]]) -> str:
+        """A derivative of ``above`` by units, each with its order."""
+        order = sum(count for _, count in counts)
+        below = [rf"\partial {unit}" if count == 1 else rf"(\partial {unit})^{{{count}}}" for unit, count in counts]
+        power = "" if order == 1 else f"^{{{order}}}"
+        return rf"\dfrac{{\partial{power} {above}}}{{" + r" \, ".join(below) + "}"
 
 
 def latex(expression: Expr) -> str:
@@ -34,8 +70,8 @@ def latex(expression: Expr) -> str:
     """
     if isinstance(expression, sp.Eq):
         return f"{latex(expression.lhs)} = {latex(expression.rhs)}"
-    short, names = _short(expression)
-    return _printed(short, names)
+    short, printer = _short(expression)
+    return str(printer.doprint(short))
 
 
 def equation(left: Expr, right: Expr, terms_a_line: int = 2) -> str:
@@ -46,12 +82,12 @@ def equation(left: Expr, right: Expr, terms_a_line: int = 2) -> str:
         right: any expression.
         terms_a_line: after how many terms of a sum a new line begins.
     """
-    return rf"\begin{{aligned}} {latex(left)} &= {_broken(_terms(right), terms_a_line, '&')} \end{{aligned}}"
+    return rf"\begin{{aligned}} {latex(left)} &= {_broken(_terms(*_short(right)), terms_a_line, '&')} \end{{aligned}}"
 
 
 def step(one: Step, terms_a_line: int = 2) -> str:
     """A step of the derivation in three rows: the expression before, what the assumption leaves of it, and what it loses."""
-    before, kept, gone = _terms(one.before), _terms(one.after), _printed_terms(*_lost(one))
+    before, kept, gone = _terms(*_short(one.before)), _terms(*_short(one.after)), _terms(*_lost(one))
     if set(before) == set(kept) | set(gone):  # then what goes is what stands last
         before = [*kept, *gone]
     left = rf"{latex(one.left)} ={{}}"
@@ -61,26 +97,15 @@ def step(one: Step, terms_a_line: int = 2) -> str:
 
 
 def number_lost(one: Step) -> int:
-    """How many terms a step loses, with the sum of each feature map as one factor; 0 where it is exact."""
+    """The number of terms that a step loses, with the sum of each feature map as one factor; 0 where it is exact."""
     lost, _ = _lost(one)
     return 0 if lost == 0 else len(sp.Add.make_args(lost))
 
 
-def _printed(short: Expr, names: Names) -> str:
-    named = short.replace(sp.Max, lambda *parts: sp.Function(r"\operatorname{ReLU}")(sum(parts)))  # the other part is 0
-    return str(sp.latex(named, symbol_names=names))
-
-
-def _terms(expression: Expr) -> list[str]:
+def _terms(short: Expr, printer: Printer) -> list[str]:
     """The terms of a sum as LaTeX, those with few factors first."""
-    return _printed_terms(*_short(expression))
-
-
-def _printed_terms(short: Expr, names: Names) -> list[str]:
-    def size(term: Expr) -> tuple[int, Any]:
-        return len(sp.Mul.make_args(term)), sp.default_sort_key(term)
-
-    return [_printed(term, names) for term in sorted(sp.Add.make_args(short), key=size)]
+    terms = sorted(sp.Add.make_args(short), key=lambda term: (len(sp.Mul.make_args(term)), sp.default_sort_key(term)))
+    return [printer.doprint(term) for term in terms]
 
 
 def _broken(terms: list[str], terms_a_line: int, align: str) -> str:
@@ -89,31 +114,43 @@ def _broken(terms: list[str], terms_a_line: int, align: str) -> str:
     return rf" \\ {align}\quad ".join(lines)
 
 
-def _lost(one: Step) -> tuple[Expr, Names]:
-    """What a step loses, in its shortest form: ReLU(g) - g as ReLU(-g), and of a fraction the factored numerator."""
-    short, names = _short(one.lost)
+def _lost(one: Step) -> tuple[Expr, Printer]:
+    """The terms that a step loses, in their shortest form: ReLU(g) - g as ReLU(-g), and of a fraction the factored numerator."""
+    short, printer = _short(one.lost)
     top, bottom = sp.fraction(short)
     if bottom != 1:
-        return sp.factor(sp.expand(top)) / bottom, names
-    flipped = short.replace(sp.Max, lambda *parts: sum(parts) + sp.Max(0, -sum(parts)))
-    return min(sp.expand(short), sp.expand(flipped), key=lambda form: len(sp.Add.make_args(form))), names
+        return sp.factor(sp.expand(top)) / bottom, printer
+    flipped = short.replace(ReLU, lambda slope: slope + ReLU(-slope))
+    return min(sp.expand(short), sp.expand(flipped), key=lambda form: len(sp.Add.make_args(form))), printer
 
 
-def _short(expression: Expr) -> tuple[Expr, Names]:
-    """The expression with a symbol for every function, derivative and sum of a map, and how each is printed."""
-    names: Names = {}
+def _short(expression: Expr) -> tuple[Expr, Printer]:
+    """The expression with a symbol for every function, derivative and sum of a map, and a printer that knows these."""
+    names: dict[Expr, str] = {}
+
+    def symbol(order: str, name: str) -> Expr:
+        """Printed as ``name``, and among the factors of a product where ``order`` sorts it."""
+        stand_in = sp.Symbol(f"{order} {name}")
+        names[stand_in] = name
+        return stand_in
+
+    plain = Printer()
     parts = expression.atoms(AppliedUndef, sp.Derivative, sp.Indexed)
-    stand_ins = {part: _symbol("z" if _is_slope(part) else "b", _name(part), names) for part in parts}
-    stand_ins |= {part: _symbol("a 0", sp.latex(part), names) for part in expression.atoms(sp.Symbol) if part.name == "lambda"}
-    plain = expression.xreplace(stand_ins)
+    stand_ins = {part: symbol("z" if _is_slope(part) else "b", plain.doprint(part)) for part in parts}
+    stand_ins |= {part: symbol("a 0", plain.doprint(part)) for part in expression.atoms(sp.Symbol) if part.name == "lambda"}
+    short = expression.xreplace(stand_ins).replace(sp.Max, lambda *both: ReLU(sum(both)))  # of a slope and 0
     for channel, units in _maps(parts):
-        total = _symbol("a", f"s_{{{channel}}}", names)
-        summed = plain.xreplace({units[-1]: total - sum(units[:-1])})
+        total = symbol("a", f"s_{{{channel}}}")
+        summed = short.xreplace({units[-1]: total - sum(units[:-1])})
         if summed.has(*units):
             summed = sp.expand(summed)
         if not summed.has(*units):
-            plain = summed
-    return plain, names
+            short = summed
+    return short, Printer({"symbol_names": names})
+
+
+def _is_slope(part: Expr) -> bool:
+    return isinstance(part, sp.Derivative) or part.func.__name__ == GRADIENT
 
 
 def _maps(functions: set[Expr]) -> Iterator[tuple[str, list[Expr]]]:
@@ -124,48 +161,3 @@ def _maps(functions: set[Expr]) -> Iterator[tuple[str, list[Expr]]]:
         if found:
             units[found[1]].add(argument)
     return ((channel, sorted(found, key=str)) for channel, found in sorted(units.items()) if len(found) > 1)
-
-
-def _symbol(order: str, name: str, names: Names) -> Expr:
-    """A symbol that is printed as ``name`` and stands among the factors of a product where ``order`` sorts it."""
-    symbol = sp.Symbol(f"{order} {name}")
-    names[symbol] = name
-    return symbol
-
-
-def _is_slope(part: Expr) -> bool:
-    return isinstance(part, sp.Derivative) or part.func.__name__ == "Y'"
-
-
-def _name(part: Expr) -> str:
-    """A function without its arguments, or its derivative as a fraction."""
-    if isinstance(part, sp.Derivative):
-        return _derivative(part)
-    if isinstance(part, sp.Indexed):
-        return _unit(part.base.label.name, part.indices)
-    name = part.func.__name__
-    if name == "Y'":  # the gradients, the alphas and the sums of a layer of any size
-        return rf"\dfrac{{\partial Y}}{{\partial {_unit('A', part.args[:3])}}}"
-    if name == "alpha":
-        return _unit(name, part.args[:3])
-    if name == "s":
-        return f"s_{{{sp.latex(part.args[0])}}}"
-    return str(sp.latex(sp.Symbol(name)))
-
-
-def _derivative(part: Expr) -> str:
-    """With respect to activations; in a layer of any size that is ``x``, which stands for ``A^k_ij``."""
-    counts = [("A^{k}_{ij}" if x.name == "x" else str(sp.latex(x)), int(count)) for x, count in part.variable_count]
-    above = _name(part.expr)
-    if part.expr.func.__name__ == "Y'":
-        above = "Y"
-        counts.append((_unit("A", part.expr.args[:3]), 1))
-    order = sum(count for _, count in counts)
-    top = rf"\partial {above}" if order == 1 else rf"\partial^{{{order}}} {above}"
-    below = [rf"\partial {unit}" if count == 1 else rf"(\partial {unit})^{{{count}}}" for unit, count in counts]
-    return rf"\dfrac{{{top}}}{{" + r" \, ".join(below) + "}"
-
-
-def _unit(name: str, indices: Sequence[Expr]) -> str:
-    channel, row, column = (sp.latex(index) for index in indices)
-    return rf"{sp.latex(sp.Symbol(name))}^{{{channel}}}_{{{row}{column}}}"

@@ -1,8 +1,7 @@
-"""What can be proved beyond the paper: seven theorems, each with its proof and a check.
+"""Checks of the seven theorems that go beyond the paper; the chapters of the book state and prove them.
 
 Throughout, A >= 0 are the feature maps of a layer after its ReLU, g the gradients, r = ReLU(g), s_k the sum of map k,
-lam > 0, and t = lam * s_k * r. Proofs are short enough to print; where SymPy can do a step, the check does it, and
-everything is tried on random tensors in float64.
+lam > 0, and t = lam * s_k * r. SymPy does the steps that it can, and everything is tried on random tensors in float64.
 """
 
 from __future__ import annotations
@@ -25,21 +24,10 @@ ROUNDING = 1e-9  # of float64 after sums of some hundred terms, relative; the th
 
 @dataclass(frozen=True)
 class Check:
-    """Whether a theorem passed its check, and the numbers that were seen."""
+    """The outcome of a theorem's check, with the numbers that were seen."""
 
     holds: bool
     seen: str
-
-
-@dataclass(frozen=True)
-class Theorem:
-    """A theorem in Markdown with LaTeX, and the function that checks it."""
-
-    number: int
-    title: str
-    statement: str
-    proof: str
-    check: Callable[[], Check]
 
 
 def random_layer(seed: int, batch: int = 8, channels: int = 6, side: int = 5) -> tuple[Tensor, Tensor]:
@@ -100,7 +88,7 @@ def maps(activations: Tensor, gradients: Tensor, lam: float = 1.0) -> tuple[Tens
 
 
 def one_family() -> Check:
-    """Theorem 4: both ends of the family, and that logits times tau act as lam times tau."""
+    """Theorem 4: both ends of the family, and logits times tau, which act as lam times tau."""
     activations, gradients = random_layer(4)
     units = activations[0, 0].numel()
     positive, sums = gradients.relu(), cam.activation_sums(activations)[..., 0, 0]
@@ -169,101 +157,14 @@ def float32_grid() -> Check:
     return Check(on_grid and printed, f"1 / (-3 * 2**-22) = {found[0]:.8g}, 1 / (15 * 2**-23) = {found[1]:.8g} in float32")
 
 
-THEOREMS = (
-    Theorem(
-        1,
-        "Only tame alphas count",
-        r"Where $g > 0$, $0 < \alpha \le \tfrac12$. Every pole of eq. 13 lies at a negative gradient, where $r = 0$. So "
-        r"at a layer after its ReLU no unstable alpha ever reaches a weight.",
-        r"With $g > 0$ and $s_k \ge 0$ the denominator $2 + t$ is at least 2, and $\tfrac12 - \tfrac1{2+t} = "
-        r"\tfrac{t}{2(2+t)} \ge 0$. The denominator is 0 only at $g = -2/(\lambda s_k) < 0$.",
-        tame_alphas,
-    ),
-    Theorem(
-        2,
-        "Shrinkage",
-        r"$w_k = \sum r/(2 + \lambda s_k r)$: where $s_k > 0$, each positive gradient passes through a function that grows, is "
-        r"concave, starts with slope $\tfrac12$ and never reaches $1/(\lambda s_k)$.",
-        r"For $f(r) = r/(2 + \lambda s r)$: $f' = 2/(2 + \lambda s r)^2 > 0$, $f'(0) = \tfrac12$, $f'' = -4\lambda s/(2 + "
-        r"\lambda s r)^3 < 0$, and $f(r) \to 1/(\lambda s)$.",
-        shrinking,
-    ),
-    Theorem(
-        3,
-        "Sandwich and certificate",
-        r"Let $\hat w_k = \tfrac12 \sum r$, with map $\hat L$ from $m$ to $M$, a multiple of Grad-CAM+, and $\delta_k = "
-        r"1 - w_k/\hat w_k$, which lies between 0 and the largest $\tfrac{t}{2+t}$ of the map. At every pixel"
-        "\n\n$$\n"
-        r"(1 - \max\delta)\,\hat L \le L^{++} \le (1 - \min\delta)\,\hat L"
-        "\n$$\n\n"
-        r"(extremes over the channels that contribute); the final ReLU does nothing. The min-max maps differ nowhere by "
-        r"more than either of"
-        "\n\n$$\n"
-        r"\frac{\max\delta - \min\delta}{1 - \min\delta} \cdot \frac{M}{M - m}, \qquad "
-        r"\frac{\operatorname{ran} E^+ + \operatorname{ran} E^-}{(1 - d)(M - m)},"
-        "\n$$\n\n"
-        r"the latter for any $d < 1$, with the largest minus the smallest pixel, ran, of the two maps"
-        "\n\n$$\n"
-        r"E^\pm = \sum_k \max(0, \pm(d - \delta_k))\,\hat w_k A^k."
-        "\n$$\n\n"
-        r"The smaller bound, for a well-chosen $d$, is the certificate. Bilinear upsampling keeps it.",
-        r"$\delta_k$ is the mean of $t/(2+t)$ weighted by $r$. All $A^k$ and $\hat w_k$ are non-negative, so $L^{++} = "
-        r"\sum (1 - \delta_k)\hat w_k A^k$ lies between the multiples. *First bound.* Divide $L^{++}$ by $1 - "
-        r"\min\delta$, which min-max undoes: $y \in [\rho x, x]$ with $x = \hat L$, $\rho = \frac{1 - \max\delta}{1 - "
-        r"\min\delta}$. With $a$ and $b$ the extremes of $y$, the min-max value $(y - a)/(b - a)$ falls in $a$ and in "
-        r"$b$, and $a \in [\rho m, m]$, $b \in [\max(y, \rho M), M]$. Upwards: if $x \le \rho M$, it is at most $\frac{x "
-        r"- \rho m}{\rho (M - m)}$, which exceeds $\frac{x-m}{M-m}$ by $\frac{x(1/\rho - 1)}{M-m} \le "
-        r"\frac{M(1-\rho)}{M-m}$; if $x > \rho M$, it is at most 1, which exceeds it by $\frac{M-x}{M-m} < "
-        r"\frac{M(1-\rho)}{M-m}$. Downwards: if $\rho x \ge m$, it is at least $\frac{\rho x - m}{M-m}$, short by "
-        r"$\frac{x(1-\rho)}{M-m}$; else $x < m/\rho$, and $\frac{x - m}{M - m} < \frac{(m/\rho)(1-\rho)}{M-m}$, or 1 "
-        r"where $m/\rho > M$; but then the bound is over 1. *Second bound.* Divide by $1 - d$ instead: $y = x + (E^+ - "
-        r"E^-)/(1 - d)$. Up to a constant, which min-max undoes, $y \in [x, x + \varepsilon]$ with $\varepsilon = "
-        r"(\operatorname{ran} E^+ + \operatorname{ran} E^-)/(1 - d)$. As before, the value is at most $\frac{x + "
-        r"\varepsilon - m}{M-m}$ and at least $\frac{x - \varepsilon - m}{M-m}$. *A constant $y$* has no min-max, and its map "
-        r"is zeros: but then $\rho M \le m$ and $M - m \le \varepsilon$, so both bounds are at least 1. *Upsampling* takes means "
-        r"of pixels with the same non-negative weights in both maps, and a mean of differences is no larger than the largest.",
-        between,
-    ),
-    Theorem(
-        4,
-        "One family",
-        r"$\lambda \to 0$ gives Grad-CAM+ exactly, times $Z/2$. $\lambda \to \infty$ gives $\lambda w_k \to n_k/s_k$, "
-        r"where $s_k > 0$, with $n_k$ the number of units with positive gradient: the sizes of the gradients drop out. Where "
-        r"$g$ is the gradient of a logit, multiplying the logits by $\tau > 0$ is the same as $\lambda \to \tau\lambda$: in "
-        r"general Grad-CAM++ changes under a rescaling that changes neither the predicted class nor Grad-CAM+.",
-        r"At $\lambda = 0$ each summand is $r/2$. For $s_k > 0$, $\lambda r/(2 + \lambda s_k r) \to 1/s_k$ where $r > 0$. "
-        r"With $\tau g$ for $g$: $\tau r/(2 + \lambda s_k \tau r)$ is $\tau$ times the summand for $\tau\lambda$, and "
-        r"min-max undoes the factor.",
-        one_family,
-    ),
-    Theorem(
-        5,
-        "Average pooling and one linear layer",
-        r"If the logit is $\sum_k v_k\, \overline{A^k} + b$, as in ResNet or MobileNetV2, then $s_k g$ is channel $k$'s own "
-        r"contribution to it, and alpha depends on $k$ alone.",
-        r"$g = v_k/Z$ at every unit of map $k$, so $s_k g = v_k s_k / Z = v_k\, \overline{A^k}$.",
-        pooled_and_linear,
-    ),
-    Theorem(
-        6,
-        "Post-softmax",
-        r"$\partial p_c = p_c (1 - p_c)\,(\partial z_c - \overline{\partial z})$, the mean taken over the other classes "
-        r"with their probabilities as weights. As $p_c \to 1$ while $A$ and the $\partial z$ stay bounded, the products "
-        r"$\lambda s_k g$ tend to 0 and all alphas (where $g \ne 0$) to $\tfrac12$.",
-        r"$\partial p_c = p_c(\partial z_c - \sum_j p_j \partial z_j) = p_c\big((1 - p_c)\,\partial z_c - \sum_{j \ne c} "
-        r"p_j \partial z_j\big)$, and the weights $p_j$ of the other classes add up to $1 - p_c$. The difference is at "
-        r"most twice the largest $|\partial z_j|$ in size, so $\lambda s_k |g|$ is at most $2 \lambda s_k\, p_c (1 - p_c) \max "
-        r"|\partial z_j|$, which tends to 0.",
-        post_softmax,
-    ),
-    Theorem(
-        7,
-        "The extreme alphas are the float32 grid",
-        r"Near $-2$ the float32 sum $2 + t$ is a multiple of $2^{-23}$ above and of $2^{-22}$ below. The paper's two "
-        r"record values are $1/(-3\cdot 2^{-22})$ and $1/(15 \cdot 2^{-23})$, divided in float32: $-1398101.375$, "
-        r"printed as $-1398101.4$, and $559240.5625$, printed as $559240.56$.",
-        r"Floats from 1 to 2 in size are multiples of $2^{-23}$, from 2 to 4 of $2^{-22}$, and for $t \in [-4, -1]$ the "
-        r"sum $2 + t$ is computed without rounding (Sterbenz's lemma). Only the division rounds.",
-        float32_grid,
-    ),
+_THEOREMS: tuple[tuple[str, Callable[[], Check]], ...] = (
+    ("Only tame alphas count", tame_alphas),
+    ("Shrinkage", shrinking),
+    ("Sandwich and certificate", between),
+    ("One family", one_family),
+    ("Average pooling and one linear layer", pooled_and_linear),
+    ("Post-softmax", post_softmax),
+    ("The extreme alphas are the float32 grid", float32_grid),
 )
+TITLES = {number: title for number, (title, _) in enumerate(_THEOREMS, start=1)}
+CHECKS = {number: check for number, (_, check) in enumerate(_THEOREMS, start=1)}

@@ -2,36 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import sympy as sp
 import torch
 
 from gradcampp import cam
 from gradcampp.algebra import derivation
-from gradcampp.algebra.theorems import THEOREMS, random_layer, relative
+from gradcampp.algebra.theorems import CHECKS, random_layer, relative
 from gradcampp.cam import Scores
-from gradcampp.claims.claim import NOT_TESTED, ROUNDING, Finding, is_paper, verdict
-from gradcampp.evaluation import alphas as alphas_module
+from gradcampp.claims.claim import (
+    NOT_TESTED,
+    PAPER_RUN,
+    ROUNDING,
+    Finding,
+    claim,
+    empirical,
+    empirical_of_scores,
+    is_paper,
+    sharpened,
+    verdict,
+)
+from gradcampp.evaluation.alphas import box, share
 from gradcampp.evaluation.records import Run
 
-
-def _zero_alphas_do_not_count() -> Finding:
-    activations, gradients = random_layer(2)
-    gradients = torch.where(torch.arange(5) % 2 == 0, gradients, 0)
-    distances = []
-    for filled in (0.0, 0.5, 1e6):
-        alphas = torch.where(gradients == 0, filled, cam.alphas(activations, gradients))
-        distances.append(relative((alphas * gradients.relu()).sum((2, 3)), cam.weights("gradcam++", activations, gradients)))
-    return verdict(max(distances) < ROUNDING, f"alpha = 0, 1/2 or 1e6 where g = 0: weights differ by {max(distances):.1e}")
+SAME_MAP = 0.1  # two min-max maps that differ by no more than this at any pixel count as practically the same
 
 
-def _eq_13() -> Finding:
+@claim("eq-13", section="3.2", equation=13)
+def eq_13() -> Finding:
+    """Eq. 13 equals eq. 9 wherever the gradient is not 0."""
     g, s = sp.symbols("g s", nonzero=True)
     return verdict(sp.simplify(derivation.equation_9(g, s) - derivation.equation_13(g, s)) == 0, "eq. 9 - eq. 13 = 0 for g not 0")
 
 
-def _underflow() -> Finding:
+@claim("3.2-powers", section="3.2", kind="numeric")
+def underflow() -> Finding:
+    """Eq. 13 under- and overflows less than eq. 9."""
     activations = torch.ones(1, 1, 1, 2)
     gradients = torch.tensor([[[[1e-25, 1e20]]]])
     raw, reduced = cam.alphas_unreduced(activations, gradients), cam.alphas(activations, gradients)
@@ -41,18 +46,37 @@ def _underflow() -> Finding:
     )
 
 
-def _unbounded() -> Finding:
-    total, slopes = 1.0, [-1.9, -1.999, -1.99999]
-    values = [1 / (2 + total * slope) for slope in slopes]
-    tame = THEOREMS[0].check()
-    return verdict(
-        values[-1] > 9e4 and tame.holds,
-        f"s g = {slopes}: alpha = {[round(v) for v in values]}; where g > 0 it never exceeds 1/2",
-        sharpened=True,
-    )
+@claim("3.2-unbounded", section="3.2", expected="sharpened")
+def unbounded() -> Finding:
+    """Nothing keeps the denominator away from 0."""
+    slopes = [-1.9, -1.999, -1.99999]
+    values = [1 / (2 + slope) for slope in slopes]
+    holds = values[-1] > 9e4 and CHECKS[1]().holds
+    return sharpened(holds, f"s g = {slopes}: alpha = {[round(v) for v in values]}; where g > 0 it never exceeds 1/2")
 
 
-def _interval_of_3_3() -> Finding:
+@empirical("3.2-pole", section="3.2", criterion="an alpha over 10 in size")
+def near_the_pole(run: Run) -> Finding:
+    """Denominators close to 0 do occur."""
+    largest = max(abs(run.alphas["pre"].minimum), abs(run.alphas["pre"].maximum))
+    return verdict(largest > 10, f"largest alpha {largest:.1f} in size: a denominator of {1 / largest:.1e}")
+
+
+@claim("3.3-zeros", section="3.3", kind="numeric")
+def zero_alphas_do_not_count() -> Finding:
+    """Alphas at zero gradients play no role."""
+    activations, gradients = random_layer(2)
+    gradients = torch.where(torch.arange(5) % 2 == 0, gradients, 0)
+    distances = []
+    for filled in (0.0, 0.5, 1e6):
+        alphas = torch.where(gradients == 0, filled, cam.alphas(activations, gradients))
+        distances.append(relative((alphas * gradients.relu()).sum((2, 3)), cam.weights("gradcam++", activations, gradients)))
+    return verdict(max(distances) < ROUNDING, f"alpha = 0, 1/2 or 1e6 where g = 0: weights differ by {max(distances):.1e}")
+
+
+@claim("3.3-interval", section="3.3", kind="numeric", expected="fails")
+def interval() -> Finding:
+    """Products in (-0.2, 0.15) give alphas from 0.48 to 0.53, approximately."""
     low, high = (float(derivation.equation_13(sp.Rational(bound), 1)) for bound in ("0.15", "-0.2"))
     return verdict(
         abs(low - 0.48) < 0.005 and abs(high - 0.53) < 0.005,
@@ -61,63 +85,63 @@ def _interval_of_3_3() -> Finding:
     )
 
 
-def _eq_14() -> Finding:
+@claim("eq-14", section="3.3", equation=14, expected="sharpened")
+def eq_14() -> Finding:
+    """Grad-CAM++ weights are about half the sum of the positive gradients."""
     t = sp.Symbol("t", nonnegative=True)
     first = sp.series(1 / (2 + t), t, 0, 2).removeO()
-    check = THEOREMS[2].check()
+    check = CHECKS[3]()
+    holds = first.subs(t, 0) == sp.Rational(1, 2) and check.holds
+    return sharpened(holds, f"1 / (2 + t) = {first} + ...; exactly w = (1 - delta) times it; {check.seen}")
+
+
+@empirical_of_scores("3.3-small", section="3.3", criterion="over half below 1/2")
+def small_terms(run: Run, scores: Scores) -> Finding:
+    """The second term of the denominator is usually small against 2."""
+    small = share(run.alphas[scores], 1 / (2 + 0.5), 1 / (2 - 0.5))
+    return verdict(small > 0.5, f"{small:.1%} of the products are below 1/2 in size")
+
+
+@empirical_of_scores("fig-3-4", section="3.3", figure=(3, 4), criterion="median within 0.01 of 1/2, quartiles within 0.1")
+def median_half(run: Run, scores: Scores) -> Finding:
+    """The non-zero alphas are nearly 1/2."""
+    seen = box(run.alphas[scores])
+    holds = abs(seen.median - 0.5) < 0.01 and seen.first_quartile > 0.4 and seen.third_quartile < 0.6
+    return verdict(holds, f"quartiles {seen.first_quartile:.4f}, {seen.median:.4f}, {seen.third_quartile:.4f}")
+
+
+@empirical_of_scores(
+    "3.3-same-map", section="3.3", figure=5, criterion=f"no pixel differs by over {SAME_MAP} in over half of the images"
+)
+def same_map(run: Run, scores: Scores) -> Finding:
+    """The map is practically that of Grad-CAM+ in most cases."""
+    differences = run.records[f"{scores}_difference"].dropna()
+    if differences.empty:
+        return Finding(NOT_TESTED, "no image over the threshold has non-negative activations")
+    same = (differences <= SAME_MAP).mean()
     return verdict(
-        first.subs(t, 0) == sp.Rational(1, 2) and check.holds,
-        f"1 / (2 + t) = {first} + ...; exactly w = (1 - delta) times it; {check.seen}",
-        sharpened=True,
+        same > 0.5, f"{same:.1%} of {len(differences)} images; median of the largest difference {differences.median():.4f}"
     )
 
 
-SAME_MAP = 0.1  # two min-max maps that differ by no more than this at any pixel count as practically the same
-
-
-def _median_half(scores: Scores) -> Callable[[Run], Finding]:
-    def check(run: Run) -> Finding:
-        box = alphas_module.box(run.alphas[scores])
-        holds = abs(box.median - 0.5) < 0.01 and box.first_quartile > 0.4 and box.third_quartile < 0.6
-        return verdict(holds, f"quartiles {box.first_quartile:.4f}, {box.median:.4f}, {box.third_quartile:.4f}")
-
-    return check
-
-
-def _small_terms(scores: Scores) -> Callable[[Run], Finding]:
-    def check(run: Run) -> Finding:
-        share = alphas_module.share(run.alphas[scores], 1 / (2 + 0.5), 1 / (2 - 0.5))
-        return verdict(share > 0.5, f"{share:.1%} of the products are below 1/2 in size")
-
-    return check
-
-
-def _near_the_pole(run: Run) -> Finding:
-    largest = max(abs(run.alphas["pre"].minimum), abs(run.alphas["pre"].maximum))
-    return verdict(largest > 10, f"largest alpha {largest:.1f} in size: a denominator of {1 / largest:.1e}")
-
-
-def _outliers_of_an_image(run: Run) -> Finding:
+@empirical("3.4-outliers", section="3.4", criterion="an image beyond each")
+def outliers_of_an_image(run: Run) -> Finding:
+    """Single images have alphas as far out as -83.78 and 42.94."""
     low, high = (run.records["pre_alpha_min"] <= -83.78).sum(), (run.records["pre_alpha_max"] >= 42.94).sum()
     return verdict(bool(low and high), f"{low} images reach -83.78, {high} reach 42.94, of {len(run.records)}")
 
 
-def _extremes(run: Run) -> Finding:
-    stream = run.alphas["pre"]
-    text = f"from {stream.minimum:.8g} to {stream.maximum:.8g}"
+@empirical(
+    "3.4-extremes",
+    section="3.4",
+    criterion="beyond 100,000 on both sides: the values themselves are chance",
+    command=PAPER_RUN,
+    expected=NOT_TESTED,
+)
+def extremes(run: Run) -> Finding:
+    """The extremes over all images are -1398101.4 and 559240.56."""
+    alphas = run.alphas["pre"]
+    text = f"from {alphas.minimum:.8g} to {alphas.maximum:.8g}"
     if not is_paper(run):
         return Finding(NOT_TESTED, f"{text} here, of another network or other images")
-    return verdict(stream.minimum < -1e5 and stream.maximum > 1e5, text)
-
-
-def _same_map(scores: Scores) -> Callable[[Run], Finding]:
-    def check(run: Run) -> Finding:
-        differences = run.records[f"{scores}_difference"].dropna()
-        if differences.empty:
-            return Finding(NOT_TESTED, "no image over the threshold has non-negative activations")
-        share = (differences <= SAME_MAP).mean()
-        return verdict(
-            share > 0.5, f"{share:.1%} of {len(differences)} images; median of the largest difference {differences.median():.4f}"
-        )
-
-    return check
+    return verdict(alphas.minimum < -1e5 and alphas.maximum > 1e5, text)

@@ -5,14 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from gradcampp.claims.claim import NOT_TESTED, Claim
+from gradcampp.claims.claim import COMPANION, DERIVATION, NOT_TESTED, Claim, several
 from gradcampp.claims.ledger import Row, tested_by
 
 ICONS = {"holds": "✔", "sharpened": "✚", "fails": "✘", NOT_TESTED: "○"}  # each with its word: never colour alone
-
-
-COMPANION = "companion"
-
 
 THEOREMS = {
     1: "thm-1-tame",
@@ -25,37 +21,27 @@ THEOREMS = {
 }  # their labels in the chapters
 
 
-_KINDS = (("eqs?", "eq"), ("Figures?", "fig"), ("Tables?", "tab"))
-
-
-_TWICE = {("03_derivation", "2.2"): "sec-paper-2-2-derivation"}  # the one section that two chapters share
-
-
 def anchors(claim: Claim) -> list[str]:
     """The places of the book that a claim is about, the section first: ``["sec-paper-3-3", "fig-paper-3", "fig-paper-4"]``.
 
     A theorem of ours has one place, ``thm-3-sandwich``.
     """
-    if claim.place == COMPANION:
-        return [THEOREMS[int(claim.name.split("-")[1])]]
-    found = [_TWICE.get((claim.chapter, name), f"sec-paper-{name.lower().replace('.', '-')}") for name in _sections(claim.place)]
-    for words, kind in _KINDS:
-        for numbers in re.findall(rf"\b{words}\.? (\d+(?: and \d+)?)", claim.place):
-            found += [f"{kind}-paper-{number}" for number in numbers.split(" and ")]
+    if claim.theorem is not None:
+        return [THEOREMS[claim.theorem]]
+    found = [f"sec-paper-{section.lower().replace('.', '-')}" for section in several(claim.section)]
+    if claim.chapter == DERIVATION:  # the one chapter that shares a section, 2.2, with another
+        found[0] += "-derivation"
+    for kind, numbers in (("eq", claim.equation), ("fig", claim.figure), ("tab", claim.table)):
+        found += [f"{kind}-paper-{number}" for number in several(numbers)]
     return found
-
-
-def _sections(place: str) -> list[str]:
-    """The sections that a place names: ``4 and 5`` are two."""
-    return place.partition(",")[0].removeprefix("Appendix ").split(" and ")
 
 
 def by_section(entries: Iterable[Row]) -> dict[str, list[Row]]:
     """The rows of the ledger by section of the paper, in its order: the appendix and what is ours last."""
     found: dict[str, list[Row]] = {}
-    for entry in entries:
-        found.setdefault(_sections(entry.claim.place)[0], []).append(entry)
-    return {name: found[name] for name in sorted(found, key=lambda name: (name == COMPANION, name))}
+    for entry in sorted(entries, key=lambda entry: entry.claim.listed_in):
+        found.setdefault(entry.claim.listed_in, []).append(entry)
+    return found
 
 
 def title(section: str) -> str:
@@ -72,7 +58,7 @@ def name_anchor(claim: Claim) -> str:
 
 
 def card(entry: Row) -> str:
-    """One claim: verdict in sign and word, what is claimed, what decided, where the book treats it, and what tests it."""
+    """One claim: verdict in sign and word, the claim itself, what decided, where the book treats it, and what tests it."""
     claim, verdict = entry.claim, entry.finding.verdict
     lines = [
         f"**{ICONS[verdict]} {verdict}**" + (f" (expected: {entry.expected})" if entry.deviates else ""),

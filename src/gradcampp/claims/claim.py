@@ -1,29 +1,54 @@
-"""What a claim is, what its checker sees, and what it may answer."""
+"""A claim: a sentence, its place in the paper, what decides it, and the verdict that we stand behind.
+
+All of it stands at the check, in one decorator:
+
+    @claim("eq-12", section="3.1.5", equation=12)
+    def eq_12() -> Finding:
+        \"\"\"Y = exp(lam S) gives eq. 12.\"\"\"
+        ...
+
+The decorated name is the :class:`Claim`; its sentence is the docstring of the check.
+"""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import partial
+from typing import Any, Literal, TypeVar
 
-from gradcampp import paper, performance
-from gradcampp.cam import SCORES, Scores
+from gradcampp.cam import SCORES
 from gradcampp.evaluation.records import Run
-from gradcampp.paper import Pair
-from gradcampp.performance import Summary
 
+T = TypeVar("T")
 Kind = Literal["proof", "numeric", "empirical"]
-
-
 Verdict = Literal["holds", "fails", "sharpened", "not tested by this profile"]
-
-
 NOT_TESTED: Verdict = "not tested by this profile"
+
+COMPANION = "companion"  # the section of what is ours
+CHAPTERS = {  # of the book, by the first characters of a section
+    "2": "02_methods",
+    "3.1": "04_what_is_wrong",
+    "3": "05_alphas",
+    "4": "06_does_it_matter",
+    "A": "04_what_is_wrong",
+    COMPANION: "07_beyond",
+}
+DERIVATION, BEYOND = "03_derivation", CHAPTERS[COMPANION]  # where some claims of section 2.2 are treated
+
+ROUNDING = 1e-12  # float64 against exact fractions, after a handful of operations
+EQUIVALENCE_MARGIN = 1.1  # two methods whose relative performance is certainly within this factor count as equivalent
+
+ANY_RUN = "gradcampp claims --run RUN, after gradcampp reproduce or evaluate --out RUN"
+PAPER_RUN = "gradcampp reproduce --profile paper, then gradcampp claims --run runs/paper"
+PAPER_IMAGES = 10_000
+PAPER_FOLDER = "imagenetv2-matched-frequency-format-val"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What a checker found.
+    """The answer of a check.
 
     Attributes:
         verdict: computed, never written by hand.
@@ -34,79 +59,113 @@ class Finding:
     evidence: str
 
 
+def verdict(holds: bool, evidence: str) -> Finding:
+    """A verdict from a comparison."""
+    return Finding("holds" if holds else "fails", evidence)
+
+
+def sharpened(holds: bool, evidence: str) -> Finding:
+    """A verdict where the check shows more than the claim, or a condition that it needs."""
+    return Finding("sharpened" if holds else "fails", evidence)
+
+
+Numbers = int | tuple[int, ...]
+
+
 @dataclass(frozen=True)
 class Claim:
     """A claim of the paper or of ours.
 
     Attributes:
         name: its identity, as ``3.1.1-underdetermined``.
-        place: where the paper has it, or ``companion``.
         claim: in our words.
-        kind: how it can be decided.
         check: what decides; empirical checks get a run, the others none.
+        section: of the paper, ``A`` for its appendix, or ``companion``; of several, the first is where the claim is listed.
+        kind: how it can be decided.
         chapter: of the book, the file name of the notebook.
+        equation, figure, table, footnote: numbers in the paper.
+        theorem: number of a theorem of ours.
         criterion: when an empirical claim holds, committed with the code.
         command: what would test it, where the run in hand cannot.
+        expected: the committed verdict, of an empirical claim on the embedded default; None where nobody has committed one.
     """
 
     name: str
-    place: str
     claim: str
+    check: Callable[..., Finding]
+    section: str | tuple[str, ...]
     kind: Kind
-    check: Callable[[], Finding] | Callable[[Run], Finding]
     chapter: str
+    equation: Numbers = ()
+    figure: Numbers = ()
+    table: Numbers = ()
+    footnote: Numbers = ()
+    theorem: int | None = None
     criterion: str = ""
     command: str = ""
+    expected: Verdict | None = "holds"
+
+    @property
+    def listed_in(self) -> str:
+        """The section under which the ledger has it."""
+        return several(self.section)[0]
+
+    @property
+    def place(self) -> str:
+        """Where the paper has it, as a reader says it: ``2.2, eqs 5 and 6``."""
+        parts = ["Appendix A" if self.section == "A" else " and ".join(several(self.section))]
+        for numbers, one, more in (
+            (several(self.equation), "eq.", "eqs"),
+            (several(self.figure), "Figure", "Figures"),
+            (several(self.table), "Table", "Tables"),
+            (several(self.footnote), "footnote", "footnotes"),
+        ):
+            if numbers:
+                parts.append(f"{one if len(numbers) == 1 else more} {' and '.join(map(str, numbers))}")
+        return ", ".join(parts)
 
 
-def verdict(holds: bool, evidence: str, sharpened: bool = False) -> Finding:
-    """A verdict from a comparison: ``sharpened`` where the claim is true and the checker shows more."""
-    return Finding(("sharpened" if sharpened else "holds") if holds else "fails", evidence)
+def several(given: T | tuple[T, ...]) -> tuple[T, ...]:
+    """One or several, as several."""
+    return given if isinstance(given, tuple) else (given,)
 
 
-ROUNDING = 1e-12  # float64 against exact fractions, after a handful of operations
+def claim(
+    name: str, *, section: str | tuple[str, ...], kind: Kind = "proof", chapter: str = "", sentence: str = "", **more: Any
+) -> Callable[[Callable[..., Finding]], Claim]:
+    """Make a check the claim that it decides.
+
+    Args:
+        name, section, kind: as a :class:`Claim` has them.
+        chapter: that of the section, if none is given.
+        sentence: the docstring of the check, if none is given.
+        more: what else a :class:`Claim` has.
+    """
+    chapter = chapter or next(found for start, found in CHAPTERS.items() if several(section)[0].startswith(start))
+    return lambda check: Claim(name, sentence or _sentence(check), check, section, kind, chapter, **more)
 
 
-def _proved(name: str, place: str, claim: str, check: Any, chapter: str, kind: Any = "proof") -> Claim:
-    return Claim(name, place, claim, kind, check, chapter)
+def empirical(name: str, *, criterion: str, command: str = ANY_RUN, **more: Any) -> Callable[[Callable[[Run], Finding]], Claim]:
+    """Make a check of a run the claim that it decides; arguments as for :func:`claim`."""
+    return claim(name, kind="empirical", criterion=criterion, command=command, **more)
 
 
-METHODS_CHAPTER, DERIVATION, WRONG, ALPHAS, MATTERS, BEYOND = (
-    "02_methods",
-    "03_derivation",
-    "04_what_is_wrong",
-    "05_alphas",
-    "06_does_it_matter",
-    "07_beyond",
-)
-
-ANY_RUN = "gradcampp claims --run RUN, after gradcampp reproduce or evaluate --out RUN"
+def empirical_of_scores(name: str, *, sentence: str = "", **more: Any) -> Callable[[Callable[..., Finding]], tuple[Claim, ...]]:
+    """Make a check the same claim for either kind of score, ``name-pre`` and ``name-post``."""
+    return lambda check: tuple(
+        empirical(f"{name}-{scores}", sentence=f"{(sentence or _sentence(check)).removesuffix('.')} ({scores}-softmax).", **more)(
+            partial(check, scores=scores)
+        )
+        for scores in SCORES
+    )
 
 
-PAPER_RUN = "gradcampp reproduce --profile paper, then gradcampp claims --run runs/paper"
-
-
-PAPER_IMAGES = 10_000
-
-
-PAPER_FOLDER = "imagenetv2-matched-frequency-format-val"
-
-
-PLUSPLUS_VS_GRADCAM, PLUS_VS_GRADCAM, PLUSPLUS_VS_PLUS = (
-    paper.PAIRS[0],
-    paper.PAIRS[1],
-    paper.PAIRS[2],
-)  # ++ vs Grad-CAM, + vs Grad-CAM, ++ vs +
-
-
-EQUIVALENCE_MARGIN = 1.1  # two methods whose relative performance is certainly within this factor count as equivalent
-
-
-ALPHAS, MATTERS, BEYOND, METHODS_CHAPTER = "05_alphas", "06_does_it_matter", "07_beyond", "02_methods"
+def _sentence(check: Callable[..., Finding]) -> str:
+    return " ".join((inspect.getdoc(check) or "").split())
 
 
 def is_paper(run: Run) -> bool:
-    """Whether a run is the paper's own experiment: a trained VGG16 at block5_conv3, all of ImageNetV2, threshold 0.5.
+    """True for the paper's own experiment: a trained VGG16 at block5_conv3, all of ImageNetV2, threshold 0.5.
 
     Any trained weights will do, since the paper's own are those of Keras; the photographs are known by their folder.
     """
@@ -115,24 +174,3 @@ def is_paper(run: Run) -> bool:
         return False
     wanted = {"model": "vgg16", "layer": "features.29", "threshold": 0.5, "limit": None}
     return run.manifest["images"] == PAPER_IMAGES and all(experiment.get(key) == value for key, value in wanted.items())
-
-
-def _summary(run: Run, scores: Scores, pair: Pair) -> Summary:
-    return performance.summaries(run.records)[scores, pair]
-
-
-def _interval(summary: Summary) -> str:
-    return f"{summary.relative_performance:.3f} [{summary.low:.3f}, {summary.high:.3f}], n = {summary.n}"
-
-
-def _measured(
-    name: str, place: str, claim: str, criterion: str, check: Callable[[Run], Finding], chapter: str, command: str = ANY_RUN
-) -> Claim:
-    return Claim(name, place, claim, "empirical", check, chapter, criterion, command)
-
-
-def _both(
-    name: str, place: str, claim: str, criterion: str, make: Callable[[Scores], Callable[[Run], Finding]], chapter: str
-) -> list[Claim]:
-    """A claim for each kind of score."""
-    return [_measured(f"{name}-{s}", place, f"{claim} ({s}-softmax).", criterion, make(s), chapter) for s in SCORES]

@@ -1,29 +1,37 @@
-"""The ledger: every claim of the paper, and our theorems, with the verdict that its checker computes."""
+"""The ledger: every claim of the paper, and our theorems, with the verdict that its check computes."""
 
 from __future__ import annotations
 
 import json
-import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
-from typing import Any, cast
+from types import ModuleType
 
 from tabulate import tabulate
 from tqdm import tqdm
 
-from gradcampp.claims.claim import NOT_TESTED, Claim, Finding
-from gradcampp.claims.derivation import PROVED
-from gradcampp.claims.results import MEASURED
+from gradcampp.claims import alphas, beyond, derivation, methods, results
+from gradcampp.claims.claim import NOT_TESTED, Claim, Finding, Verdict
 from gradcampp.evaluation.records import Run
 from gradcampp.files import atomic_write
 from gradcampp.networks import mini
 
-CLAIMS: tuple[Claim, ...] = (*PROVED, *MEASURED)
-
-
 NO_RUN = "no run given"
+
+
+def _claims(module: ModuleType) -> Iterator[Claim]:
+    """The claims of a module in the order of its source; those of several scores or cells are a tuple."""
+    for value in vars(module).values():
+        yield from (one for one in (value if isinstance(value, tuple) else (value,)) if isinstance(one, Claim))
+
+
+_ALL = sorted(
+    (one for module in (methods, derivation, alphas, results, beyond) for one in _claims(module)), key=lambda one: one.listed_in
+)
+PROVED: tuple[Claim, ...] = tuple(one for one in _ALL if one.kind != "empirical")
+MEASURED: tuple[Claim, ...] = tuple(one for one in _ALL if one.kind == "empirical")
+CLAIMS: tuple[Claim, ...] = (*PROVED, *MEASURED)
 
 
 @dataclass(frozen=True)
@@ -31,18 +39,18 @@ class Row:
     """A row of the ledger.
 
     Attributes:
-        claim: what is claimed, and how it is checked.
+        claim: its sentence and its check.
         finding: verdict and evidence.
         expected: the committed verdict; None where nothing is expected of this run.
     """
 
     claim: Claim
     finding: Finding
-    expected: str | None
+    expected: Verdict | None
 
     @property
     def deviates(self) -> bool:
-        """Whether the verdict is not the expected one."""
+        """True where a verdict was expected, and another one was found."""
         return self.expected is not None and self.finding.verdict != self.expected
 
 
@@ -56,58 +64,39 @@ def ledger(run: Run | None = None, claims: Iterable[Claim] = CLAIMS) -> list[Row
     Raises:
         InputError: if the run has too few images over the threshold.
     """
-    return [_entry(claim, run) for claim in tqdm(list(claims), unit="claim", desc="claims", disable=None)]
+    return [_row(claim, run) for claim in tqdm(list(claims), unit="claim", desc="claims", disable=None)]
 
 
-def _entry(claim: Claim, run: Run | None) -> Row:
+def _row(claim: Claim, run: Run | None) -> Row:
     if claim.kind != "empirical":
-        return Row(claim, cast(Callable[[], Finding], claim.check)(), _expected()["always"][claim.name])
+        return Row(claim, claim.check(), claim.expected)
     if run is None:
         return Row(claim, Finding(NOT_TESTED, NO_RUN), NOT_TESTED)
-    return Row(claim, cast(Callable[[Run], Finding], claim.check)(run), _expected_of(run).get(claim.name))
+    return Row(claim, claim.check(run), claim.expected if is_embedded_default(run) else None)
 
 
-def _expected() -> dict[str, dict[str, str]]:
-    return tomllib.loads(files("gradcampp").joinpath("resources", "expected_claims.toml").read_text("utf-8"))
-
-
-def _expected_of(run: Run) -> dict[str, str]:
-    """The committed verdicts of a run: there are some for the embedded default only, with all its images."""
+def is_embedded_default(run: Run) -> bool:
+    """True for the run of which verdicts are committed: the embedded network on all of its scenes, nothing changed."""
     experiment = run.manifest["experiment"]
     default = {"model": "mini", "weights": mini.SHA256, "layer": mini.LAYER, "threshold": 0.5, "limit": None, "seed": 0}
-    embedded = run.manifest["images"] == 1000 and all(experiment.get(key) == value for key, value in default.items())
-    return _expected()["mini"] if embedded else {}
+    return run.manifest["images"] == 1000 and all(experiment.get(key) == value for key, value in default.items())
 
 
-def table(entries: Iterable[Row], style: str = "simple") -> str:
-    """The ledger as text.
-
-    Args:
-        entries: rows of the ledger.
-        style: a format of tabulate.
-    """
-    rows = [
-        {
-            "claim": entry.claim.name,
-            "place": entry.claim.place,
-            "in our words": entry.claim.claim + (f" Criterion: {entry.claim.criterion}." if entry.claim.criterion else ""),
-            "kind": entry.claim.kind,
-            "verdict": entry.finding.verdict + (f" (EXPECTED: {entry.expected})" if entry.deviates else ""),
-            "evidence": _evidence(entry),
-        }
-        for entry in entries
-    ]
-    return tabulate(rows, headers="keys", tablefmt=style, maxcolwidths=[26, 16, 44, None, 14, 60], disable_numparse=True)
-
-
-def _evidence(entry: Row) -> str:
-    """What decided; for a claim that was not tested, what would."""
-    told = f"; tested by: {entry.claim.command}" if entry.finding.verdict == NOT_TESTED else ""
-    return entry.finding.evidence + told
+def table(entries: Iterable[Row]) -> str:
+    """The ledger as text."""
+    lines = []
+    for entry in entries:
+        one, (verdict, evidence) = entry.claim, (entry.finding.verdict, entry.finding.evidence)
+        words = f"{one.claim} Criterion: {one.criterion}." if one.criterion else one.claim
+        told = f"{evidence}; tested by: {one.command}" if verdict == NOT_TESTED else evidence
+        said = f"{verdict} (EXPECTED: {entry.expected})" if entry.deviates else verdict
+        lines.append((one.name, one.place, words, one.kind, said, told))
+    headers = ("claim", "place", "in our words", "kind", "verdict", "evidence")
+    return tabulate(lines, headers, maxcolwidths=[26, 16, 44, None, 14, 60], disable_numparse=True)
 
 
 def counts(entries: Iterable[Row]) -> dict[str, int]:
-    """How many claims got each verdict."""
+    """The number of claims by verdict."""
     verdicts = [entry.finding.verdict for entry in entries]
     return {verdict: verdicts.count(verdict) for verdict in ("holds", "sharpened", "fails", NOT_TESTED)}
 
@@ -118,27 +107,13 @@ def tested_by(claim: Claim) -> str:
     return f"tests/test_claims.py::{function}[{claim.name}]"
 
 
-def rows(entries: Iterable[Row]) -> list[dict[str, Any]]:
-    """The ledger as plain dictionaries, one a claim: the content of ``claims.json``."""
-    return [
-        {
-            "name": entry.claim.name,
-            "place": entry.claim.place,
-            "claim": entry.claim.claim,
-            "kind": entry.claim.kind,
-            "criterion": entry.claim.criterion,
-            "verdict": entry.finding.verdict,
-            "evidence": entry.finding.evidence,
-            "expected": entry.expected,
-            "command": entry.claim.command,
-            "chapter": entry.claim.chapter,
-            "test": tested_by(entry.claim),
-        }
+def write(entries: Iterable[Row], file: Path) -> None:
+    """Write the ledger as JSON, a dictionary for each claim, whole or not at all."""
+    content = [
+        {key: getattr(entry.claim, key) for key in ("name", "place", "claim", "kind", "criterion", "command", "chapter")}
+        | {"verdict": entry.finding.verdict, "evidence": entry.finding.evidence, "expected": entry.expected}
+        | {"test": tested_by(entry.claim)}
         for entry in entries
     ]
-
-
-def write(entries: Iterable[Row], file: Path) -> None:
-    """Write the ledger as JSON, whole or not at all."""
     with atomic_write(file) as temporary:
-        temporary.write_text(json.dumps(rows(entries), indent=2, ensure_ascii=False) + "\n", "utf-8")
+        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")

@@ -1,10 +1,12 @@
-"""The claims of section 2: what the three methods compute."""
+"""The claims of section 2: what the three methods compute, and where their maps are hot."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 
 import numpy as np
+import pandas as pd
 import sympy as sp
 import torch
 from torch import Tensor
@@ -12,68 +14,158 @@ from torch import Tensor
 from gradcampp import cam
 from gradcampp.algebra import derivation
 from gradcampp.algebra.theorems import random_layer, relative
-from gradcampp.cam import Method
-from gradcampp.claims.claim import ROUNDING, Finding, verdict
+from gradcampp.cam import SCORES, Method, column
+from gradcampp.claims.claim import BEYOND, NOT_TESTED, ROUNDING, Finding, claim, empirical, sharpened, verdict
+from gradcampp.evaluation.localisation import averages, gains
+from gradcampp.evaluation.records import Run
+
+MASKS = "gradcampp reproduce, which knows its scenes' masks"
+UNKNOWN = Finding(NOT_TESTED, "the run has no masks that say where the objects are")
 
 # Two maps of 2 x 2 units, small enough for pencil and paper.
 ACTIVATIONS = ((1, 2, 0, 3), (2, 0, 1, 1))
-
-
 GRADIENTS = ((1, -2, 0, 3), (-1, 2, 2, 1))
 
 
-def small_layer() -> tuple[Tensor, Tensor]:
+def _small_layer() -> tuple[Tensor, Tensor]:
     """The layer above as tensors, (1, 2, 2, 2) each, float64."""
-    return tuple(torch.tensor(values, dtype=torch.float64).reshape(1, 2, 2, 2) for values in (ACTIVATIONS, GRADIENTS))  # type: ignore[return-value]
+    activations, gradients = (torch.tensor(v, dtype=torch.float64).reshape(1, 2, 2, 2) for v in (ACTIVATIONS, GRADIENTS))
+    return activations, gradients
 
 
 def _by_hand(method: Method) -> list[Fraction]:
     """Weights of the small layer in exact fractions."""
-    weights = []
-    for maps, slopes in zip(ACTIVATIONS, GRADIENTS, strict=True):
-        if method == "gradcam":
-            weights.append(Fraction(sum(slopes), len(slopes)))
-        elif method == "gradcam+":
-            weights.append(Fraction(sum(max(slope, 0) for slope in slopes), len(slopes)))
-        else:
-            total = sum(maps)
-            weights.append(sum((max(slope, 0) * Fraction(1, 2 + total * slope) for slope in slopes if slope), Fraction(0)))
-    return weights
+
+    def weight(maps: tuple[int, ...], slopes: tuple[int, ...]) -> Fraction:
+        if method == "gradcam++":
+            return sum((Fraction(slope, 2 + sum(maps) * slope) for slope in slopes if slope > 0), Fraction(0))
+        return Fraction(sum(slope for slope in slopes if method == "gradcam" or slope > 0), len(slopes))
+
+    return [weight(*channel) for channel in zip(ACTIVATIONS, GRADIENTS, strict=True)]
 
 
 def _weights(method: Method) -> Finding:
     wanted = _by_hand(method)
-    computed = cam.weights(method, *small_layer())[0].tolist()
-    return verdict(
-        bool(np.allclose(computed, [float(value) for value in wanted], rtol=ROUNDING)),
-        f"by hand ({', '.join(map(str, wanted))}); library ({', '.join(f'{value:.6g}' for value in computed)})",
-    )
+    computed = cam.weights(method, *_small_layer())[0].tolist()
+    holds = bool(np.allclose(computed, [float(value) for value in wanted], rtol=ROUNDING))
+    return verdict(holds, f"by hand ({', '.join(map(str, wanted))}); library ({', '.join(f'{value:.6g}' for value in computed)})")
 
 
-def _eq_2() -> Finding:
+@claim("eq-1", section="2.1.1", equation=1, kind="numeric")
+def eq_1() -> Finding:
+    """A Grad-CAM weight is the mean of a channel's gradients."""
+    return _weights("gradcam")
+
+
+@claim("eq-2", section="2.1.1", equation=2, kind="numeric")
+def eq_2() -> Finding:
+    """The heatmap is the ReLU of the feature maps combined by their weights."""
     weights = _by_hand("gradcam")
     wanted = [
         max(sum((w * a for w, a in zip(weights, units, strict=True)), Fraction(0)), Fraction(0))
         for units in zip(*ACTIVATIONS, strict=True)
     ]
-    activations, _ = small_layer()
+    activations, _ = _small_layer()
     computed = cam.heatmap(torch.tensor([[float(w) for w in weights]], dtype=torch.float64), activations).flatten().tolist()
     return verdict(computed == [float(value) for value in wanted], f"by hand ({', '.join(map(str, wanted))})")
 
 
-def _only_positive() -> Finding:
+@claim("eq-3", section="2.1.2", equation=3, kind="numeric")
+def eq_3() -> Finding:
+    """Grad-CAM+ takes the mean of the positive gradients only."""
+    return _weights("gradcam+")
+
+
+@claim("eq-4", section="2.2", equation=4, kind="numeric")
+def eq_4() -> Finding:
+    """A Grad-CAM++ weight is the sum of the positive gradients, each times its alpha."""
+    return _weights("gradcam++")
+
+
+@claim("2.2-positive", section="2.2", kind="numeric")
+def only_positive() -> Finding:
+    """Only positive gradients enter a Grad-CAM++ weight."""
     activations, gradients = random_layer(0)
     changed = torch.where(gradients < 0, 3 * gradients, gradients)
     distance = relative(*(cam.weights("gradcam++", activations, values) for values in (changed, gradients)))
     return verdict(distance == 0, f"negative gradients tripled: weights differ by {distance:.1e}")
 
 
-def _zero_gradient() -> Finding:
-    activations, gradients = small_layer()
+@claim("2.2-zero", section="2.2", kind="numeric", expected="sharpened")
+def zero_gradient() -> Finding:
+    """Where the gradient is 0, eq. 9 is 0/0, and alpha is set to 0."""
+    activations, gradients = _small_layer()
     at_zero = cam.alphas(activations, gradients)[gradients == 0]
     limit = sp.limit(derivation.equation_13(sp.Symbol("g"), sp.Symbol("s")), sp.Symbol("g"), 0)
+    holds = bool((at_zero == 0).all())
+    return sharpened(holds, f"alpha = 0 by convention, though its limit is {limit}; the weight is 0 either way")
+
+
+def _on_scenes(run: Run, table: Callable[[pd.DataFrame], pd.DataFrame], metric: str, *methods: Method) -> pd.DataFrame | None:
+    """Rows of a table of localisation for pre-softmax maps, over the scenes whose label scores over the threshold.
+
+    None for a run without masks.
+    """
+    if not run.has_masks:
+        return None
+    rows = run.localisation
+    over = rows["score"] > run.manifest["experiment"]["threshold"]
+    found = table(rows[over & rows["map"].isin([column(scores, method) for scores in SCORES for method in methods])])
+    return found[(found["metric"] == metric) & (found["scores"] == "pre")]
+
+
+@empirical(
+    "fig-1-2",
+    section="2.1.1",
+    figure=(1, 2),
+    criterion="hottest pixel on the object in over half of the scenes with one, with its whole 95 % interval",
+    command=MASKS,
+)
+def points_at_the_object(run: Run) -> Finding:
+    """The heatmap is hottest where the object of its class is."""
+    table = _on_scenes(run, averages, "pointing_game", "gradcam")
+    if table is None:
+        return UNKNOWN
+    row = table.iloc[0]
+    return verdict(row["low"] > 0.5, f"its hottest pixel is on the object in {row['mean']:.1%} of {row['n']} scenes with one")
+
+
+@empirical(
+    "2.2-instances",
+    section="2.2",
+    criterion="recall of instances, 95 % interval above that of Grad-CAM for each number of objects from two",
+    command=MASKS,
+    chapter=BEYOND,
+)
+def finds_more_than_gradcam(run: Run) -> Finding:
+    """Grad-CAM++ finds several instances of an object better than Grad-CAM (a claim of its authors)."""
+    table = _on_scenes(run, averages, "instance_recall", "gradcam", "gradcam++")
+    if table is None:
+        return UNKNOWN
+    several = table[table["instances"] > 1]
+    plusplus, gradcam = (several[several["method"] == method].set_index("instances") for method in ("gradcam++", "gradcam"))
     return verdict(
-        bool((at_zero == 0).all()),
-        f"alpha = 0 by convention, though its limit is {limit}; the weight is 0 either way",
-        sharpened=True,
+        len(gradcam) > 0 and bool((plusplus["low"] > gradcam["high"]).all()),
+        "recall of Grad-CAM++ and Grad-CAM: "
+        + ", ".join(f"{plusplus['mean'][n]:.3f} and {gradcam['mean'][n]:.3f} of {n} objects" for n in gradcam.index),
+    )
+
+
+@empirical(
+    "2.2-instances-alphas",
+    section="2.2",
+    criterion="recall of instances over that of Grad-CAM+, 95 % interval above 0",
+    command=MASKS,
+    chapter=BEYOND,
+    expected="fails",
+)
+def finds_more_than_plus(run: Run) -> Finding:
+    """Its alphas have a part in that: Grad-CAM++ finds more instances than Grad-CAM+, too."""
+    table = _on_scenes(run, gains, "instance_recall", "gradcam+", "gradcam++")
+    if table is None:
+        return UNKNOWN
+    row = table.iloc[0]
+    return verdict(
+        row["low"] > 0,
+        f"recall against Grad-CAM+ {row['difference']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}], n = {row['n']}",
     )

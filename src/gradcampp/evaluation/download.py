@@ -1,7 +1,7 @@
 """Weights and photographs from the network: on request only, once, checked, resumed where a connection was cut.
 
 CACHE/<file>               a download whose size and SHA-256 are right
-CACHE/<file>.part          what has come so far; a later call goes on from here
+CACHE/<file>.part          the beginning of one; a later call goes on from here
 CACHE/<folder>             the photographs of an archive, complete
 
 A file has its final name only when it is right, a folder only when it is complete. The cache holds no
@@ -18,35 +18,24 @@ import os
 import shutil
 import sys
 import tarfile
-import warnings
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, NoReturn
 from urllib.parse import urlsplit
 
 import requests
-from tqdm import TqdmWarning, tqdm
+from platformdirs import user_cache_dir
+from tqdm import tqdm
 
 from gradcampp.errors import InputError, listed
-from gradcampp.evaluation.profiles import Download, Profile
+from gradcampp.evaluation.profiles import Download, Profile, override
 from gradcampp.files import file_hash
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore", TqdmWarning)  # it loads tqdm's bar for notebooks, which asks for widgets that we do not use
-    import pooch
-
 VARIABLE = "GRADCAMPP_CACHE"
-
-
 CHUNK = 1 << 16  # bytes; a cut connection costs less than one chunk
-
-
 TRIES = 3  # connections that may be cut before the user is asked
-
-
+TIMEOUT = 30  # seconds without a byte
 BLOCK = 4096  # bytes; photographs take up whole blocks on a disk
 
 
@@ -55,9 +44,8 @@ class NoNetworkError(InputError):
 
 
 def cache_folder() -> Path:
-    """Where downloads lie: ``GRADCAMPP_CACHE``, or the platform's folder for caches."""
-    chosen = os.environ.get(VARIABLE)
-    return Path(chosen).expanduser() if chosen else Path(pooch.os_cache("gradcampp"))
+    """The folder of downloads: ``GRADCAMPP_CACHE``, or the platform's folder for caches."""
+    return Path(os.environ.get(VARIABLE) or user_cache_dir("gradcampp")).expanduser()
 
 
 def in_cache(profile: Profile, cache: Path | None = None) -> Profile:
@@ -72,53 +60,40 @@ def in_cache(profile: Profile, cache: Path | None = None) -> Profile:
     """
     cache = cache or cache_folder()
     wanted = {key: download for key, download in profile.download.items() if getattr(profile, key) is None}
-    problems = [found for download in wanted.values() if (found := problem(download, cache)) is not None]
+    problems = [found for download in wanted.values() if (found := problem(download, cache))]
     if problems:
         raise InputError(
             f"{listed(problems)}; run: gradcampp download --profile {profile.source} "
             f"(or set {VARIABLE} to the folder that has them)"
         )
-    paths: dict[str, Any] = {key: path_of(download, cache) for key, download in wanted.items()}
-    if "weights" in paths:
-        paths["weights"] = str(paths["weights"])
-    return replace(profile, **paths)
+    return override(profile, {key: str(path_of(download, cache)) for key, download in wanted.items()})
 
 
 def path_of(download: Download, cache: Path) -> Path:
-    """What a profile uses of a download: the file, or the folder of photographs that was in it."""
+    """The part of a download that a profile uses: the file, or the folder of photographs that was in it."""
     return cache / (download.folder or download.file)
 
 
 def problem(download: Download, cache: Path) -> str | None:
-    """Why a download cannot be used as it lies in the cache; None where it can."""
-    return _file_problem(download, cache) if download.folder is None else _folder_problem(download, cache)
-
-
-def _file_problem(download: Download, cache: Path) -> str | None:
-    path = cache / download.file
-    if not path.exists():
-        return f"{path} does not exist"
-    if path.stat().st_size != download.size:
-        return f"{path} has {path.stat().st_size} bytes instead of {download.size}"
-    digest = file_hash(path)
-    return None if digest == download.sha256 else f"{path} has the SHA-256 {digest} instead of {download.sha256}"
-
-
-def _folder_problem(download: Download, cache: Path) -> str | None:
+    """The reason why a download cannot be used as it lies in the cache; None where it can."""
     path = path_of(download, cache)
     if not path.exists():
         return f"{path} does not exist"
-    images = ((folder.name, image.name) for folder in path.iterdir() if folder.is_dir() for image in folder.iterdir())
-    found = _layout_problem(images, download)
-    return None if found is None else f"{path} {found}"
+    found = _folder_problem(path, download) if download.folder else _file_problem(path, download)
+    return f"{path} {found}" if found else None
 
 
-def _layout_problem(images: Iterable[tuple[str, str]], download: Download) -> str | None:
-    """What is wrong with the class folders, given (class folder, photograph) of all photographs.
+def _file_problem(path: Path, download: Download) -> str | None:
+    if _size(path) != download.size:
+        return f"has {_size(path)} bytes instead of {download.size}"
+    digest = file_hash(path)
+    return None if digest == download.sha256 else f"has the SHA-256 {digest} instead of {download.sha256}"
 
-    A class is ``int(name)``; names that start with a dot are passed over, as the evaluation does.
-    """
-    counts = Counter(folder for folder, image in set(images) if not folder.startswith(".") and not image.startswith("."))
+
+def _folder_problem(path: Path, download: Download) -> str | None:
+    """Is every class there with all its photographs? Hidden files and folders count as little as in the evaluation."""
+    images = [image for image in path.glob("*/*") if not image.name.startswith(".") and not image.parent.name.startswith(".")]
+    counts = Counter(image.parent.name for image in images)
     odd = sorted(name for name in counts if not (name.isascii() and name.isdigit()))
     if odd:
         return f"has the class folder {listed(odd)}; expected the integers 0 to {download.classes - 1}"
@@ -133,10 +108,10 @@ def _layout_problem(images: Iterable[tuple[str, str]], download: Download) -> st
 
 
 def instructions(downloads: Sequence[Download], cache: Path) -> str:
-    """Which files to copy where on a machine without a network: two lines a file."""
+    """The files to copy on a machine without a network, and where to: two lines a file."""
     lines = [f"copy these files into {cache}, then run the same command again:"]
     for download in downloads:
-        if problem(download, cache) is not None and _file_problem(download, cache) is not None:
+        if problem(download, cache) and _file_problem(cache / download.file, download):
             lines += [f"  {download.address}", f"    {download.file}: {download.size} bytes, SHA-256 {download.sha256}"]
     return "\n".join(lines)
 
@@ -156,23 +131,20 @@ def fetch(downloads: Sequence[Download], cache: Path) -> list[Path]:
         InputError: if the network, the disk or a file is at fault. Files that are right stay, and a later
             call goes on from there.
     """
-    if not hasattr(tarfile, "data_filter"):  # Python 3.11.0 to 3.11.3
-        raise InputError("archives can be unpacked safely by Python 3.11.4 or newer; please update Python")
     cache.mkdir(parents=True, exist_ok=True)
     with _locked(cache):
-        needed = [download for download in downloads if problem(download, cache) is not None]
-        for download in needed:
-            if download.folder is not None and path_of(download, cache).exists():
-                raise InputError(f"{problem(download, cache)}; delete the folder, then run the same command again")
-        absent = [download for download in needed if _file_problem(download, cache) is not None]
-        unpacked = sum(download.size for download in needed if download.folder is not None)
-        _check_room(cache, sum(max(0, download.size - _size(_part(download, cache))) for download in absent) + unpacked)
+        needed = {download: found for download in downloads if (found := problem(download, cache))}
+        absent = [download for download in needed if _file_problem(cache / download.file, download)]
+        for download, found in needed.items():
+            if download.folder and path_of(download, cache).exists():
+                raise InputError(f"{found}; delete the folder, then run the same command again")
+        left = sum(max(0, download.size - _size(_part(download, cache))) for download in absent)
+        _check_room(cache, left + sum(download.size for download in needed if download.folder))
         for download in needed:
             if download in absent:
                 _get(download, cache)
-            if download.folder is not None:
+            if download.folder:
                 _unpack(download, cache)
-            _part(download, cache).unlink(missing_ok=True)
     return [path_of(download, cache) for download in downloads]
 
 
@@ -189,14 +161,11 @@ def _locked(cache: Path) -> Iterator[None]:
 def _check_room(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed:
+        amounts = [f"{size / 1e9:.2f} GB" if size >= 1e7 else f"{size} bytes" for size in (free, needed)]
         raise InputError(
-            f"{folder} has {_amount(free)} free, and {_amount(needed)} are needed; make room, or choose another folder "
+            f"{folder} has {amounts[0]} free, and {amounts[1]} are needed; make room, or choose another folder "
             f"with --to or {VARIABLE}"
         )
-
-
-def _amount(size: int) -> str:
-    return f"{size / 1e9:.2f} GB" if size >= 1e7 else f"{size} bytes"
 
 
 def _part(download: Download, cache: Path) -> Path:
@@ -211,24 +180,21 @@ def _get(download: Download, cache: Path) -> None:
     """Bring one file under its final name, from where an earlier call was cut off."""
     path, part = cache / download.file, _part(download, cache)
     if path.exists():
-        aside = path.with_name(f"{path.name}.wrong")
-        print(f"{_file_problem(download, cache)}: moved to {aside.name}", file=sys.stderr)
-        path.replace(aside)
+        aside = path.replace(path.with_name(f"{path.name}.wrong"))
+        print(f"{path} {_file_problem(aside, download)}: moved to {aside.name}", file=sys.stderr)
     for _ in range(TRIES):
-        _transfer(download, part)
-        if _size(part) >= download.size:
-            break
-    else:
+        if _size(part) < download.size:
+            _transfer(download, part)
+    if _size(part) < download.size:
         raise InputError(
             f"{download.address}: the connection was cut {TRIES} times; {_size(part)} of {download.size} bytes are kept: "
             "run the same command again, and it goes on there"
         )
-    digest = file_hash(part)
-    if _size(part) != download.size or digest != download.sha256:
-        wrong = f"{_size(part)} bytes with SHA-256 {digest}"
+    if _file_problem(part, download):
+        found = f"{_size(part)} bytes with SHA-256 {file_hash(part)}"
         part.unlink()
         raise InputError(
-            f"{download.address}: got {wrong}, expected {download.size} bytes with {download.sha256}; they were removed: run the "
+            f"{download.address}: got {found}, expected {download.size} bytes with {download.sha256}; they were removed: run the "
             "same command again, and if that gives the same the file at this address is another one"
         )
     part.replace(path)
@@ -236,79 +202,38 @@ def _get(download: Download, cache: Path) -> None:
 
 def _transfer(download: Download, part: Path) -> None:
     """Append to a part what the server has beyond it; a connection that is cut later is no error here."""
-    target = _Target(download)
+    have = _size(part)
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
     try:
-        with (
-            part.open("ab") as target.file,
-            tqdm(desc=download.file, total=download.size, unit="B", unit_scale=True, disable=None) as target.progress,
-        ):
-            have = target.file.tell()
-            target.progress.update(have)
-            if have >= download.size:  # an earlier call was killed before it could look at the hash
-                return
-            headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
-            get = pooch.HTTPDownloader(chunk_size=CHUNK, headers=headers, hooks={"response": target.begin})
-            get(download.address, target, None)
-            os.fsync(target.file.fileno())
-    except requests.HTTPError:
-        if target.status == requests.codes.requested_range_not_satisfiable:
-            part.unlink()  # the server has less than the part: not the same file
-        raise InputError(f"{download.address}: the server says {target.status} {target.reason}") from None
+        response = requests.get(download.address, headers=headers, stream=True, timeout=TIMEOUT)
     except requests.RequestException as error:
-        if not target.begun:
-            raise NoNetworkError(f"no connection to {urlsplit(download.address).netloc} ({_cause(error)})") from None
+        raise NoNetworkError(f"no connection to {urlsplit(download.address).netloc} ({_cause(error)})") from None
+    if response.status_code == requests.codes.requested_range_not_satisfiable:
+        part.unlink()  # the server has less than the part: not the same file
+    if response.status_code not in (requests.codes.ok, requests.codes.partial):
+        raise InputError(f"{download.address}: the server says {response.status_code} {response.reason}")
+    have = have if response.status_code == requests.codes.partial else 0  # this server knows no ranges
+    length = int(response.headers.get("Content-Length", download.size - have))
+    offered = "" if have + length == download.size else f"{have + length} bytes"
+    bar = tqdm(desc=download.file, total=download.size, initial=have, unit="B", unit_scale=True, disable=None)
+    try:
+        with response, bar, part.open("ab" if have else "wb") as file, contextlib.suppress(requests.RequestException):
+            for chunk in () if offered else response.iter_content(CHUNK):
+                if file.tell() + len(chunk) > download.size:
+                    offered = "more"
+                    break
+                file.write(chunk)
+                bar.update(len(chunk))
+        if offered:
+            part.write_bytes(b"")
     except OSError as error:
         raise InputError(
             f"cannot write {part}: {error.strerror or error}; {_size(part)} bytes are kept: make room, then run the same "
             "command again"
         ) from None
-
-
-class _Target:
-    """The file that a transfer writes to; refuses what cannot be the file that is wanted."""
-
-    file: BinaryIO
-    progress: tqdm[Any]
-
-    def __init__(self, download: Download) -> None:
-        self.download = download
-        self.status, self.reason = 0, ""
-
-    @property
-    def begun(self) -> bool:
-        """Has the server begun to send the file?"""
-        return self.status in (requests.codes.ok, requests.codes.partial)
-
-    def begin(self, response: requests.Response, *_: object, **__: object) -> None:
-        """Look at the head of the answer: how much is there, and does it go on or start again?"""
-        self.status, self.reason = response.status_code, response.reason
-        if not self.begun:
-            return
-        if self.status == requests.codes.ok and self.file.tell():  # this server knows no ranges
-            self.file.truncate(0)
-            self.file.seek(0)
-            self.progress.reset()
-        length = response.headers.get("Content-Length")
-        if length is not None:
-            offered = self.file.tell() + int(length)
-            if offered != self.download.size:
-                self._refuse(f"{offered} bytes")
-
-    def write(self, chunk: bytes) -> None:
-        """Append some bytes."""
-        if self.file.tell() + len(chunk) > self.download.size:
-            self._refuse("more")
-        self.file.write(chunk)
-        self.progress.update(len(chunk))
-
-    def flush(self) -> None:
-        """Leave it to the file."""
-        self.file.flush()
-
-    def _refuse(self, offered: str) -> NoReturn:
-        self.file.truncate(0)
+    if offered:
         raise InputError(
-            f"{self.download.address}: the server offers {offered}, expected {self.download.size} bytes; "
+            f"{download.address}: the server offers {offered}, expected {download.size} bytes; "
             "the file at this address is another one"
         )
 
@@ -327,10 +252,16 @@ def _unpack(download: Download, cache: Path) -> None:
     shutil.rmtree(temporary, ignore_errors=True)  # of a call that was killed
     try:
         with tarfile.open(archive, "r:*") as tar:
-            members = _safe_members(tar, download, archive, temporary)
+            members = list(tqdm(tar, desc=f"checking {download.file}", unit="file", disable=None))
+            unsafe = next(filter(None, map(_danger, members)), None)
+            if unsafe:
+                raise InputError(f"{archive}: {unsafe}; nothing of the archive was unpacked")
             _check_room(cache, sum(-(-member.size // BLOCK) * BLOCK for member in members))
-            for member in tqdm(members, desc=f"unpacking {download.file}", unit="file", disable=None):
-                tar.extract(member, temporary, filter="data")
+            progress = tqdm(members, desc=f"unpacking {download.file}", unit="file", disable=None)
+            tar.extractall(temporary, progress, filter="data")
+        found = _folder_problem(temporary / folder.name, download)
+        if found:
+            raise InputError(f"{archive} {found}; nothing of the archive was unpacked")
         os.sync()  # a power failure must not leave empty photographs under the final name
         (temporary / folder.name).replace(folder)
     except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
@@ -344,21 +275,9 @@ def _unpack(download: Download, cache: Path) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _safe_members(tar: tarfile.TarFile, download: Download, archive: Path, temporary: Path) -> list[tarfile.TarInfo]:
-    """All members of an archive, of which each must stay in the folder and is a plain file or a folder."""
-    members = []
-    for member in tqdm(tar, desc=f"checking {download.file}", unit="file", disable=None):
-        name = PurePosixPath(member.name)
-        if not (member.isreg() or member.isdir()):
-            raise InputError(f"{archive}: {member.name!r} is a link or a device; nothing of the archive was unpacked")
-        if name.is_absolute() or ".." in name.parts:
-            raise InputError(f"{archive}: {member.name!r} leaves the folder; nothing of the archive was unpacked")
-        tarfile.data_filter(member, str(temporary))
-        members.append(member)
-    paths = [PurePosixPath(member.name).parts for member in members if member.isreg()]
-    found = _layout_problem(
-        ((parts[1], parts[2]) for parts in paths if parts[0] == download.folder and len(parts) == 3), download
-    )
-    if found is not None:
-        raise InputError(f"{archive} {found}; nothing of the archive was unpacked")
-    return members
+def _danger(member: tarfile.TarInfo) -> str | None:
+    """The reason not to touch an archive with such a member."""
+    if not (member.isreg() or member.isdir()):
+        return f"{member.name!r} is a link or a device"
+    name = PurePosixPath(member.name)
+    return f"{member.name!r} leaves the folder" if name.is_absolute() or ".." in name.parts else None

@@ -1,6 +1,6 @@
-"""How well a heatmap finds the things that are there: needs masks, which generated scenes have.
+"""Localisation: does a heatmap find the things that are there? It takes masks to know, which generated scenes have.
 
-Every function takes one upsampled min-max map (h, w) and the masks (n, h, w) of the n instances in it.
+Every metric takes one upsampled min-max map (h, w) and the masks (n, h, w) of the n instances in it.
 """
 
 from __future__ import annotations
@@ -12,16 +12,20 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from scipy.stats import bootstrap
 from tqdm import tqdm
 
 from gradcampp.cam import COLUMNS, MAPS, SCORES, column, upsample
 from gradcampp.evaluation.maps import heatmaps
 from gradcampp.networks.capture import Network, probabilities
-from gradcampp.scenes.scene import Scene
+from gradcampp.scenes import Scene
+
+Heat = NDArray[np.float64]
+Masks = NDArray[np.bool_]
 
 
 def localise(network: Network, scenes: Sequence[Scene], batch_size: int) -> pd.DataFrame:
-    """How well each of the six maps finds the instances in single-class scenes.
+    """Every metric of each of the six maps in single-class scenes.
 
     Args:
         network: a module on the CPU whose input has the size of the scenes.
@@ -46,12 +50,6 @@ def localise(network: Network, scenes: Sequence[Scene], batch_size: int) -> pd.D
                 found = {metric: measured(large, scene.masks) for metric, measured in METRICS.items()}
                 rows.append({"scene": start + place, "instances": len(scene.masks), "score": score, "map": name, **found})
     return pd.DataFrame(rows)
-
-
-Heat = NDArray[np.float64]
-
-
-Masks = NDArray[np.bool_]
 
 
 def pointing_game(heat: Heat, masks: Masks) -> float:
@@ -80,7 +78,7 @@ def best_iou(heat: Heat, masks: Masks) -> float:
     each of them.
     """
     inside = masks.any(0).ravel()
-    order = np.argsort(-heat.ravel(), kind="stable")
+    order = np.argsort(-heat.ravel())  # in any order among equals: only the last of them counts
     hits = inside[order].cumsum()  # (h w,) pixels of instances among the hottest
     unions = np.arange(1, len(order) + 1) + inside.sum() - hits
     last = np.append(np.diff(heat.ravel()[order]) != 0, True)  # a threshold takes all pixels of one value
@@ -105,29 +103,31 @@ METRICS: dict[str, Callable[[Heat, Masks], float]] = {
 }
 
 
-def bootstrap_interval(
+def bootstrap_intervals(
     values: NDArray[np.float64], seed: int = 0, samples: int = 2000, confidence: float = 0.95
-) -> tuple[float, float]:
-    """Percentile bootstrap interval of a mean.
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Percentile bootstrap intervals of means.
 
     Args:
-        values: one number an image, (n,).
+        values: a row for each mean and a column for each image, (m, n); all rows are resampled alike.
         seed: of the resampling.
         samples: number of resamples.
         confidence: coverage, between 0 and 1.
 
     Returns:
-        Lower and upper bound.
+        Lower and upper bounds, (m,) each.
 
     Raises:
         ValueError: if there is no value.
     """
-    if len(values) == 0:
+    if values.shape[1] == 0:
         raise ValueError("expected at least one value, got none")
+    if values.shape[1] == 1:  # one image has one resample, which scipy refuses
+        return values[:, 0], values[:, 0]
     rng = np.random.default_rng(seed)
-    means = np.array([values[rng.integers(0, len(values), len(values))].mean() for _ in range(samples)])
-    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(low), float(high)
+    resampled = bootstrap((values,), _mean, axis=1, n_resamples=samples, batch=100, method="percentile", rng=rng)
+    low, high = np.quantile(resampled.bootstrap_distribution, [(1 - confidence) / 2, (1 + confidence) / 2], axis=1)
+    return low, high
 
 
 def averages(rows: pd.DataFrame) -> pd.DataFrame:
@@ -140,33 +140,41 @@ def averages(rows: pd.DataFrame) -> pd.DataFrame:
         One row for each kind of score, number of instances, metric and method: ``scores``, ``instances``,
         ``metric``, ``method``, ``n``, ``mean``, ``low``, ``high`` (95 %).
     """
-    found = []
-    for scores, method in MAPS:
-        own = rows[rows["map"] == column(scores, method)]
-        for instances, group in own.groupby("instances"):
-            for metric in METRICS:
-                values = group[metric].to_numpy()
-                low, high = bootstrap_interval(values)
-                found.append((scores, instances, metric, method, len(values), values.mean(), low, high))
-    return pd.DataFrame(found, columns=["scores", "instances", "metric", "method", "n", "mean", "low", "high"])
+    found = pd.concat({instances: _means(_wide(scenes)) for instances, scenes in rows.groupby("instances")}, names=["instances"])
+    maps = pd.DataFrame(MAPS, columns=["scores", "method"]).assign(map=COLUMNS)
+    return maps.merge(found.reset_index())[["scores", "instances", "metric", "method", "n", "mean", "low", "high"]]
 
 
 def gains(rows: pd.DataFrame) -> pd.DataFrame:
-    """What Grad-CAM++ adds to Grad-CAM+ in scenes with several instances: the claim that it was made for.
+    """Gain of Grad-CAM++ over Grad-CAM+ in scenes with several instances: the claim that it was made for.
 
     Args:
         rows: as ``localise`` returns it; choose the scenes before.
 
     Returns:
         One row for each kind of score and metric: mean difference scene by scene, with its 95 % bootstrap
-        interval, over the scenes with two or more instances.
+        interval, over the scenes with two or more instances; no rows where there are none.
     """
-    found = []
     several = rows[rows["instances"] > 1]
-    for scores in SCORES:
-        for metric in METRICS:
-            wide = several.pivot(index="scene", columns="map", values=metric)
-            difference = (wide[column(scores, "gradcam++")] - wide[column(scores, "gradcam+")]).to_numpy()
-            low, high = bootstrap_interval(difference)
-            found.append((scores, metric, len(difference), difference.mean(), low, high))
-    return pd.DataFrame(found, columns=["scores", "metric", "n", "difference", "low", "high"])
+    if several.empty:
+        return pd.DataFrame(columns=["scores", "metric", "n", "difference", "low", "high"])
+    wide = _wide(several).swaplevel(axis=1)
+    found = {s: _means(pd.DataFrame(wide[column(s, "gradcam++")] - wide[column(s, "gradcam+")])) for s in SCORES}
+    return pd.concat(found, names=["scores"]).reset_index().rename(columns={"mean": "difference"})
+
+
+def _wide(rows: pd.DataFrame) -> pd.DataFrame:
+    """A row for each scene, and a column for each metric and map."""
+    return rows.pivot(index="scene", columns="map", values=list(METRICS)).rename_axis(columns=["metric", "map"])
+
+
+def _means(scenes: pd.DataFrame) -> pd.DataFrame:
+    """The mean of each column with its bootstrap interval: ``n``, ``mean``, ``low``, ``high``."""
+    values = np.ascontiguousarray(scenes.to_numpy().T)
+    low, high = bootstrap_intervals(values)
+    return pd.DataFrame({"n": len(scenes), "mean": values.mean(1), "low": low, "high": high}, index=scenes.columns)
+
+
+def _mean(values: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
+    """Each mean added up in the order in which it would be alone, so that it does not depend on its neighbours."""
+    return np.asarray(np.ascontiguousarray(values).mean(axis))

@@ -68,12 +68,10 @@ def list_photographs(folder: Path, classes: Classes) -> list[Photograph]:
     """
     if not folder.is_dir():
         raise InputError(f"data {folder}: no such folder; expected one with a folder of photographs for each class")
-    found: list[Photograph] = []
-    for class_folder in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
-        images = [path.relative_to(folder).as_posix() for path in _image_files(class_folder)]
-        if images:
-            label = of_folder(classes, class_folder.name)
-            found += [Photograph(image, label) for image in images]
+    class_folders = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    images = {path.name: _image_files(path) for path in class_folders}
+    labels = {name: of_folder(classes, name) for name, own in images.items() if own}
+    found = [Photograph(path.relative_to(folder).as_posix(), labels[name]) for name, own in images.items() for path in own]
     if not found:
         raise InputError(f"data {folder}: no photographs in class folders; expected {folder}/CLASS/PHOTO.jpg")
     return sorted(found, key=lambda photograph: photograph.image)
@@ -157,29 +155,20 @@ class _Batches(Dataset[Batch]):
         return len(self.batches)
 
     def __getitem__(self, index: int) -> Batch:
-        photographs = self.batches[index]
         with ThreadPoolExecutor(self.threads) as pool:
-            results = list(pool.map(self._read, photographs))
-        good = [
-            (photograph, *result) for photograph, result in zip(photographs, results, strict=True) if not isinstance(result, str)
-        ]
-        side = self.preprocessing.crop
+            results = dict(zip(self.batches[index], pool.map(self._read, self.batches[index]), strict=True))
+        good = {photograph: read for photograph, read in results.items() if not isinstance(read, str)}
+        none = torch.empty(0, 3, self.preprocessing.crop, self.preprocessing.crop, dtype=torch.uint8)
         return Batch(
-            photographs=[photograph for photograph, *_ in good],
-            pixels=torch.stack([pixels for _, pixels, _, _ in good])
-            if good
-            else torch.empty(0, 3, side, side, dtype=torch.uint8),
-            hashes=[digest for _, _, digest, _ in good],
-            sizes=[size for _, _, _, size in good],
-            bad={
-                photograph.image: result
-                for photograph, result in zip(photographs, results, strict=True)
-                if isinstance(result, str)
-            },
+            photographs=list(good),
+            pixels=torch.stack([pixels for pixels, _, _ in good.values()]) if good else none,
+            hashes=[digest for _, digest, _ in good.values()],
+            sizes=[size for _, _, size in good.values()],
+            bad={photograph.image: reason for photograph, reason in results.items() if isinstance(reason, str)},
         )
 
     def _read(self, photograph: Photograph) -> tuple[Tensor, str, int] | str:
-        """Pixels, hash and length of a photograph, or why it cannot be read."""
+        """Pixels, hash and length of a photograph, or the reason why it cannot be read."""
         path = self.folder / photograph.image
         try:
             return read_photograph(path, self.preprocessing), file_hash(path), path.stat().st_size

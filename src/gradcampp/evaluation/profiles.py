@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import field, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field, StrictFloat, StrictInt, ValidationError, field_validator
+from pydantic.dataclasses import dataclass
 
 from gradcampp.errors import InputError, listed
-from gradcampp.networks.capture import PRECISIONS, Network
+from gradcampp.networks.capture import Network, Precision
 from gradcampp.networks.load import load as load_network
 
-BUILT_IN = ("mini", "sample", "paper")
-
-
-LEAST = {"scenes": 1, "limit": 1, "resize": 1, "crop": 1, "seed": 0}  # of a key that counts something
-
-
+BUILT_IN = ("mini", "paper")
 DOWNLOADABLE = ("weights", "data", "photograph")  # keys that a download can fill
+TABLE = ConfigDict(extra="forbid")
+COUNT = Field(ge=1, strict=True, description="a whole number from 1 up")
+SEED = Field(ge=0, strict=True, description="a whole number from 0 up")
+FRACTION = Field(ge=0, lt=1, strict=True, description="a number from 0 up to but not including 1")
+PATH = Field(description="a path")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=TABLE)
 class Download:
     """A file on the network that a profile needs: a table ``[download.KEY]`` of the TOML file.
 
@@ -35,12 +38,12 @@ class Download:
         classes, images_per_class: of an archive: its class folders are named 0 to classes - 1.
     """
 
-    address: str
-    size: int
-    sha256: str
+    address: str = Field(pattern=r"^https?://.+/\w[\w.+-]*$", description="an address that ends in the name of a file")
+    size: StrictInt = Field(gt=0, description="a size in bytes")
+    sha256: str = Field(pattern="^[0-9a-f]{64}$", description="a sha256 of 64 hexadecimal digits")
     folder: str | None = None
-    classes: int = 0
-    images_per_class: int = 0
+    classes: StrictInt = 0
+    images_per_class: StrictInt = 0
 
     @property
     def file(self) -> str:
@@ -48,9 +51,9 @@ class Download:
         return self.address.rsplit("/", 1)[-1]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=TABLE)
 class Expected:
-    """What others have measured with the same weights on the same photographs: the table ``[expected]``.
+    """Accuracies that others have measured with the same weights on the same photographs: the table ``[expected]``.
 
     Attributes:
         weights: SHA-256 of the weight file that was measured.
@@ -60,49 +63,63 @@ class Expected:
     """
 
     weights: str
-    images: int
-    top1: float
-    top5: float
-    threshold: float
-    over_threshold: int
+    images: StrictInt
+    top1: StrictFloat
+    top5: StrictFloat
+    threshold: StrictFloat
+    over_threshold: StrictInt
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=TABLE)
 class Profile:
-    """What ``gradcampp reproduce`` does; each field is a key of the TOML file and an option of the command line.
+    """An experiment for ``gradcampp reproduce``; each field is a key of the TOML file and an option of the command line.
 
     Attributes:
-        model, weights, layer, classes, resize, crop, mean, std: the network, as in ``gradcampp evaluate``.
-        data: folder of class folders; None draws ``scenes`` generated scenes instead.
+        model, weights, layer, classes, resize, crop, mean, std, precision: as in :func:`gradcampp.networks.load.load`.
+        data: folder of class folders; None draws generated scenes instead.
         scenes: number of generated scenes.
-        threshold, limit, seed: as in ``gradcampp evaluate``; the seed is also that of the scenes.
+        threshold: score over which an image is explained, in [0, 1).
+        limit: number of photographs: the first, or with a seed a random sample.
+        seed: of that sample, of random weights and of the scenes.
         photograph: the picture of Figures 1, 2, 3 and 5; None chooses one from the data.
         explain: classes to explain in Figure 2.
-        precision: of the network's arithmetic: ``float32``, ``tf32`` or ``bf16``.
         download: files on the network, by the key that each fills where it is None.
-        expected: what is known of a run on the whole set.
+        expected: accuracies of a run on the whole set.
         source: the name or file that the profile was loaded from; no key.
     """
 
     model: str = "mini"
     weights: str | None = None
     layer: str | None = None
-    classes: Path | None = None
-    resize: int | None = None
-    crop: int | None = None
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
-    data: Path | None = None
-    scenes: int = 1000
-    threshold: float = 0.5
-    limit: int | None = None
-    seed: int | None = None
-    photograph: Path | None = None
+    classes: Annotated[Path | None, PATH] = None
+    resize: Annotated[int | None, COUNT] = None
+    crop: Annotated[int | None, COUNT] = None
+    mean: tuple[StrictFloat, ...] | None = None
+    std: tuple[StrictFloat, ...] | None = None
+    data: Annotated[Path | None, PATH] = None
+    scenes: Annotated[int, COUNT] = 1000
+    threshold: Annotated[float, FRACTION] = 0.5
+    limit: Annotated[int | None, COUNT] = None
+    seed: Annotated[int | None, SEED] = None
+    photograph: Annotated[Path | None, PATH] = None
     explain: tuple[str, ...] = ()
-    precision: str = "float32"
+    precision: Precision = "float32"
     download: Mapping[str, Download] = field(default_factory=dict)
     expected: Expected | None = None
     source: str = field(default="", compare=False)
+
+    @field_validator("download", mode="wrap")
+    @classmethod
+    def _downloads(cls, tables: Any, read: Callable[[Any], dict[str, Download]]) -> dict[str, Download]:
+        if not isinstance(tables, Mapping) or not tables.keys() <= set(DOWNLOADABLE):
+            raise ValueError(f"tables [download.{'|'.join(DOWNLOADABLE)}]")
+        downloads = read(tables)
+        for key, wanted in downloads.items():
+            counts = (wanted.classes, wanted.images_per_class)
+            is_archive = re.fullmatch(r"\w[\w.+-]*", wanted.folder or "") and min(counts) > 0
+            if not (is_archive if key == "data" else wanted.folder is None and counts == (0, 0)):
+                raise ValueError("folder, classes and images_per_class for data, and for data only")
+        return downloads
 
 
 def load(name: str) -> Profile:
@@ -115,23 +132,31 @@ def load(name: str) -> Profile:
     source = built_in if name in BUILT_IN else Path(name)
     try:
         content = tomllib.loads(source.read_text("utf-8"))
+        if "source" in content:
+            raise InputError(f"profile {name}: it has the unknown key source")
+        return Profile(**content, source=name)
     except FileNotFoundError:
         raise InputError(f"no profile '{name}': expected {', '.join(BUILT_IN)} or a TOML file") from None
+    except ValidationError as error:
+        raise InputError(f"profile {name}: {_in_one_line(error)}") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(f"cannot read the profile {name}: {error}") from None
-    downloads = content.pop("download", {})
-    expected = content.pop("expected", None)
-    known = [each.name for each in fields(Profile) if each.name not in ("download", "expected", "source")]
-    unknown = [key for key in content if key not in known]
-    if unknown:
-        raise InputError(f"profile {name}: unknown key {listed(unknown)}; expected some of {', '.join(known)}")
-    return replace(
-        Profile(),
-        **{key: _checked(name, Profile, key, value) for key, value in content.items()},
-        download=_downloads(name, downloads),
-        expected=None if expected is None else Expected(**_table(name, "expected", Expected, expected)),
-        source=name,
-    )
+
+
+def override(profile: Profile, options: Mapping[str, Any]) -> Profile:
+    """A profile with other values for some of its keys.
+
+    Args:
+        profile: stays as it is.
+        options: values by key; where one is None, the profile's own stays.
+
+    Raises:
+        InputError: if a value is not what the key takes; the line names the option.
+    """
+    try:
+        return replace(profile, **{key: value for key, value in options.items() if value is not None})
+    except ValidationError as error:
+        raise InputError(f"option --{_in_one_line(error)}") from None
 
 
 def network(profile: Profile) -> Network:
@@ -143,79 +168,34 @@ def network(profile: Profile) -> Network:
     Raises:
         InputError: if the model, its weights, layer, preprocessing or class names do not fit.
     """
-    if profile.precision not in PRECISIONS:
-        raise InputError(f"precision '{profile.precision}': expected {', '.join(PRECISIONS)}")
-    return load_network(
-        profile.model,
-        profile.layer,
-        weights=profile.weights,
-        seed=profile.seed or 0,
-        classes=profile.classes,
-        resize=profile.resize,
-        crop=profile.crop,
-        mean=profile.mean,
-        std=profile.std,
-        precision=profile.precision,
-    )
+    keys = ("model", "layer", "weights", "classes", "resize", "crop", "mean", "std", "precision")
+    return load_network(seed=profile.seed or 0, **{key: getattr(profile, key) for key in keys})
 
 
 def name(profile: str) -> str:
-    """What a profile is called, and its folder below ``runs``: the name, or that of the file without its ending."""
+    """The name of a profile, or that of its file without the ending; its folder below ``runs`` is called so."""
     return profile if profile in BUILT_IN else Path(profile).stem
 
 
-def _downloads(profile: str, tables: Any) -> dict[str, Download]:
-    """The tables ``[download.KEY]`` with everything that a download relies on checked."""
-    if not isinstance(tables, dict) or not tables.keys() <= set(DOWNLOADABLE):
-        raise InputError(f"profile {profile}: download is {tables!r}; expected tables [download.{'|'.join(DOWNLOADABLE)}]")
-    found = {}
-    for key, table in tables.items():
-        wanted = Download(**_table(profile, f"download.{key}", Download, table))
-        archive = (wanted.folder or "", wanted.classes, wanted.images_per_class)
-        for good, what in (
-            (re.fullmatch(r"https?://.+/\w[\w.+-]*", wanted.address), "an address that ends in the name of a file"),
-            (wanted.size > 0, "a size in bytes"),
-            (re.fullmatch(r"[0-9a-f]{64}", wanted.sha256), "a sha256 of 64 hexadecimal digits"),
-            (
-                re.fullmatch(r"\w[\w.+-]*", archive[0]) and min(archive[1:]) > 0 if key == "data" else archive == ("", 0, 0),
-                "folder, classes and images_per_class for data, and for data only",
-            ),
-        ):
-            if not good:
-                raise InputError(f"profile {profile}: download.{key} is {table}; expected {what}")
-        found[key] = wanted
-    return found
+def _in_one_line(error: ValidationError) -> str:
+    """The first problem of a profile: where it is, what was found, what was expected."""
+    first, *_ = problems = error.errors(include_url=False)
+    *table, key = map(str, first["loc"])
+    where, found, kind = ".".join([*table, key]), first["input"], first["type"]
+    if kind in ("missing", "unexpected_keyword_argument"):
+        beside = [each["loc"] for each in problems if each["type"] == kind]
+        same = listed([str(loc[-1]) for loc in beside if loc[:-1] == first["loc"][:-1]])
+        says = f"lacks {same}" if kind == "missing" else f"has the unknown key {same}"
+        return f"{'table ' if table else 'it'}{'.'.join(table)} {says}; expected some of {', '.join(_keys(*table))}"
+    if kind == "dataclass_type":
+        return f"{where} is {found!r}; expected a table of {', '.join(_keys(*table, key))}"
+    if kind == "value_error":
+        return f"{where} is {found!r}; expected {first['ctx']['error']}"
+    of_a_type = f" is a {type(found).__name__}" if kind.endswith("_type") else ""
+    return f"{where} = {found!r}{of_a_type}; expected {_keys(*table).get(key) or first['msg'].removeprefix('Input should be ')}"
 
 
-def _table(profile: str, name: str, kind: type, content: Any) -> dict[str, Any]:
-    """The checked values of a table that becomes a dataclass."""
-    known = {each.name: each.default is MISSING for each in fields(kind)}
-    if not isinstance(content, dict):
-        raise InputError(f"profile {profile}: {name} is {content!r}; expected a table of {', '.join(known)}")
-    unknown = [key for key in content if key not in known]
-    missing = [key for key, required in known.items() if required and key not in content]
-    if unknown or missing:
-        says = f"lacks {listed(missing)}" if missing else f"has the unknown key {listed(unknown)}"
-        raise InputError(f"profile {profile}: table {name} {says}; expected {', '.join(known)}")
-    return {key: _checked(profile, kind, key, value) for key, value in content.items()}
-
-
-def _checked(profile: str, owner: type, key: str, value: Any) -> Any:
-    """A value of the type that its field has."""
-    kind = str(get_type_hints(owner)[key])
-    if "Path" in kind and isinstance(value, str):
-        return Path(value)
-    if (
-        "tuple" in kind
-        and isinstance(value, list)
-        and all(isinstance(item, str if "str" in kind else int | float) for item in value)
-    ):
-        return tuple(value)
-    plain = (int, float) if "float" in kind else int if "int" in kind else str
-    if "Path" in kind or "tuple" in kind or isinstance(value, bool) or not isinstance(value, plain):
-        raise InputError(f"profile {profile}: {key} = {value!r} is a {type(value).__name__}; expected {kind}")
-    if key in LEAST and isinstance(value, int) and value < LEAST[key]:
-        raise InputError(f"profile {profile}: {key} = {value!r}; expected a whole number from {LEAST[key]} up")
-    if key == "threshold" and not (isinstance(value, int | float) and 0 <= value < 1):
-        raise InputError(f"profile {profile}: threshold = {value!r}; expected a number from 0 up to but not including 1")
-    return value
+def _keys(*table: str) -> dict[str, str | None]:
+    """The keys of a table of the TOML file, with a description where their types do not say it all."""
+    kind: Any = Expected if table == ("expected",) else Download if table else Profile
+    return {key: known.description for key, known in kind.__pydantic_fields__.items() if key != "source"}

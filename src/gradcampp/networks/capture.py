@@ -15,12 +15,8 @@ from gradcampp.cam import SCORES, Scores
 from gradcampp.errors import InputError, listed
 from gradcampp.networks.classes import Classes
 
-Precision = Literal["float32", "tf32", "bf16"]
-
-
+Precision = Literal["float32", "tf32"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
-
-
 Triple = tuple[float, float, float]
 
 
@@ -130,10 +126,10 @@ def computing(precision: Precision, device: str) -> Iterator[None]:
 
     ``float32`` is exact, also on a GPU where torch would round convolutions to TF32. ``tf32`` keeps 10
     bits after the point of the factors of convolutions and matrix products, and sums in float32; it is
-    float32 on a CPU. ``bf16`` keeps 7, of their results too (autocast).
+    float32 on a CPU. Autocasting that surrounds the block is off in it.
 
     Args:
-        precision: one of ``config.PRECISIONS``.
+        precision: one of ``PRECISIONS``.
         device: ``cpu`` or ``cuda``.
     """
     rounded = precision == "tf32" and device == "cuda"
@@ -142,7 +138,7 @@ def computing(precision: Precision, device: str) -> Iterator[None]:
     try:
         with (
             torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=rounded),
-            torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"),
+            torch.autocast(device, enabled=False),
         ):
             yield
     finally:

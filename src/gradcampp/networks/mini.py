@@ -18,21 +18,12 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from gradcampp.errors import InputError
 from gradcampp.networks.capture import Preprocessing
-from gradcampp.scenes.drawing import SIZE
-from gradcampp.scenes.shapes import CLASSES
+from gradcampp.scenes import CLASSES, SIZE
 
 LAYER = "features.block4_relu3"  # (B, 96, 16, 16) for pictures of 128 x 128
-
-
 PREPROCESSING = Preprocessing(SIZE, SIZE, mean=(0.43, 0.43, 0.38), std=(0.23, 0.20, 0.22))
-
-
 SHA256 = "3283e37746a6bfa0ced95cace9dda201ace638f484f574d3c4b9b3ccfda34c57"
-
-
 BLOCKS = ((12,), (24, 24), (48, 48), (96, 96, 96))  # channels of the convolutions
-
-
 HIDDEN = 64
 
 
@@ -43,7 +34,7 @@ class MiniVGG(nn.Module):
 
     Args:
         classes: number of outputs.
-        norm: batch normalisation after every convolution, for training; `folded` removes it.
+        norm: batch normalisation after every convolution, for training; `fold_batch_norm` removes it.
         dropout: in the head, while training.
     """
 

@@ -1,1 +1,1 @@
-"""What a run says: tables, figures, and the pages that hold them."""
+"""A run in tables, figures, and the pages that hold them."""

@@ -1,32 +1,33 @@
-"""What a finished run says: Tables 1 and 2, certificates, Figures 4 and 6. Reads records; no network is needed."""
+"""A finished run in tables, figures and one page to open in a browser. Reads records; no network is needed."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.figure import Figure
+
 from gradcampp.cam import SCORES
+from gradcampp.evaluation import localisation
 from gradcampp.evaluation.profiles import Expected
 from gradcampp.evaluation.records import Run
 from gradcampp.files import atomic_write
 from gradcampp.results import tables
 from gradcampp.results.figures import data_set, style
-from gradcampp.results.tables import SelfCheck
-
-PICTURES = ("png", "svg")
 
 
 @dataclass(frozen=True)
 class Report:
-    """The tables for a terminal, the files written, and the comparison with known values where there are some."""
+    """The tables for a terminal, the files written, and a line for each known value that the run deviates from."""
 
     text: str
     files: list[Path]
-    check: SelfCheck | None = None
+    warnings: tuple[str, ...] = ()
 
 
 def write(run: Run, out: Path, expected: Expected | None = None) -> Report:
-    """Write Tables 1 and 2, the certificates (CSV, Markdown, LaTeX) and Figures 4 and 6 (PNG, SVG) of a run.
+    """Write the tables of a run (CSV, and those for reading Markdown and LaTeX too) and the figures of its data set.
 
     Args:
         run: a finished run.
@@ -38,29 +39,54 @@ def write(run: Run, out: Path, expected: Expected | None = None) -> Report:
 
     Source: Lerma & Lucas (2022), Tables 1 and 2, Figures 4 and 6.
     """
-    rows, alphas = run.records, run.alphas
-    every = {**tables.paper_tables(rows), "certificates": tables.certificates(rows)}
-    out.mkdir(parents=True, exist_ok=True)
-    files: list[Path] = []
+    found = {**tables.paper_tables(run.records), "certificates": tables.certificates(run.records)}
+    figures = {f"figure4-{scores}": data_set.alpha_distribution(run.alphas[scores], scores) for scores in SCORES}
+    figures["figure6"] = data_set.relative_performances(run.records)
+    contents: dict[str, str] = {}
     texts: list[str] = []
-    for name, table in every.items():
-        readable, title = tables.readable(name, table), tables.title(name, table)
-        texts.append(f"{title}\n\n{tables.formatted(readable, 'simple')}\n")
-        for ending, content in (
-            ("csv", table.to_csv(index=False)),
-            ("md", tables.formatted(readable, "github") + "\n"),
-            ("tex", tables.formatted(readable, "latex") + "\n"),
-        ):
-            files.append(out / f"{name}.{ending}")
-            with atomic_write(files[-1]) as temporary:
-                temporary.write_text(content, "utf-8")
-    for scores in SCORES:
-        files += style.save(data_set.alpha_distribution(alphas[scores], scores), out / f"figure4-{scores}", PICTURES)
-    files += style.save(data_set.relative_performances(rows), out / "figure6", PICTURES)
-    check = None if expected is None else tables.self_check(run.manifest, expected)
-    if check is not None:
+    warnings: tuple[str, ...] = ()
+    if run.has_masks:
+        rows = run.localisation[run.localisation["score"] > run.manifest["experiment"]["threshold"]]
+        averages, found["localisation_gain"] = localisation.averages(rows), localisation.gains(rows)
+        contents["localisation.csv"] = averages.to_csv(index=False)
+        for scores in SCORES:
+            figures[f"localisation-{scores}"] = data_set.localisation(averages[averages["scores"] == scores])
+    for name, table in found.items():
+        readable = tables.readable(name, table)
+        texts.append(f"{tables.title(name, table)}\n\n{tables.formatted(readable, 'simple')}\n")
+        contents[f"{name}.csv"] = table.to_csv(index=False)
+        for ending, form in (("md", "github"), ("tex", "latex")):
+            contents[f"{name}.{ending}"] = tables.formatted(readable, form) + "\n"
+    if expected is not None:
+        check = tables.self_check(run.manifest, expected)
         texts.append(check.text)
-        files.append(out / "selfcheck.csv")
-        with atomic_write(files[-1]) as temporary:
-            check.rows.to_csv(temporary, index=False)
-    return Report("\n".join(texts), files, check)
+        contents["selfcheck.csv"] = check.rows.to_csv(index=False)
+        warnings = check.warnings
+    out.mkdir(parents=True, exist_ok=True)
+    files = [_write(out / name, content) for name, content in contents.items()]
+    return Report("\n".join(texts), files + draw(figures, out), warnings)
+
+
+def draw(figures: dict[str, Figure], out: Path) -> list[Path]:
+    """Write figures by name, as PNG and as SVG."""
+    return [path for name, figure in figures.items() for path in style.save(figure, out / name, ("png", "svg"))]
+
+
+def summary(run: Run, report: Report, out: Path) -> Path:
+    """Write the page that shows a report with its figures.
+
+    Args:
+        run: a finished run.
+        report: of that run; the page shows the figures among its files that it has a caption for.
+        out: folder that holds the figures.
+    """
+    environment = Environment(loader=PackageLoader("gradcampp", "resources"), autoescape=True, undefined=StrictUndefined)
+    figures = {path.stem for path in report.files if path.suffix == ".png"}
+    page = environment.get_template("summary.html.j2").render(manifest=run.manifest, report=report, figures=figures)
+    return _write(out / "summary.html", page)
+
+
+def _write(path: Path, content: str) -> Path:
+    with atomic_write(path) as temporary:
+        temporary.write_text(content, "utf-8")
+    return path

@@ -11,25 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 SIZE = 128  # pixels per side
-
-Floats = NDArray[np.floating[Any]]  # float32 throughout
-
-
-Bools = NDArray[np.bool_]
-
-
-Bytes = NDArray[np.uint8]
-
-
-Colour = tuple[float, float, float]
-
-
-_T = TypeVar("_T")
-
 CLEAR, INK, MAIN, SECOND, PALE, ACCENT = range(6)  # rows of a palette; a drawing is a map of these
 
+Floats = NDArray[np.floating[Any]]  # float32 throughout
+Bools = NDArray[np.bool_]
+Bytes = NDArray[np.uint8]
+Colour = tuple[float, float, float]
+_T = TypeVar("_T")
 
-class _Draw:
+
+class Draw:
     """Random numbers from the raw words of PCG64, whose stream NumPy keeps for ever."""
 
     def __init__(self, *key: str | int) -> None:
@@ -37,12 +28,15 @@ class _Draw:
         self._bits = np.random.PCG64(int.from_bytes(digest, "big"))
 
     def between(self, low: float, high: float) -> float:
+        """A uniform number in [low, high)."""
         return low + (high - low) * ((int(self._bits.random_raw()) >> 11) * 2.0**-53)
 
     def below(self, n: int) -> int:
+        """A whole number from 0 to n - 1."""
         return int(self.between(0, n))
 
     def pick(self, options: Sequence[_T]) -> _T:
+        """One of the options."""
         return options[self.below(len(options))]
 
     def field(self, rows: int, cols: int) -> Floats:
@@ -54,25 +48,27 @@ class _Draw:
 # --- fields: functions of coordinates; a shape is where its field is negative ---------------------------------------------
 
 
-def _turn(turns: float) -> tuple[float, float]:
+def turn(turns: float) -> tuple[float, float]:
     """Cosine and sine of an angle in turns, rounded so that the last bit of libm does not matter."""
     angle = 2 * math.pi * turns
     return round(math.cos(angle) * 4096) / 4096, round(math.sin(angle) * 4096) / 4096
 
 
-def _disc(u: Floats, v: Floats, x: float, y: float, rx: float, ry: float | None = None) -> Floats:
+def disc(u: Floats, v: Floats, x: float, y: float, rx: float, ry: float | None = None) -> Floats:
+    """An ellipse with its centre at (x, y)."""
     ry = rx if ry is None else ry
     p, q = (u - x) / rx, (v - y) / ry
     field: Floats = (np.sqrt(p * p + q * q) - 1) * min(rx, ry)
     return field
 
 
-def _box(u: Floats, v: Floats, x: float, y: float, rx: float, ry: float) -> Floats:
+def box(u: Floats, v: Floats, x: float, y: float, rx: float, ry: float) -> Floats:
+    """A rectangle with its centre at (x, y), and half its width and height."""
     field: Floats = np.maximum(np.abs(u - x) - rx, np.abs(v - y) - ry)
     return field
 
 
-def _line(u: Floats, v: Floats, start: tuple[float, float], end: tuple[float, float], width: float) -> Floats:
+def line(u: Floats, v: Floats, start: tuple[float, float], end: tuple[float, float], width: float) -> Floats:
     """A segment with round ends."""
     dx, dy = end[0] - start[0], end[1] - start[1]
     t = np.clip(((u - start[0]) * dx + (v - start[1]) * dy) / (dx * dx + dy * dy), 0, 1)
@@ -80,28 +76,30 @@ def _line(u: Floats, v: Floats, start: tuple[float, float], end: tuple[float, fl
     return np.sqrt(p * p + q * q) - width
 
 
-def _odd(t: Floats) -> Bools:
-    """Whether the integer part is odd: stripes of unit width."""
+def odd(t: Floats) -> Bools:
+    """Stripes of unit width: true where the integer part is odd."""
     half = np.floor(t) * 0.5
     odd: Bools = half != np.floor(half)
     return odd
 
 
-def _fraction(t: Floats) -> Floats:
+def fraction(t: Floats) -> Floats:
+    """The part after the point, in [0, 1)."""
     return t - np.floor(t)
 
 
-def _wave(t: Floats) -> Floats:
+def wave(t: Floats) -> Floats:
     """Triangle wave of period 1 in [0, 1]."""
-    return np.abs(2 * _fraction(t) - 1)
+    return np.abs(2 * fraction(t) - 1)
 
 
-def _smooth(t: Floats) -> Floats:
+def smooth(t: Floats) -> Floats:
+    """From 0 to 1 without a corner as t goes from 0 to 1, and constant outside."""
     t = np.clip(t, 0, 1)
     return t * t * (3 - 2 * t)
 
 
-def _put(paint: Bytes, field: Floats, colour: int, edge: float = 0.07) -> Bools:
+def put(paint: Bytes, field: Floats, colour: int, edge: float = 0.07) -> Bools:
     """Paints a shape with an ink outline into `paint`, and returns its inside."""
     inside = field < -edge
     paint[field < 0] = INK
@@ -109,25 +107,27 @@ def _put(paint: Bytes, field: Floats, colour: int, edge: float = 0.07) -> Bools:
     return inside
 
 
-def _blank(u: Floats) -> Bytes:
+def blank(u: Floats) -> Bytes:
+    """A drawing with nothing on it yet."""
     return np.zeros(u.shape, np.uint8)
 
 
 # --- colours --------------------------------------------------------------------------------------------------------------
 
 
-def _hsv(hue: float, saturation: float, value: float) -> Colour:
+def hsv(hue: float, saturation: float, value: float) -> Colour:
     """Red, green and blue in [0, 1]; the hue in turns."""
     waves = (abs((hue + shift) % 1.0 * 6 - 3) - 1 for shift in (0.0, 2 / 3, 1 / 3))
     r, g, b = (value * (1 - saturation * (1 - min(max(wave, 0.0), 1.0))) for wave in waves)
     return r, g, b
 
 
-def _grey(colour: Colour) -> float:
+def grey(colour: Colour) -> float:
+    """Brightness in [0, 1], as greyscale pictures have it."""
     return 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2]
 
 
-def _mix(first: Colour, second: Colour, t: Floats) -> Floats:
+def mix(first: Colour, second: Colour, t: Floats) -> Floats:
     """From the first colour where t is 0 to the second where t is 1, (..., 3)."""
     a, b = np.array(first, np.float32), np.array(second, np.float32)
     return a + (b - a) * t[..., None]

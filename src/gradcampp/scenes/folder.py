@@ -10,9 +10,8 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from gradcampp.files import atomic_write
-from gradcampp.scenes import scene as scene_module
-from gradcampp.scenes import shapes
-from gradcampp.scenes.scene import Scene, label
+from gradcampp.scenes.scene import Scene, draw, label
+from gradcampp.scenes.shapes import CLASSES
 
 SPLIT = "test"  # of the generated scenes: the embedded network has not been trained on these
 
@@ -27,7 +26,7 @@ class _Scenes(Dataset[Scene]):
         return len(self.indices)
 
     def __getitem__(self, place: int) -> Scene:
-        return scene_module.draw(self.seed, SPLIT, self.indices[place])
+        return draw(self.seed, SPLIT, self.indices[place])
 
 
 def loader(seed: int, indices: Sequence[int]) -> DataLoader[Scene]:
@@ -41,7 +40,7 @@ def draw_scenes(folder: Path, seed: int, count: int) -> Path:
     They go into a folder of their own for each seed and count, so that no run meets the scenes of another.
     """
     folder = folder / f"seed{seed}-{count}"
-    paths = [folder / shapes.CLASSES[label(seed, SPLIT, index)] / f"{index:05d}.png" for index in range(count)]
+    paths = [folder / CLASSES[label(seed, SPLIT, index)] / f"{index:05d}.png" for index in range(count)]
     missing = [index for index, path in enumerate(paths) if not path.exists()]
     progress = tqdm(loader(seed, missing), initial=count - len(missing), total=count, unit="scene", disable=None)
     for index, scene in zip(missing, progress, strict=True):

@@ -15,22 +15,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gradcampp.scenes.drawing import SIZE, Bools, Bytes, Floats, _Draw, _turn
-from gradcampp.scenes.grounds import _foreground, _ground
-from gradcampp.scenes.shapes import _SHAPES, CLASSES, _palette
+from gradcampp.scenes.drawing import SIZE, Bools, Bytes, Draw, Floats, turn
+from gradcampp.scenes.grounds import foreground, ground
+from gradcampp.scenes.shapes import CLASSES, SHAPES, palette
 
 MAX_INSTANCES = 4
-
-
 MIN_VISIBLE = 0.6  # of every instance; a foreground that hides more is left out
-
-
 _SAMPLES = 3  # supersampling per side
-
-
 _RADII = {1: (14.0, 42.0), 2: (14.0, 33.0), 3: (14.0, 28.0), 4: (14.0, 25.0)}  # pixels, by instances
-
-
 _PAIR_RADII = (20.0, 33.0)
 
 
@@ -59,7 +51,7 @@ class Scene:
 # --- objects and light ----------------------------------------------------------------------------------------------------
 
 
-def _layout(draw: _Draw, n: int, radii: tuple[float, float]) -> list[tuple[float, float, float]]:
+def _layout(draw: Draw, n: int, radii: tuple[float, float]) -> list[tuple[float, float, float]]:
     """Centres and radii of n discs that hardly overlap, (x, y, radius) in pixels, the largest first."""
     sizes = sorted((radii[0] + (radii[1] - radii[0]) * draw.between(0, 1) for _ in range(n)), reverse=True)
     while True:
@@ -74,13 +66,13 @@ def _layout(draw: _Draw, n: int, radii: tuple[float, float]) -> list[tuple[float
         sizes = [max(radii[0], 0.92 * size) for size in sizes]
 
 
-def _object(draw: _Draw, label: int, x: float, y: float, r: float) -> tuple[tuple[slice, slice], Floats, Floats]:
+def _object(draw: Draw, label: int, x: float, y: float, r: float) -> tuple[tuple[slice, slice], Floats, Floats]:
     """Draws one instance: its window in the picture, and there colour times coverage (h, w, 3) and coverage (h, w)."""
     name = CLASSES[label]
-    shape, swing = _SHAPES[name]
-    c, s = _turn(draw.between(-swing, swing))
+    shape, swing = SHAPES[name]
+    c, s = turn(draw.between(-swing, swing))
     flip, a, b = draw.pick((-1.0, 1.0)), draw.between(0, 1), draw.between(0, 1)
-    palette = _palette(draw, name)
+    paints = palette(draw, name)
     rows = slice(max(0, math.floor(y - r)), min(SIZE, math.ceil(y + r)))
     cols = slice(max(0, math.floor(x - r)), min(SIZE, math.ceil(x + r)))
 
@@ -89,7 +81,7 @@ def _object(draw: _Draw, label: int, x: float, y: float, r: float) -> tuple[tupl
         return ((points + 0.5) / _SAMPLES - centre) / r
 
     dy, dx = axis(rows, y)[:, None], axis(cols, x)[None, :]
-    colours = palette[shape((c * dx + s * dy) * flip, c * dy - s * dx, a, b)]
+    colours = paints[shape((c * dx + s * dy) * flip, c * dy - s * dx, a, b)]
     samples = [colours[i::_SAMPLES, j::_SAMPLES] for i in range(_SAMPLES) for j in range(_SAMPLES)]
     mean = sum(samples[1:], samples[0]) / _SAMPLES**2  # (h, w, 4)
     my, mx = dy[1::_SAMPLES], dx[:, 1::_SAMPLES]
@@ -97,19 +89,19 @@ def _object(draw: _Draw, label: int, x: float, y: float, r: float) -> tuple[tupl
     return (rows, cols), mean[..., :3] * dome[..., None], mean[..., 3]
 
 
-def _light(draw: _Draw) -> Floats:
+def _light(draw: Draw) -> Floats:
     """Brightness times a directional gradient times a vignette, (SIZE, SIZE)."""
     x = (np.arange(SIZE, dtype=np.float32)[None, :] + 0.5) / SIZE - 0.5
-    c, s = _turn(draw.between(0, 1))
+    c, s = turn(draw.between(0, 1))
     slope, dark = draw.between(0, 0.5), draw.between(0, 0.7)
     return draw.between(0.75, 1.15) * (1 + slope * (c * x + s * x.T)) * (1 - dark * (x * x + x.T * x.T))
 
 
 def _compose(key: tuple[str | int, ...], labels: tuple[int, ...], kinds: Sequence[int], radii: tuple[float, float]) -> Scene:
     """Ground, shadows, objects, foreground, light and grain, in this order."""
-    canvas = _ground(_Draw(*key, "ground"))
+    canvas = ground(Draw(*key, "ground"))
     owner = np.full((SIZE, SIZE), -1, np.int8)
-    draw = _Draw(*key, "objects")
+    draw = Draw(*key, "objects")
     for i, (label, place) in enumerate(zip(kinds, _layout(draw, len(kinds), radii), strict=True)):
         window, colour, cover = _object(draw, label, *place)
         rows, cols = window
@@ -118,11 +110,11 @@ def _compose(key: tuple[str | int, ...], labels: tuple[int, ...], kinds: Sequenc
         shade *= 1 - 0.38 * cover[: shade.shape[0], : shade.shape[1], None]
         canvas[window] = canvas[window] * (1 - cover[..., None]) + colour
         owner[window][cover > 0.5] = i
-    alpha, tint = _foreground(_Draw(*key, "foreground"))
+    alpha, tint = foreground(Draw(*key, "foreground"))
     seen = np.where(alpha > 0.5, -1, owner)
     if all((seen == i).sum() >= MIN_VISIBLE * (owner == i).sum() for i in range(len(kinds))):
         canvas, owner = canvas + (tint - canvas) * alpha[..., None], seen
-    draw = _Draw(*key, "light")
+    draw = Draw(*key, "light")
     grain = (draw.field(SIZE, SIZE) - 0.5) * draw.between(0, 0.08)
     canvas = (canvas * _light(draw)[..., None] + grain[..., None]) * 255 + 0.5
     return Scene(
@@ -137,12 +129,12 @@ def _schedule(seed: int, split: str, index: int) -> tuple[int, int]:
     """Label and number of instances of a scene: every block of 40 indices holds every combination once."""
     cycle = len(CLASSES) * MAX_INSTANCES
     block, k = divmod(index, cycle)
-    order = np.argsort(_Draw("schedule", seed, split, block).field(1, cycle)[0], kind="stable")
+    order = np.argsort(Draw("schedule", seed, split, block).field(1, cycle)[0], kind="stable")
     return int(order[k]) % len(CLASSES), int(order[k]) // len(CLASSES) + 1
 
 
 def label(seed: int, split: str, index: int) -> int:
-    """The class that `scene` draws for these arguments, without drawing it."""
+    """The class that `draw` draws for these arguments, without drawing it."""
     return _schedule(seed, split, index)[0]
 
 
@@ -183,7 +175,7 @@ def pair(seed: int, split: str, index: int, *, labels: tuple[int, int] | None = 
     """One instance each of two different classes, the paper's dog and cat.
 
     Args:
-        seed, split, index: as in `scene`; pairs share no picture with the single-class scenes.
+        seed, split, index: as in `draw`; pairs share no picture with the single-class scenes.
         labels: the two classes instead of drawn ones.
 
     Returns:
@@ -195,7 +187,7 @@ def pair(seed: int, split: str, index: int, *, labels: tuple[int, int] | None = 
     if index < 0:
         raise ValueError(f"expected an index of at least 0, got {index}")
     if labels is None:
-        draw = _Draw("pair labels", seed, split, index)
+        draw = Draw("pair labels", seed, split, index)
         first, step = draw.below(len(CLASSES)), 1 + draw.below(len(CLASSES) - 1)
         labels = first, (first + step) % len(CLASSES)
     if _check_label(labels[0]) == _check_label(labels[1]):

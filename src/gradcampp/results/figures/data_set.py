@@ -14,7 +14,7 @@ from gradcampp import paper
 from gradcampp.cam import METHODS, SCORES, Scores, column
 from gradcampp.evaluation.alphas import Histogram, box, tanh_histogram
 from gradcampp.performance import log_relative_performance
-from gradcampp.results.figures.style import _COLOURS, _LONG, _PALETTE, _STYLE, _compact
+from gradcampp.results.figures.style import COLOURS, LONG, PALETTE, STYLE, compact
 
 _LOG_TICKS = (((1, 2, 5), 1), ((1,), 1), ((1,), 2), ((1,), 4), ((1,), 8))
 
@@ -32,7 +32,7 @@ def localisation(rows: pd.DataFrame) -> Figure:
         "instance_recall": "instances found",
     }
     markers = {"gradcam": "o", "gradcam+": "s", "gradcam++": "^"}
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7, 5.6), layout="constrained")
         for axis, (metric, title) in zip(figure.subplots(2, 2).flat, titles.items(), strict=True):
             for place, method in enumerate(METHODS):
@@ -40,7 +40,7 @@ def localisation(rows: pd.DataFrame) -> Figure:
                 centres = own["instances"] + 0.12 * (place - 1)
                 spread = [own["mean"] - own["low"], own["high"] - own["mean"]]
                 axis.errorbar(
-                    centres, own["mean"], spread, fmt=markers[method], color=_PALETTE[place], capsize=3, label=paper.NAMES[method]
+                    centres, own["mean"], spread, fmt=markers[method], color=PALETTE[place], capsize=3, label=paper.NAMES[method]
                 )
             axis.set(title=title, xlabel="instances of the class", ylabel="mean over scenes", ylim=(0, 1.02))
             axis.set_xticks(sorted(rows["instances"].unique()))
@@ -55,7 +55,7 @@ def alpha_distribution(stream: Histogram, scores: Scores) -> Figure:
     """
     quartiles = box(stream)
     counts, edges = tanh_histogram(stream)
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7, 3.3), layout="constrained")
         left, right = figure.subplots(1, 2, width_ratios=[1, 1.8])
         left.axhline(0.5, color="0.6", linewidth=1, linestyle="--", zorder=0)
@@ -73,12 +73,12 @@ def alpha_distribution(stream: Histogram, scores: Scores) -> Figure:
             showfliers=False,
             widths=0.4,
             patch_artist=True,
-            boxprops={"facecolor": _COLOURS[scores]},
+            boxprops={"facecolor": COLOURS[scores]},
             medianprops={"color": "black"},
         )
-        left.set(title=rf"non-zero $\alpha^k_{{ij}}$, {_LONG[scores]}", xticks=[])
-        left.set_xlabel(f"{stream.count:,} values\nfrom {_compact(stream.minimum)} to {_compact(stream.maximum)}")
-        right.stairs(counts, edges, fill=True, color=_COLOURS[scores])
+        left.set(title=rf"non-zero $\alpha^k_{{ij}}$, {LONG[scores]}", xticks=[])
+        left.set_xlabel(f"{stream.count:,} values\nfrom {compact(stream.minimum)} to {compact(stream.maximum)}")
+        right.stairs(counts, edges, fill=True, color=COLOURS[scores])
         right.set(
             xticks=[-1, -0.5, 0, 0.5, 1],
             yscale="log",
@@ -103,15 +103,15 @@ def relative_performances(records: pd.DataFrame) -> Figure:
             both = records[[first, second]].dropna()
             ratios = np.exp(log_relative_performance(both[first], both[second]))
             frames.append(
-                pd.DataFrame({"ratio": ratios, "pair": paper.pair_name(pair).replace(" vs ", "\nvs "), "map": _LONG[scores]})
+                pd.DataFrame({"ratio": ratios, "pair": paper.pair_name(pair).replace(" vs ", "\nvs "), "map": LONG[scores]})
             )
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(6.5, 4), layout="constrained")
         axis = figure.subplots()
         axis.axhline(1, color="0.6", linewidth=1, linestyle="--", zorder=0)
         sns.boxplot(
             pd.concat(frames), x="pair", y="ratio", hue="map", ax=axis, log_scale=True, showfliers=False, width=0.6,
-            palette=[_COLOURS[scores] for scores in SCORES],
+            palette=[COLOURS[scores] for scores in SCORES],
         )  # fmt: skip
         _plain_log_ticks(axis)
         axis.set(xlabel="", ylabel="relative performance per image")
@@ -125,7 +125,7 @@ def certificates(records: pd.DataFrame) -> Figure:
     Args:
         records: with columns ``pre_certificate``, ``pre_difference`` and those of post; images without are left out.
     """
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7, 3.5), layout="constrained")
         axes = figure.subplots(1, 2, sharey=True, sharex=True)
         low = 1e-3
@@ -134,8 +134,8 @@ def certificates(records: pd.DataFrame) -> Figure:
             both = records[names].dropna()
             both = both[(both > 0).all(axis=1)]
             low = min([low, *(both.min() / 1.5 if len(both) else [])])
-            axis.scatter(both[names[0]], both[names[1]], s=6, alpha=0.35, color=_COLOURS[scores], linewidths=0)
-            axis.set(xscale="log", yscale="log", title=f"{_LONG[scores]}, {len(both):,} images", xlabel="certificate")
+            axis.scatter(both[names[0]], both[names[1]], s=6, alpha=0.35, color=COLOURS[scores], linewidths=0)
+            axis.set(xscale="log", yscale="log", title=f"{LONG[scores]}, {len(both):,} images", xlabel="certificate")
         for axis in axes:
             axis.plot([low, 1], [low, 1], color="0.6", linestyle="--", linewidth=1, zorder=0)
             axis.set(xlim=(low, 1.2), ylim=(low, 1.2))

@@ -17,7 +17,7 @@ from gradcampp import paper
 from gradcampp.cam import METHODS, Method, Scores, heatmap, min_max, upsample, weights
 from gradcampp.evaluation.maps import Explanation
 from gradcampp.networks.capture import Capture
-from gradcampp.results.figures.style import _LONG, _PALETTE, _STYLE, _compact, _wrapped
+from gradcampp.results.figures.style import LONG, PALETTE, STYLE, compact, wrapped
 
 
 def overlay(pixels: Tensor, heat: Tensor) -> NDArray[np.float64]:
@@ -53,7 +53,7 @@ def pipeline(captured: Capture, pixels: Tensor, class_name: str, scores: Scores 
     strongest = parts.abs().sum((1, 2)).topk(min(channels, len(weight))).indices.tolist()
     coarse = min_max(heatmap(weight[None], activations))  # (1, H, W)
     heat = upsample(coarse, (pixels.shape[1], pixels.shape[2]))[0]
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(8, 4), layout="constrained")
         grid = figure.add_gridspec(3, len(strongest) + 3, width_ratios=[1.5, *[1] * len(strongest), 1.2, 1.5])
         photo = figure.add_subplot(grid[:, 0])
@@ -103,14 +103,14 @@ def solutions(coefficients: tuple[float, float], value: float, marked: Sequence[
     """
     first, second = coefficients
     ends = np.array([-1.5, 3.0])
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(5.5, 3.6), layout="constrained")
         axis = figure.add_subplot()
         axis.axhline(0, color="0.8", linewidth=1, zorder=0)
         axis.axvline(0, color="0.8", linewidth=1, zorder=0)
-        axis.plot(ends, (value - first * ends) / second, color=_PALETTE[0], linewidth=2)
+        axis.plot(ends, (value - first * ends) / second, color=PALETTE[0], linewidth=2)
         for alphas in marked:
-            axis.plot(*alphas, "o", color=_PALETTE[1])
+            axis.plot(*alphas, "o", color=PALETTE[1])
             text = ", ".join(str(Fraction(alpha).limit_denominator(1000)) for alpha in alphas)
             axis.annotate(f"({text})", alphas, xytext=(6, 6), textcoords="offset points")
         axis.set(xlabel=r"$\alpha_1$", ylabel=r"$\alpha_2$", xlim=tuple(ends))
@@ -128,7 +128,7 @@ def explanations(rows: Sequence[Explanation], names: Sequence[str], scores: Scor
 
     Source: Lerma & Lucas (2022), Figure 5; with several rows of one photograph, Figure 2.
     """
-    with mpl.rc_context({**_STYLE, "text.parse_math": False}):  # a class may be called $
+    with mpl.rc_context({**STYLE, "text.parse_math": False}):  # a class may be called $
         figure = Figure(figsize=(7, 1.6 * len(rows) + 0.45), layout="constrained")
         axes = figure.subplots(len(rows), 1 + len(METHODS), squeeze=False)
         for place, row in enumerate(rows):
@@ -137,16 +137,16 @@ def explanations(rows: Sequence[Explanation], names: Sequence[str], scores: Scor
                 axis.imshow(picture)
                 axis.set(xticks=[], yticks=[])
                 sns.despine(ax=axis, left=True, bottom=True)
-            axes[place, 0].set_ylabel(f"{_wrapped(names[row.label])}\nscore {float(row.probabilities[row.label]):.3g}")
+            axes[place, 0].set_ylabel(f"{wrapped(names[row.label])}\nscore {float(row.probabilities[row.label]):.3g}")
         for axis, title in zip(axes[0], ["photograph", *(paper.NAMES[method] for method in METHODS)], strict=True):
             axis.set_title(title)
         scale = mpl.cm.ScalarMappable(mpl.colors.Normalize(0, 1), "inferno")
-        figure.colorbar(scale, ax=axes[:, -1], ticks=[0, 0.5, 1], label=f"heatmap, {_LONG[scores]}", shrink=0.8)
+        figure.colorbar(scale, ax=axes[:, -1], ticks=[0, 0.5, 1], label=f"heatmap, {LONG[scores]}", shrink=0.8)
         return figure
 
 
 def explanation_maps(row: Explanation, scores: Mapping[Method, float]) -> Figure:
-    """What the network sees of a photograph through each method's map.
+    """A photograph as the network sees it through each method's map.
 
     Args:
         row: a photograph explained for one class.
@@ -154,7 +154,7 @@ def explanation_maps(row: Explanation, scores: Mapping[Method, float]) -> Figure
 
     Source: Lerma & Lucas (2022), eq. 15.
     """
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(6, 2.4), layout="constrained")
         for axis, (method, score) in zip(figure.subplots(1, len(scores)), scores.items(), strict=True):
             axis.imshow((row.maps[method] * row.pixels).permute(1, 2, 0).numpy())
@@ -169,7 +169,7 @@ def single_alphas(row: Explanation) -> Figure:
 
     Source: Lerma & Lucas (2022), Figure 3.
     """
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(6, 3.4), layout="constrained")
         alphas, products = figure.subplots(1, 2)
         for axis, values, title, reference in (
@@ -177,11 +177,9 @@ def single_alphas(row: Explanation) -> Figure:
             (products, row.products, r"$\sum_{ab} A^k_{ab}\,(\partial S/\partial A^k_{ij})$", 0.0),
         ):
             axis.axhline(reference, color="0.6", linewidth=1, linestyle="--", zorder=0)
-            sns.boxplot(y=values.double().numpy(), ax=axis, color=_PALETTE[0], width=0.4, showfliers=False)
+            sns.boxplot(y=values.double().numpy(), ax=axis, color=PALETTE[0], width=0.4, showfliers=False)
             axis.set(title=title, ylabel="")
-            axis.set_xlabel(
-                f"{values.numel():,} units with a gradient\nfrom {_compact(values.min())} to {_compact(values.max())}"
-            )
+            axis.set_xlabel(f"{values.numel():,} units with a gradient\nfrom {compact(values.min())} to {compact(values.max())}")
         return figure
 
 
@@ -190,26 +188,26 @@ def alpha_pole() -> Figure:
 
     Source: Lerma & Lucas (2022), eq. 13 and section 3.4; theorems 1 and 7 of the companion.
     """
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7, 3.3), layout="constrained")
         left, right = figure.subplots(1, 2, width_ratios=[1, 1.2])
-        left.axvspan(0, 3, color=_PALETTE[2], alpha=0.15, linewidth=0)
+        left.axvspan(0, 3, color=PALETTE[2], alpha=0.15, linewidth=0)
         left.axhline(0.5, color="0.6", linewidth=1, linestyle="--", zorder=0)
         left.axvline(-2, color="0.6", linewidth=1, linestyle=":", zorder=0)
         for side in (np.linspace(-5, -2.05, 200), np.linspace(-1.95, 3, 400)):
-            left.plot(side, 1 / (2 + side), color=_PALETTE[0])
+            left.plot(side, 1 / (2 + side), color=PALETTE[0])
         left.annotate("positive gradients:\nonly these count", (1.5, 2), ha="center", fontsize=9)
         left.set(xlim=(-5, 3), ylim=(-4, 4), xticks=[-4, -2, 0, 2], xlabel=r"$s_k\,g$", title=r"$\alpha = 1/(2 + s_k\,g)$")
         above, below = np.arange(1, 25) * 2.0**-23, -np.arange(1, 13) * 2.0**-22
         right.axhline(0, color="0.6", linewidth=1, zorder=0)
         for distances in (below, above):
-            right.plot(distances * 1e6, 1 / distances, "o", color=_PALETTE[0], markersize=3)
+            right.plot(distances * 1e6, 1 / distances, "o", color=PALETTE[0], markersize=3)
         for value, (steps, exponent) in paper.EXTREMES.items():
             place, negative = steps * 2.0**exponent * 1e6, value < 0
-            right.plot(place, value, "o", color=_PALETTE[3], markersize=7, markerfacecolor="none")
+            right.plot(place, value, "o", color=PALETTE[3], markersize=7, markerfacecolor="none")
             right.annotate(
                 f"{value}", (place, value), (-12, -8) if negative else (0, 10), textcoords="offset points", fontsize=9,
-                ha="right" if negative else "center", va="top" if negative else "bottom", color=_PALETTE[3],
+                ha="right" if negative else "center", va="top" if negative else "bottom", color=PALETTE[3],
             )  # fmt: skip
         right.set_yscale("symlog", linthresh=1e5)
         right.set(ylim=(-3e7, 3e7), yticks=[-1e7, -1e6, -1e5, 0, 1e5, 1e6, 1e7])
@@ -230,7 +228,7 @@ def family(captured: Capture, pixels: Tensor, lams: Sequence[float], scores: Sco
     plus = min_max(heatmap(weights("gradcam+", activations, gradients), activations))[0]
     columns = min(4, len(lams))
     rows = -(-len(lams) // columns)
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7, 2.15 * rows + 0.1), layout="constrained")
         axes = figure.subplots(rows, columns, squeeze=False).ravel()
         for axis in axes:
@@ -245,23 +243,23 @@ def family(captured: Capture, pixels: Tensor, lams: Sequence[float], scores: Sco
 
 
 def shrinkages(products: Tensor, deltas: Tensor) -> Figure:
-    """What a positive gradient becomes in Grad-CAM++, and by what share the channel weights shrink.
+    """A positive gradient before and after Grad-CAM++, and the shares by which channel weights shrink.
 
     Args:
         products: lam * s * g at the units with positive gradient, of any shape.
         deltas: the shares of the channels that count, of any shape.
     """
     terms = np.linspace(0, 12, 200)
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7, 2.9), layout="constrained")
         left, right = figure.subplots(1, 2)
         left.plot(terms, terms / 2, color="0.6", linestyle="--", label="half of it: Grad-CAM+")
-        left.plot(terms, terms / (2 + terms), color=_PALETTE[0], label="Grad-CAM++")
+        left.plot(terms, terms / (2 + terms), color=PALETTE[0], label="Grad-CAM++")
         inside = float((products <= terms[-1]).double().mean())
-        sns.rugplot(products[products <= terms[-1]].double().flatten().numpy()[:2000], ax=left, color=_PALETTE[1], height=0.04)
+        sns.rugplot(products[products <= terms[-1]].double().flatten().numpy()[:2000], ax=left, color=PALETTE[1], height=0.04)
         left.set(xlim=(0, terms[-1]), ylim=(0, 2), ylabel="what is summed")
         left.set_xlabel(rf"$t = \lambda\, s_k\, r$" "\n" f"(marks: the picture's own, {inside:.0%} of them)")
         left.legend(frameon=False, loc="upper right")
-        right.hist(deltas.double().flatten().numpy(), bins=np.linspace(0, 1, 21).tolist(), color=_PALETTE[0])
+        right.hist(deltas.double().flatten().numpy(), bins=np.linspace(0, 1, 21).tolist(), color=PALETTE[0])
         right.set(xlim=(0, 1), xlabel=r"$\delta_k$", ylabel="channels")
         return figure

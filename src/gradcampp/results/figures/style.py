@@ -1,4 +1,4 @@
-"""How figures look, and how they are saved."""
+"""The look of all figures, and their files."""
 
 from __future__ import annotations
 
@@ -14,16 +14,10 @@ from torch import Tensor
 from gradcampp.cam import Scores
 from gradcampp.files import atomic_write
 
-_PALETTE = sns.color_palette("colorblind")
-
-
-_COLOURS: dict[Scores, tuple[float, float, float]] = {"pre": _PALETTE[0], "post": _PALETTE[1]}
-
-
-_LONG: dict[Scores, str] = {"pre": "pre-softmax", "post": "post-softmax"}
-
-
-_STYLE: dict[Any, Any] = {"font.size": 10, "axes.titlesize": 11, "axes.spines.top": False, "axes.spines.right": False}
+PALETTE = sns.color_palette("colorblind")
+COLOURS: dict[Scores, tuple[float, float, float]] = {"pre": PALETTE[0], "post": PALETTE[1]}
+LONG: dict[Scores, str] = {"pre": "pre-softmax", "post": "post-softmax"}
+STYLE: dict[Any, Any] = {"font.size": 10, "axes.titlesize": 11, "axes.spines.top": False, "axes.spines.right": False}
 
 
 def save(figure: Figure, stem: Path, formats: Sequence[str]) -> list[Path]:
@@ -47,11 +41,12 @@ def save(figure: Figure, stem: Path, formats: Sequence[str]) -> list[Path]:
     return paths
 
 
-def _compact(value: Tensor | float) -> str:
+def compact(value: Tensor | float) -> str:
+    """A number in four digits: ``12.35``, ``1.235e+07``."""
     return f"{float(value):,.4g}"
 
 
-def _wrapped(name: str) -> str:
+def wrapped(name: str) -> str:
     """A long class name on two lines."""
     if len(name) <= 16 or " " not in name:
         return name

@@ -4,40 +4,44 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Any
 
 import pytest
 
 from gradcampp.claims import cards, ledger
-from gradcampp.claims.claim import NOT_TESTED, Claim, Finding
-from gradcampp.claims.derivation import PROVED
-from gradcampp.claims.ledger import Row
+from gradcampp.claims.claim import COMPANION, DERIVATION, NOT_TESTED, Claim, Finding
+from gradcampp.claims.claim import claim as decorate
+from gradcampp.claims.ledger import PROVED, Row
 from tests.conftest import ROOT
 
 
-def claim(name: str = "eq-1", place: str = "2.1.1, eq. 1", chapter: str = "02_methods", **more: str) -> Claim:
-    return Claim(name, place, "A | B holds for 2 * x_1", "proof", lambda: Finding("holds", ""), chapter, **more)
+def claim(name: str = "eq-1", **more: Any) -> Claim:
+    where = more if "section" in more else {"section": "2.1.1", "equation": 1, **more}
+    return decorate(name, sentence="A | B holds for 2 * x_1", **where)(lambda: Finding("holds", ""))
 
 
 @pytest.mark.parametrize(
-    ("place", "wanted"),
+    ("where", "place", "wanted"),
     [
-        ("2.2", ["sec-paper-2-2"]),
-        ("3.1.1, eq. 10", ["sec-paper-3-1-1", "eq-paper-10"]),
-        ("2.2, eqs 5 and 6", ["sec-paper-2-2", "eq-paper-5", "eq-paper-6"]),
-        ("3.3, Figures 3 and 4", ["sec-paper-3-3", "fig-paper-3", "fig-paper-4"]),
-        ("4, Table 2", ["sec-paper-4", "tab-paper-2"]),
-        ("4 and 5", ["sec-paper-4", "sec-paper-5"]),
-        ("4, footnote 4", ["sec-paper-4"]),
-        ("Appendix A, eq. 19", ["sec-paper-a", "eq-paper-19"]),
+        ({"section": "2.2"}, "2.2", ["sec-paper-2-2"]),
+        ({"section": "3.1.1", "equation": 10}, "3.1.1, eq. 10", ["sec-paper-3-1-1", "eq-paper-10"]),
+        ({"section": "2.2", "equation": (5, 6)}, "2.2, eqs 5 and 6", ["sec-paper-2-2", "eq-paper-5", "eq-paper-6"]),
+        ({"section": "3.3", "figure": (3, 4)}, "3.3, Figures 3 and 4", ["sec-paper-3-3", "fig-paper-3", "fig-paper-4"]),
+        ({"section": "4", "table": 2}, "4, Table 2", ["sec-paper-4", "tab-paper-2"]),
+        ({"section": ("4", "5")}, "4 and 5", ["sec-paper-4", "sec-paper-5"]),
+        ({"section": "4", "footnote": 4}, "4, footnote 4", ["sec-paper-4"]),
+        ({"section": "A", "equation": 19}, "Appendix A, eq. 19", ["sec-paper-a", "eq-paper-19"]),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_place_of_the_paper_becomes_anchors(place: str, wanted: list[str]) -> None:
-    assert cards.anchors(claim(place=place)) == wanted
+def test_a_place_of_the_paper_is_text_and_anchors(where: dict[str, Any], place: str, wanted: list[str]) -> None:
+    assert claim(**where).place == place
+    assert cards.anchors(claim(**where)) == wanted
 
 
 def test_a_section_that_two_chapters_share_and_a_theorem_find_their_own() -> None:
-    assert cards.anchors(claim(place="2.2, eq. 7", chapter="03_derivation"))[0] == "sec-paper-2-2-derivation"
-    assert cards.anchors(claim("theorem-3-run", "companion")) == ["thm-3-sandwich"]
+    assert cards.anchors(claim(section="2.2", equation=7, chapter=DERIVATION))[0] == "sec-paper-2-2-derivation"
+    assert cards.anchors(claim("theorem-3-run", section=COMPANION, theorem=3)) == ["thm-3-sandwich"]
 
 
 def test_every_anchor_of_the_ledger_is_in_its_chapter() -> None:
@@ -49,7 +53,10 @@ def test_every_anchor_of_the_ledger_is_in_its_chapter() -> None:
         first, *others = cards.anchors(one)
         assert one.chapter in chapters
         for anchor in (first, *others):
-            assert re.search(rf'\({anchor}\)=|\$\$ \({anchor}\)|"{anchor}\b', everything), (one.name, anchor)
+            assert re.search(rf'\({anchor}\)=|\$\$ \({anchor}\)|"{anchor}\b|:(label|name): {anchor}\b', everything), (
+                one.name,
+                anchor,
+            )
 
 
 def test_every_claim_is_tested_where_the_ledger_says() -> None:

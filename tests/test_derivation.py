@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from itertools import product
 from typing import Any
@@ -477,3 +479,35 @@ def test_a_wrong_right_side_is_not_structurally_equal(monkeypatch: pytest.Monkey
         equation = derivation.appendix_of_any_size(varying)
         assert equation.lhs != equation.rhs
         assert equation.lhs.has(sp.KroneckerDelta)
+
+
+@pytest.mark.parametrize("module", ["derivation", "counterexamples", "latex"])
+def test_the_algebra_runs_where_nothing_but_sympy_is_installed(module: str) -> None:
+    """As in a browser: torch, numpy, pandas and all else cannot be imported."""
+    script = f"""
+import importlib, sys
+
+class Missing:
+    def find_spec(self, name, *_):
+        if name.partition(".")[0] not in sys.stdlib_module_names | {{"sympy", "mpmath", "gradcampp"}}:
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Missing())
+for absent in ("torch", "numpy", "pandas"):
+    assert absent not in sys.modules
+    try:
+        importlib.import_module(absent)
+    except ModuleNotFoundError:
+        pass
+    else:
+        raise AssertionError(absent)
+importlib.import_module("gradcampp.algebra.{module}")
+assert {{name for name in sys.modules if name.startswith("gradcampp")}} <= {{
+    "gradcampp", "gradcampp.algebra", "gradcampp.algebra.derivation", "gradcampp.algebra.{module}"
+}}
+from gradcampp.algebra.derivation import derivation
+print(len(derivation()))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "11\n"
