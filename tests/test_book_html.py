@@ -18,8 +18,10 @@ from urllib.parse import urldefrag, urljoin, urlparse
 
 import pytest
 
+import gradcampp
 from book import build, pdf
 from book.explorer import export
+from gradcampp import cli, paper
 from gradcampp.claims import cards, ledger
 from tests.conftest import ROOT
 
@@ -236,6 +238,23 @@ def test_equations_figures_and_tables_of_the_paper_are_there_with_their_numbers(
             assert re.search(rf'id="{kind}-paper-{number}"', everything), (kind, number)
             word = {"fig": "Figure", "tab": "Table"}[kind]
             assert re.search(rf'class="caption-number">{word} {number}\s*</span>', everything), (kind, number)
+
+
+def test_the_table_of_symbols_leads_from_every_equation_to_its_function(pages: dict[str, Page]) -> None:
+    symbols = pages["book/symbols"]
+    for number, name in paper.WHERE.items():
+        assert any(link.endswith(f"#gradcampp.{name}") for link in symbols.links), name
+        assert any(link.endswith(f"#equation-eq-paper-{number}") for link in symbols.links), number
+
+
+def test_the_library_starts_with_the_names_of_the_package(pages: dict[str, Page]) -> None:
+    first = re.findall(r'<dt class="sig[^"]*" id="gradcampp\.(\w+)"', pages["book/library"].html)
+    assert first[:2] == ["load", "capture"]
+    assert set(gradcampp.__all__) - {"InputError", "__version__"} == set(first)
+
+
+def test_every_command_is_in_the_reference(pages: dict[str, Page]) -> None:
+    assert {"gradcampp", *cli.commands.commands} <= set(pages["book/commands"].headings)
 
 
 def test_every_section_of_the_paper_has_a_heading(pages: dict[str, Page]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import matplotlib
 import pandas as pd
 import pytest
-from IPython.display import Markdown
+from IPython import display
 from matplotlib.figure import Figure
 
 from gradcampp import notebook
@@ -19,6 +19,7 @@ from gradcampp.errors import InputError
 from gradcampp.evaluation.records import Run
 from gradcampp.results import tables
 
+Markdown: Any = display.Markdown  # which has no types
 Shown = list[tuple[dict[str, str], dict[str, Any]]]
 PREFIX = "application/papermill.record/"
 

@@ -79,11 +79,15 @@ class Where(SphinxDirective):
         rows = [f"| {{eq}}`eq-paper-{number}` | {{py:obj}}`gradcampp.{name}` |" for number, name in paper.WHERE.items()]
         found = nodes.Element()
         self.state.nested_parse(StringList(["| equation | where |", "|---|---|", *rows], self.env.docname), 0, found)
-        return found.children
+        return list(found.children)
 
 
 class Table(RSTTable):  # type: ignore[misc]
     """``{table}`` without an argument: the first paragraph is the caption."""
+
+    arguments: list[str]
+    content: StringList
+    content_offset: int
 
     def run(self) -> list[nodes.Node]:
         """As docutils has it, with the caption in the place of the argument."""
