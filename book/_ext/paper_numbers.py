@@ -98,6 +98,11 @@ class Table(RSTTable):  # type: ignore[misc]
         return list(super().run())
 
 
+def _literal_options(_app: Any, _context: Any, lines: list[str]) -> None:
+    """Options in the help of other options are literal: typography would make a dash of their two hyphens."""
+    lines[:] = [re.sub(r"(?<![\w`-])--[\w-]+", r"``\g<0>``", line) if line.startswith(" ") else line for line in lines]
+
+
 def _draw_single_page(app: Any) -> None:
     """Draw a single page with what draws pages: Sphinx forgets that as soon as one extension has means for a single page only."""
     handlers = app.registry.translation_handlers
@@ -111,5 +116,6 @@ def setup(app: Any) -> dict[str, bool]:
     app.add_directive("table", Table, override=True)
     app.connect("builder-inited", _draw_single_page)
     app.connect("doctree-read", _anchor)
+    app.connect("sphinx-click-process-options", _literal_options)
     app.connect("env-get-updated", _renumber, priority=900)  # after Sphinx has counted
     return {"parallel_read_safe": True, "parallel_write_safe": True}
