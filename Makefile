@@ -8,6 +8,8 @@ BIN := .venv/bin
 PROFILE ?= mini
 NAME := $(basename $(notdir $(PROFILE)))
 PORT ?= 8000
+REPOSITORY ?=
+BOOK = $(BIN)/python book/build.py --profile $(PROFILE) $(if $(REPOSITORY),--repository $(REPOSITORY))
 
 .PHONY: help install reproduce book serve pdf test lint types check mutants benchmark clean
 
@@ -22,17 +24,17 @@ help:  ## list the targets
 
 reproduce: install  ## install, then every table and figure into runs/mini, and the book (PROFILE=NAME_OR_FILE)
 	$(BIN)/gradcampp reproduce --profile $(PROFILE)
-	$(BIN)/gradcampp book --profile $(PROFILE) --run runs/$(NAME)
+	$(BOOK) --run runs/$(NAME)
 
 book: install  ## execute the notebooks and build the book into runs/mini/book
-	$(BIN)/gradcampp book --profile $(PROFILE)
+	$(BOOK)
 
 serve: book  ## build the book and open it on this machine (PORT=8000)
 	@echo "the book: http://localhost:$(PORT)/ (Ctrl-C ends)"
 	@$(BIN)/python -m http.server $(PORT) --bind localhost --directory runs/$(NAME)/book/_build/html
 
 pdf: install  ## print the whole book to runs/mini/book.pdf with Chromium
-	$(BIN)/gradcampp book --profile $(PROFILE) --pdf runs/$(NAME)/book.pdf
+	$(BOOK) --pdf runs/$(NAME)/book.pdf
 
 install: .venv/installed  ## make .venv with the package and the tools for its tests
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pkgutil
 import re
 import shutil
 import subprocess
@@ -12,13 +13,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
-from book import build
-from book import build as book
+import gradcampp
+from book import build, library
 from gradcampp import cli
-from gradcampp.errors import InputError
-from gradcampp.evaluation import records
 from tests.conftest import ROOT
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -66,6 +66,29 @@ def test_a_notebook_is_committed_without_results_and_can_be_run_alone(path: Path
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_no_line_of_a_notebook_is_wider_than_its_page(path: Path) -> None:
+    widest = {"markdown": 120, "code": 72}
+    for cell in cells(path):
+        for line in source(cell).splitlines():
+            assert len(line) <= widest[cell["cell_type"]], line
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_figure_and_table_has_a_label_that_is_its_key_a_caption_and_figures_an_alternative_text(path: Path) -> None:
+    text = "\n".join(map(source, cells(path)))
+    shown = re.findall(r":::\{+glue:figure\}+ (\S+)\n---\nname: (\S+)\nalt: >-\n  ((?:.+\n)+?)---\n(\S.+)", text)
+    assert len(shown) == text.count("{glue:figure}")
+    for key, name, alt, caption in shown:
+        assert key == name
+        assert re.fullmatch(r"fig-[a-z0-9-]+", name)
+        assert len(alt.split()) > 3
+        assert len(caption.split()) > 3
+    for name in re.findall(r"^:::\{table\}.*\n:name: (\S+)", text, re.MULTILINE):
+        assert re.fullmatch(r"tab-[a-z0-9-]+", name)
+        assert f"```{{glue:md}} {name}\n" in text
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_every_exercise_has_a_solution_with_an_assertion(path: Path) -> None:
     text = "\n".join(f"%%{cell['cell_type']}\n{source(cell)}" for cell in cells(path))
     exercises = re.findall(r"\{exercise-start\}.*\n:label: (\S+)", text)
@@ -77,12 +100,15 @@ def test_every_exercise_has_a_solution_with_an_assertion(path: Path) -> None:
         assert f"%%markdown\n{directive}" in text  # alone in its cell
 
 
-@needs_tools
 def test_every_page_of_the_table_of_contents_exists_and_every_notebook_is_in_it() -> None:
-    found = build.pages(ROOT)
-    listed = re.findall(r"^\s*(?:- file|root): (\S+)", (ROOT / "book" / "_toc.yml").read_text("utf-8"), re.MULTILINE)
-    assert [page.with_suffix("").as_posix() for page in found] == listed
-    assert {ROOT / page for page in found if page.suffix == ".ipynb"} == set(NOTEBOOKS)
+    yaml = pytest.importorskip("yaml")
+    toc = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text("utf-8"))
+    chapters = [chapter for part in toc["parts"] for chapter in part["chapters"]]
+    listed = [toc["root"], *(each["file"] for chapter in chapters for each in (chapter, *chapter.get("sections", [])))]
+    assert build.pages(ROOT) == listed
+    found = [path for page in listed for path in ROOT.glob(f"{page}.*") if path.suffix in (".md", ".ipynb")]
+    assert len(found) == len([page for page in listed if not page.startswith(library.FOLDER)])
+    assert {path for path in found if path.suffix == ".ipynb"} == set(NOTEBOOKS)
 
 
 def test_equations_1_to_19_of_the_paper_are_defined_once_each() -> None:
@@ -125,40 +151,25 @@ def notebook(*sources: str, **kinds: list[str]) -> dict[str, Any]:
     }
 
 
-def test_staging_drops_the_injected_cell_and_turns_what_is_shown_into_numbered_things(tmp_path: Path) -> None:
+def test_the_injected_cell_and_all_that_names_this_machine_is_dropped() -> None:
     executed = notebook("1 + 1")
     injected = {"cell_type": "code", "id": "i", "metadata": {"tags": ["injected-parameters"]}, "source": "RUN = 1", "outputs": []}
     executed["cells"].insert(1, injected)
     executed["metadata"]["papermill"] = {"input_path": "somewhere"}
-    figure = {"kind": "figure", "label": "fig-a", "caption": "Seen.", "alt": "a dot"}
-    table = {"kind": "table", "label": "tab-a", "caption": "Counted.", "body": "| a |\n|---|\n| 1 |"}
+    executed["cells"][2]["metadata"] = {"papermill": {"duration": 1}, "tags": ["hide-input"]}
+    both = {"application/papermill.record/image/png": "iVBORw0KGgo=", "image/png": "iVBORw0KGgo="}
     executed["cells"][2]["outputs"] = [
-        {"output_type": "display_data", "data": {"image/png": "iVBORw0KGgo="}, "metadata": {"gradcampp": figure}},
         {"output_type": "stream", "name": "stdout", "text": "kept"},
-        {"output_type": "display_data", "data": {"text/plain": ""}, "metadata": {"gradcampp": table}},
+        {"output_type": "display_data", "data": both, "metadata": {"scrapbook": {"name": "fig-a"}}},
     ]
-    kept = build.stage_notebook(executed, tmp_path / "a.ipynb")
-    assert kept == {tmp_path / "a.ipynb", tmp_path / "a_files" / "fig-a.png"}
-    staged = json.loads((tmp_path / "a.ipynb").read_text("utf-8"))
-    assert [cell["id"] for cell in staged["cells"]] == ["c0", "c1", "fig-a", "tab-a"]
-    assert [output.get("text") for output in staged["cells"][1]["outputs"]] == ["kept"]
-    assert ":alt: a dot" in staged["cells"][2]["source"]
-    assert "{table} Counted." in staged["cells"][3]["source"]
+    staged = build.stripped(executed)
+    assert [cell["id"] for cell in staged["cells"]] == ["c0", "c1"]
+    assert staged["cells"][1]["metadata"] == {"tags": ["hide-input"]}
+    printed, glued = staged["cells"][1]["outputs"]
+    assert printed["text"] == "kept"
+    assert list(glued["data"]) == ["application/papermill.record/image/png"]  # else the book shows it twice
     assert "papermill" not in staged["metadata"]
-
-
-def test_a_caption_may_have_roles_and_computed_prose_stays_as_it_is(tmp_path: Path) -> None:
-    executed = notebook("1 + 1")
-    table = {"kind": "table", "label": "tab-a", "caption": "By {eq}`eq-a`.", "body": "| a |\n|---|\n| 1 |"}
-    prose = {"kind": "prose", "label": "said", "body": ":::{note}\nA\n:::"}
-    executed["cells"][1]["outputs"] = [
-        {"output_type": "display_data", "data": {"text/plain": ""}, "metadata": {"gradcampp": about}} for about in (table, prose)
-    ]
-    build.stage_notebook(executed, tmp_path / "a.ipynb")
-    shown, said = (cell["source"] for cell in json.loads((tmp_path / "a.ipynb").read_text("utf-8"))["cells"][2:])
-    fence, _, rest = shown.partition("{table}")
-    assert "`" not in fence or "`" not in rest.splitlines()[0]  # else CommonMark takes it for no fence
-    assert said == prose["body"]
+    assert "kernelspec" in staged["metadata"]
 
 
 @needs_tools
@@ -168,27 +179,19 @@ def test_another_record_changes_the_numbers_that_chapter_6_prints(tmp_path: Path
     profile.write_text("scenes = 6\nseed = 0\nthreshold = 0.0\n", "utf-8")
     run = tmp_path / "run"
     assert cli.main(["reproduce", "--profile", str(profile), "--out", str(run), "--workers", "0"]) == 0
-    chapter = Path("notebooks/06_does_it_matter.ipynb")
-    parameters = {"PROFILE": str(profile), "RUN": str(run)}
+    chapter, executed = ROOT / "notebooks" / "06_does_it_matter.ipynb", tmp_path / "06.ipynb"
 
     def printed() -> dict[str, str]:
-        executed = build.execute(ROOT, [chapter], tmp_path / "executed", parameters)[chapter]
+        assert build.execute(chapter, executed, {"PROFILE": str(profile), "RUN": str(run)}, True) is None
         outputs = [output for cell in cells(executed) for output in cell.get("outputs", []) if "data" in output]
-        found = {}
-        for output in outputs:
-            data, about = output["data"], output["metadata"].get("gradcampp")
-            glued = output["metadata"].get("scrapbook")
-            if about is not None:
-                found[about["label"]] = str(data.get("image/png") or about["body"])
-            elif glued is not None:
-                found[glued["name"]] = str(data["application/papermill.record/text/plain"])
-        return found
+        glued = [output for output in outputs if "scrapbook" in output["metadata"]]
+        return {output["metadata"]["scrapbook"]["name"]: str(output["data"]) for output in glued}
 
     before = printed()
-    file = run / "run" / "records.parquet"
-    rows = records.read_records(run / "run")
+    (part,) = (run / "records.parquet").iterdir()
+    rows = pd.read_parquet(part)
     rows["pre_gradcam_plusplus"] = rows["pre_gradcam_plusplus"].where(rows.index > 0, rows["pre_gradcam_plusplus"] / 7)
-    rows.to_parquet(file)
+    rows.to_parquet(part)
     after = printed()
     changed = {name for name in before if before[name] != after[name]}
     for name in (
@@ -203,141 +206,121 @@ def test_another_record_changes_the_numbers_that_chapter_6_prints(tmp_path: Path
     ):
         assert name in changed
     assert not changed & {"tab-rounding", "fig-paper-5", "post-ratio", "post-std", "over"}
+    assert {"tab-rounding", "fig-paper-5", "post-ratio", "post-std", "over"} <= set(before)
 
 
 @pytest.mark.parametrize("kept", [True, False])
-def test_an_edition_without_solutions_holds_none_of_their_cells(tmp_path: Path, kept: bool) -> None:
+def test_an_edition_without_solutions_holds_none_of_their_cells(kept: bool) -> None:
     gate = "````{solution-start} ex-a\n:class: dropdown\n````"
     executed = notebook("# before", gate, "secret = 1", "# words", "````{solution-end}\n````", "after = 2")
-    build.stage_notebook(executed, tmp_path / "a.ipynb", solutions=kept)
-    text = (tmp_path / "a.ipynb").read_text("utf-8")
+    text = json.dumps(build.stripped(executed, solutions=kept))
     assert ("secret" in text, "words" in text, "solution" in text) == (kept, kept, kept)
     assert "before" in text
     assert "after" in text
 
 
-@pytest.mark.parametrize(
-    "remote",
-    [
-        "https://github.com/someone/gradcampp",
-        "https://github.com/someone/gradcampp.git",
-        "https://name:secret@github.com/someone/gradcampp.git",
-        "git@github.com:someone/gradcampp.git",
-        "ssh://git@github.com/someone/gradcampp.git",
-    ],
-)
-def test_links_come_from_the_remote_without_its_password(tmp_path: Path, remote: str) -> None:
-    for arguments in (["init", "--quiet"], ["remote", "add", "origin", remote]):
-        subprocess.run(["git", *arguments], cwd=tmp_path, check=True)
-    assert build.repository(tmp_path, None) == ("https://github.com/someone/gradcampp", "main")
-
-
-def test_without_a_remote_on_github_there_are_no_links(tmp_path: Path) -> None:
-    assert build.repository(tmp_path, None) == (None, "main")
-    subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
-    assert build.repository(tmp_path, None)[0] is None
-    subprocess.run(["git", "remote", "add", "origin", "/somewhere/else.git"], cwd=tmp_path, check=True)
-    assert build.repository(tmp_path, None)[0] is None
-
-
-def test_an_address_that_is_not_one_of_github_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"expected an address such as https://github\.com/"):
-        build.repository(tmp_path, "ftp://example.org/a")
+def test_an_address_that_is_not_one_of_github_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert build.main(["--repository", "ftp://example.org/a"]) == 2
+    assert "expected an address such as https://github.com/" in capsys.readouterr().err
 
 
 @needs_tools
 def test_launch_buttons_appear_only_with_a_repository(tmp_path: Path) -> None:
     yaml = pytest.importorskip("yaml")
     for address in (None, "https://github.com/someone/gradcampp"):
-        config = yaml.safe_load(build._configuration(ROOT, build.Edition("mini", tmp_path, address)))
+        build.stage(ROOT, tmp_path / "source", address)
+        config = yaml.safe_load((tmp_path / "source" / "_config.yml").read_text("utf-8"))
         options = config["sphinx"]["config"]["html_theme_options"]  # the only place that the theme reads: it replaces all others
         assert options.get("repository_url") == address
         assert ("launch_buttons" in options) == (address is not None)
 
 
-def test_a_package_without_the_notebooks_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(book, "__file__", str(tmp_path / "site-packages" / "gradcampp" / "book.py"))
-    assert cli.main(["book"]) == 2
-    assert capsys.readouterr().err.startswith("gradcampp: error: no book here: ")
+def checkout(folder: Path, **notebooks: dict[str, Any]) -> Path:
+    """A book of these notebooks and the first page."""
+    shutil.copytree(ROOT / "book", folder / "book")
+    chapters = "".join(f"    - file: notebooks/{name}\n" for name in notebooks)
+    toc = f"format: jb-book\nroot: book/index\nparts:\n  - chapters:\n{chapters}"
+    (folder / "book" / "_toc.yml").write_text(toc, "utf-8")
+    (folder / "notebooks").mkdir()
+    for name, content in notebooks.items():
+        (folder / "notebooks" / f"{name}.ipynb").write_text(json.dumps(content), "utf-8")
+    return folder
 
 
 @needs_tools
-def test_a_cell_that_fails_is_named_and_the_other_notebooks_are_kept(
+def test_a_cell_that_fails_is_named_and_the_other_notebooks_are_executed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shutil.copytree(ROOT / "book", tmp_path / "book")
-    (tmp_path / "book" / "_toc.yml").write_text(
-        "format: jb-book\nroot: book/index\nparts:\n  - chapters:\n    - file: notebooks/bad\n    - file: notebooks/good\n",
-        "utf-8",
-    )
-    (tmp_path / "notebooks").mkdir()
     bad = notebook("# Title", "x = 1", "# why\n\nx.missing\nx")
     bad["cells"][3]["cell_type"] = "code"
     bad["cells"][3] |= {"outputs": [], "execution_count": None}
-    (tmp_path / "notebooks" / "bad.ipynb").write_text(json.dumps(bad), "utf-8")
-    (tmp_path / "notebooks" / "good.ipynb").write_text(json.dumps(notebook("# Title", "print(PROFILE)")), "utf-8")
-    run = tmp_path / "run"
-    run.mkdir()
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("gradcampp.notebook.finished_run", lambda folder: folder)
-    monkeypatch.setattr("gradcampp.notebook.check_profile", lambda profile, folder: None)
-    assert cli.main(["book", "--run", str(run), "--out", str(tmp_path / "out")]) == 1
+    folder = tmp_path / "my book"  # a name that could be taken for the folder that the book is built in
+    root = checkout(folder, bad=bad, good=notebook("# Title", "import pathlib; print(PROFILE, pathlib.Path.cwd())"))
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(build, "finished_run", lambda profile, run: run)
+    assert build.main(["--run", str(tmp_path / "run"), "--out", str(tmp_path / "out")], root) == 1
     said = capsys.readouterr().err
     assert "bad.ipynb, cell 4 (x.missing): AttributeError: 'int' object has no attribute 'missing'" in said
     assert "Traceback" not in said
-    assert not (tmp_path / "out" / "executed" / "bad.ipynb").exists()
-    good = tmp_path / "out" / "executed" / "good.ipynb"
-    before = good.stat().st_mtime_ns
-    parameters = {"PROFILE": "mini", "RUN": str(run)}
-    build.execute(tmp_path, [Path("notebooks/good.ipynb")], good.parent, parameters)
-    assert good.stat().st_mtime_ns == before  # nothing has changed for it
-    (run / "records.parquet").write_bytes(b"other")
-    build.execute(tmp_path, [Path("notebooks/good.ipynb")], good.parent, parameters)
-    assert good.stat().st_mtime_ns != before
+    made = tmp_path / "out" / "source" / "notebooks"
+    assert not (made / "bad.ipynb").exists()
+    assert f"mini {folder.resolve()}" in (made / "good.ipynb").read_text("utf-8")  # notebooks run where the command does
 
 
 @needs_tools
-@pytest.mark.parametrize("changed", ["run", "profile"])
-def test_notebooks_run_where_the_command_does_and_again_when_the_run_or_the_profile_has_changed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str
+def test_a_warning_is_a_mistake_of_the_book_and_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = tmp_path / "my book"  # a name that could be taken for the folder that the book is built in
-    (folder / "notebooks").mkdir(parents=True)
-    page = Path("notebooks/page.ipynb")
-    content = notebook("# Title", "import pathlib; print(pathlib.Path.cwd())")
-    (folder / page).write_text(json.dumps(content), "utf-8")
-    run, profile = folder / "book" / "run", folder / "own.toml"
-    run.mkdir(parents=True)
-    files = {"run": run / "records.parquet", "profile": profile}
-    files["run"].write_bytes(b"one")
-    profile.write_text("scenes = 6\n", "utf-8")
-    monkeypatch.chdir(folder)
-    parameters = {"PROFILE": str(profile), "RUN": str(run)}
+    root = checkout(tmp_path, page=notebook("# Title\n\n{ref}`nowhere`"))
+    (tmp_path / "book" / "index.md").write_text("# First\n", "utf-8")
+    monkeypatch.setattr(build, "finished_run", lambda profile, run: run)
+    assert build.main(["--run", str(tmp_path / "run"), "--out", str(tmp_path / "out")], root) == 1
+    assert re.search(r"notebooks/page\.ipynb:\d+: WARNING: undefined label: 'nowhere'", capsys.readouterr().err)
 
-    def executed() -> Path:
-        return build.execute(folder, [page], Path("executed"), parameters)[page]
 
-    made = executed()
-    assert f"{folder.resolve()}\\n" in made.read_text("utf-8")
-    before = made.stat().st_mtime_ns
-    (run / "site").mkdir()
-    (run / "site" / "index.json").write_text("{}", "utf-8")  # of a book that is built in the run: no result
-    assert executed().stat().st_mtime_ns == before
-    files[changed].write_bytes(b"scenes = 7\n")
-    assert executed().stat().st_mtime_ns != before
+@pytest.mark.parametrize("text", ["scenes = 7\n", "threshold = 0.25\n", 'model = "vgg99"\n', "no = 1\n"])
+def test_a_run_of_another_profile_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str) -> None:
+    profile, run = tmp_path / "few.toml", tmp_path / "run"
+    profile.write_text("scenes = 6\nseed = 0\nthreshold = 0.0\n", "utf-8")
+    assert cli.main(["reproduce", "--profile", str(profile), "--out", str(run), "--workers", "0"]) == 0
+    assert build.finished_run(str(profile), run) == run
+    key = text.partition(" ")[0]
+    kept = [line for line in profile.read_text("utf-8").splitlines(keepends=True) if not line.startswith(key)]
+    profile.write_text("".join(kept) + text, "utf-8")
+    capsys.readouterr()
+    assert build.main(["--profile", str(profile), "--run", str(run), "--out", str(tmp_path / "out")]) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith("build.py: error: ")
+    assert key in said or "vgg99" in said or "seed0-7" in said
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert build.main(["--run", str(tmp_path)]) == 2
+    assert "is not a run" in capsys.readouterr().err
 
 
 def test_a_pdf_without_a_browser_is_refused_before_the_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("book.build.CHROMIUM", ("no-such-browser",))
-    assert cli.main(["book", "--pdf", "book.pdf"]) == 2
-    assert capsys.readouterr().err.startswith("gradcampp: error: no browser to print with")
+    monkeypatch.setattr("book.pdf.CHROMIUM", ("no-such-browser",))
+    assert build.main(["--pdf", "book.pdf"]) == 2
+    assert capsys.readouterr().err.startswith("build.py: error: no browser to print with")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_every_public_module_has_a_page_and_the_list_of_them_says_what_it_is(tmp_path: Path) -> None:
+    listed = {page for page in build.pages(ROOT) if page.startswith(library.FOLDER)}
+    modules = {module.name for module in pkgutil.walk_packages(gradcampp.__path__, "gradcampp.")}
+    packages = {module.name for module in pkgutil.walk_packages(gradcampp.__path__, "gradcampp.") if module.ispkg}
+    named = {f"gradcampp.{page.removeprefix(library.FOLDER).replace('/', '.')}" for page in listed}
+    assert modules - packages - {"gradcampp.__main__"} <= named | {f"gradcampp.cli.{name}" for name in ("options",)}
+    assert named <= modules
+    (tmp_path / "book").mkdir()
+    library.write(tmp_path, build.pages(ROOT))
+    assert "`cam <gradcampp.cam>`: " in (tmp_path / "book" / "library.md").read_text("utf-8")
+    for page in listed:
+        assert "automodule:: gradcampp." in (tmp_path / f"{page}.md").read_text("utf-8")
 
 
 def test_binder_has_what_the_package_needs_and_nothing_to_build_with() -> None:

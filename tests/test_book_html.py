@@ -13,19 +13,20 @@ import shutil
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 from urllib.parse import urldefrag, urljoin, urlparse
 
 import pytest
 
-from book import build
+import gradcampp
+from book import build, pdf
 from book.explorer import export
+from gradcampp import cli, paper
 from gradcampp.claims import cards, ledger
 from tests.conftest import ROOT
 
 SITE = ROOT / "runs" / "mini" / "book" / "_build" / "html"
-CHROMIUM = next(filter(None, map(shutil.which, build.CHROMIUM)), None)
+CHROMIUM = next(filter(None, map(shutil.which, pdf.CHROMIUM)), None)
 SECTIONS = [
     "1",
     "2",
@@ -45,7 +46,7 @@ SECTIONS = [
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason=f"no browser: expected one of {', '.join(build.CHROMIUM)} on the PATH"),
+    pytest.mark.skipif(CHROMIUM is None, reason=f"no browser: expected one of {', '.join(pdf.CHROMIUM)} on the PATH"),
     pytest.mark.skipif(not (SITE / "index.html").exists(), reason="no book in runs/mini/book: make book builds it"),
 ]
 
@@ -66,6 +67,7 @@ class Page:
         formulas: how many there are.
         headings: texts of all headings.
         phone_width: how wide the page is on a phone of 390 pixels.
+        scrolling: code and text of programs that scroll sideways at 1200 pixels.
     """
 
     title: str = ""
@@ -78,6 +80,7 @@ class Page:
     formulas: int = 0
     headings: list[str] = field(default_factory=list)
     phone_width: int = 0
+    scrolling: list[str] = field(default_factory=list)
 
 
 LOOK = """() => {
@@ -92,6 +95,8 @@ LOOK = """() => {
         figures: all("img", content).filter(node => !node.closest("#gradcampp-explorer label"))
             .map(node => [node.alt, node.clientWidth, node.clientHeight]),
         formulas: all(".math", content).length,
+        scrolling: all(".cell_input pre, div.highlight pre", content)
+            .filter(node => node.clientWidth && node.scrollWidth > node.clientWidth).map(node => node.textContent),
         unrendered: all(".math", content).filter(node => !node.querySelector("mjx-container")).map(node => node.textContent)
             .concat(all("mjx-merror, [data-mjx-error]").map(node => node.textContent)),
     };
@@ -144,8 +149,7 @@ def pages(address: str, browser: Any) -> dict[str, Page]:
     found: dict[str, Page] = {}
     tab = browser.new_page(viewport={"width": 1200, "height": 900})
     complaints = listening(tab, address)
-    for path in [Path("index.html"), *build.pages(ROOT)]:
-        name = path.with_suffix("").as_posix()
+    for name in ["index", *build.pages(ROOT)]:
         complaints.clear()
         tab.set_viewport_size({"width": 1200, "height": 900})
         tab.goto(f"{address}{name}.html", wait_until="networkidle")
@@ -167,6 +171,7 @@ def pages(address: str, browser: Any) -> dict[str, Page]:
             formulas=seen["formulas"],
             headings=seen["headings"],
             phone_width=width,
+            scrolling=seen["scrolling"],
         )
     tab.close()
     return found
@@ -196,6 +201,11 @@ def test_every_figure_has_an_alternative_text_and_can_be_seen(pages: dict[str, P
 
 def test_no_page_is_wider_than_a_phone(pages: dict[str, Page]) -> None:
     assert {name: page.phone_width for name, page in pages.items() if page.phone_width > 390} == {}
+
+
+def test_no_code_scrolls_sideways_on_a_laptop(pages: dict[str, Page]) -> None:
+    found = {name: page.scrolling for name, page in pages.items() if page.scrolling and name.startswith("notebooks/")}
+    assert found == {}
 
 
 def test_all_links_and_anchors_inside_the_book_lead_somewhere(pages: dict[str, Page], address: str) -> None:
@@ -228,6 +238,23 @@ def test_equations_figures_and_tables_of_the_paper_are_there_with_their_numbers(
             assert re.search(rf'id="{kind}-paper-{number}"', everything), (kind, number)
             word = {"fig": "Figure", "tab": "Table"}[kind]
             assert re.search(rf'class="caption-number">{word} {number}\s*</span>', everything), (kind, number)
+
+
+def test_the_table_of_symbols_leads_from_every_equation_to_its_function(pages: dict[str, Page]) -> None:
+    symbols = pages["book/symbols"]
+    for number, name in paper.WHERE.items():
+        assert any(link.endswith(f"#gradcampp.{name}") for link in symbols.links), name
+        assert any(link.endswith(f"#equation-eq-paper-{number}") for link in symbols.links), number
+
+
+def test_the_library_starts_with_the_names_of_the_package(pages: dict[str, Page]) -> None:
+    first = re.findall(r'<dt class="sig[^"]*" id="gradcampp\.(\w+)"', pages["book/library"].html)
+    assert first[:2] == ["load", "capture"]
+    assert set(gradcampp.__all__) - {"InputError", "__version__"} == set(first)
+
+
+def test_every_command_is_in_the_reference(pages: dict[str, Page]) -> None:
+    assert {"gradcampp", *cli.commands.commands} <= set(pages["book/commands"].headings)
 
 
 def test_every_section_of_the_paper_has_a_heading(pages: dict[str, Page]) -> None:

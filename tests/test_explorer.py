@@ -31,12 +31,9 @@ from torch import Tensor
 from book.explorer import export
 from gradcampp import cam
 from gradcampp.cam import METHODS, SCORES, Method, Scores, min_max, upsample
-from gradcampp.evaluation.maps import capture_photographs
-from gradcampp.networks import mini
-from gradcampp.networks.capture import Capture, Network, forward, normalise, probabilities
-from gradcampp.scenes.drawing import SIZE
-from gradcampp.scenes.scene import Scene
-from gradcampp.scenes.shapes import CLASSES
+from gradcampp.networks.capture import Capture, forward, normalise, probabilities
+from gradcampp.networks.load import load
+from gradcampp.scenes import CLASSES, SIZE, Scene
 from tests.conftest import ROOT
 
 BOOK = ROOT / "book"
@@ -55,14 +52,12 @@ class Truth:
     def __init__(self, exhibit: export.Exhibit) -> None:
         self.exhibit = exhibit
         self.scene: Scene = export.draw(exhibit)
-        network = Network(mini.load(), mini.LAYER, mini.PREPROCESSING)
+        network = load("mini")
         pixels = torch.from_numpy(self.scene.pixels).permute(2, 0, 1)[None].float() / 255
         logits = forward(network.module, normalise(pixels, network.preprocessing.mean, network.preprocessing.std))
         self.scores = probabilities(logits)[0]
         self.labels = export.classes(self.scene, self.scores)
-        self.captured: Capture = capture_photographs(
-            network, pixels.expand(len(self.labels), -1, -1, -1), torch.tensor(self.labels)
-        )
+        self.captured: Capture = network.capture(pixels.expand(len(self.labels), -1, -1, -1), torch.tensor(self.labels))
         self.activations = self.captured.activations[:1].double()
 
     def gradients(self, row: int, scores: Scores) -> Tensor:

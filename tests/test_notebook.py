@@ -1,8 +1,9 @@
-"""What notebooks show: figures, tables and numbers, with what the book needs to know of them."""
+"""What notebooks show: figures, tables and numbers, as the book and a notebook opened alone need them."""
 
 from __future__ import annotations
 
 import base64
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,100 +11,93 @@ from typing import Any
 import matplotlib
 import pandas as pd
 import pytest
+from IPython import display
 from matplotlib.figure import Figure
 
 from gradcampp import notebook
 from gradcampp.errors import InputError
-from gradcampp.evaluation import records
+from gradcampp.evaluation.records import Run
 from gradcampp.results import tables
 
+Markdown: Any = display.Markdown  # which has no types
 Shown = list[tuple[dict[str, str], dict[str, Any]]]
+PREFIX = "application/papermill.record/"
 
 
 @pytest.fixture
 def shown(monkeypatch: pytest.MonkeyPatch) -> Shown:
     found: Shown = []
-    monkeypatch.setattr("gradcampp.notebook._display", lambda bundle, metadata: found.append((bundle, metadata)))
+
+    def display(bundle: dict[str, str], raw: bool, metadata: dict[str, Any]) -> None:
+        assert raw
+        found.append((bundle, metadata))
+
+    monkeypatch.setattr("IPython.display.display", display)
     return found
 
 
-def test_a_figure_carries_its_picture_caption_and_alternative_text(shown: Shown) -> None:
-    notebook.figure(Figure(figsize=(1, 1)), "fig-paper-1", 'A "caption"\n   of two lines', "an empty < square")
-    (bundle, metadata), *none = shown
-    assert not none
-    assert base64.b64decode(bundle["image/png"]).startswith(b"\x89PNG")
-    assert 'alt="an empty &lt; square"' in bundle["text/html"]
-    assert metadata == {
-        "gradcampp": {"kind": "figure", "label": "fig-paper-1", "caption": 'A "caption" of two lines', "alt": "an empty < square"}
-    }
-
-
-@pytest.mark.parametrize(
-    ("label", "caption", "alt"), [("paper-1", "c", "a"), ("fig-A", "c", "a"), ("fig-a", " ", "a"), ("fig-a", "c", "")]
-)
-def test_a_figure_without_label_caption_or_alternative_text_is_refused(label: str, caption: str, alt: str) -> None:
-    with pytest.raises(ValueError, match="expected"):
-        notebook.figure(Figure(), label, caption, alt)
+def test_a_figure_is_a_png_on_white_ground_for_the_book_and_below_its_cell(shown: Shown) -> None:
+    drawn = Figure(figsize=(1, 1), facecolor="black")
+    notebook.glue("fig-paper-1", drawn)
+    ((bundle, metadata),) = shown
+    picture = base64.b64decode(bundle["image/png"])
+    assert picture.startswith(b"\x89PNG")
+    assert bundle[f"{PREFIX}image/png"] == bundle["image/png"]
+    assert metadata == {"scrapbook": {"name": "fig-paper-1", "mime_prefix": PREFIX}}
+    pixels = matplotlib.image.imread(io.BytesIO(picture))
+    assert pixels.shape[:2] == (160, 160)
+    assert (pixels[0, 0, :3] == 1).all()
 
 
 @pytest.mark.usefixtures("shown")
 def test_the_backend_of_the_reader_stays() -> None:
     before = matplotlib.get_backend()
-    notebook.figure(Figure(figsize=(1, 1)), "fig-a", "c", "a")
+    notebook.glue("fig-a", Figure(figsize=(1, 1)))
     assert matplotlib.get_backend() == before
 
 
 def test_a_table_formats_numbers_and_escapes_what_would_end_a_cell(shown: Shown) -> None:
-    notebook.table(pd.DataFrame({"pair": ["a|b", "c"], "$w$": [1.23456, 2.0]}), "tab-a", "caption", {"$w$": ".2f"})
-    ((bundle, metadata),) = shown
-    lines = metadata["gradcampp"]["body"].splitlines()
-    assert [cell.strip() for cell in lines[0].strip("|").split("|")] == ["pair", "$w$"]
+    notebook.glue("tab-a", pd.DataFrame({"pair": ["a|b", "c"], "$w$": [1.23456, 2.0], "n": [3, 4]}), ".2f")
+    ((bundle, _),) = shown
+    assert bundle[f"{PREFIX}text/markdown"] == bundle["text/markdown"]
+    lines = bundle["text/markdown"].splitlines()
+    assert [cell.strip() for cell in lines[0].strip("|").split("|")] == ["pair", "$w$", "n"]
     assert lines[1].rstrip("|").endswith("-:")  # numbers to the right
     assert "a\\|b" in lines[2]
     assert "1.23 " in lines[2]
-    assert "2.00" in bundle["text/html"]
+    assert "2.00 " in lines[3]
+    assert lines[3].rstrip("| ").endswith(" 4")
 
 
 def test_computed_prose_is_handed_to_the_book_as_it_is(shown: Shown) -> None:
-    notebook.prose("self-check", ":::{note}\nA\n\nB\n:::")
-    ((bundle, metadata),) = shown
-    assert metadata["gradcampp"]["kind"] == "prose"
-    assert metadata["gradcampp"]["body"] == bundle["text/markdown"] == ":::{note}\nA\n\nB\n:::"
-    with pytest.raises(ValueError, match="expected a text"):
-        notebook.prose("self-check", "")
-
-
-def test_a_theorem_is_shown_in_the_words_of_the_library(shown: Shown) -> None:
-    from gradcampp.algebra.theorems import THEOREMS
-
-    stated = THEOREMS[0]
-    notebook.theorem(stated, "thm-1-tame")
-    body = shown[0][1]["gradcampp"]["body"]
-    assert body.startswith(f"````{{prf:theorem}} {stated.title}\n:label: thm-1-tame\n")
-    assert stated.proof in body
-    assert "pole of {eq}`eq-paper-13` lies" in body  # equations of the paper become references
-    for label in ("thm-2-tame", "tame", "thm-1"):
-        with pytest.raises(ValueError, match="expected thm-1-"):
-            notebook.theorem(stated, label)
+    notebook.glue("self-check", Markdown(":::{note}\nA\n\nB\n:::"))
+    ((bundle, _),) = shown
+    assert bundle[f"{PREFIX}text/markdown"] == bundle["text/markdown"] == ":::{note}\nA\n\nB\n:::"
 
 
 def test_glue_is_what_myst_nb_reads(shown: Shown) -> None:
     notebook.glue("ratio", 1.0625, ".2f")
     ((bundle, metadata),) = shown
-    assert bundle == {"application/papermill.record/text/plain": "'1.06'"}
-    assert metadata == {"scrapbook": {"name": "ratio", "mime_prefix": "application/papermill.record/"}}
+    assert bundle == {f"{PREFIX}text/plain": "'1.06'"}
+    assert metadata == {"scrapbook": {"name": "ratio", "mime_prefix": PREFIX}}
 
 
-def test_glue_shows_its_value_where_myst_nb_pastes_it(shown: Shown) -> None:
+@pytest.mark.parametrize(
+    ("value", "kind"), [("1.060", "text/plain"), (Markdown("a"), "text/markdown"), (Figure(figsize=(1, 1)), "image/png")]
+)
+def test_myst_nb_pastes_a_value_and_shows_it_nowhere_else(shown: Shown, value: object, kind: str) -> None:
     glue = pytest.importorskip("myst_nb.ext.glue", reason="the tools that build the book are not installed")
     variables = pytest.importorskip("myst_nb.core.variables")
-    notebook.glue("ratio", "1.060")
+    notebook.glue("ratio", value)
     ((bundle, metadata),) = shown
     nodes = pytest.importorskip("nbformat.v4")
     cell = nodes.new_code_cell("", outputs=[nodes.new_output("display_data", bundle, metadata=metadata)])
     ((name, output),) = glue.extract_glue_data_cell(cell)
     assert name == "ratio"
-    assert variables.format_plain_text(output["data"]["text/plain"], "s") == "1.060"  # a string, so no digit is lost
+    assert cell.outputs == []
+    assert output["data"][kind] == bundle[f"{PREFIX}{kind}"]
+    if kind == "text/plain":
+        assert variables.format_plain_text(output["data"]["text/plain"], "s") == "1.060"  # a string, so no digit is lost
 
 
 @pytest.fixture
@@ -112,11 +106,8 @@ def finished(tmp_path: Path, folder: Callable[..., Path]) -> Path:
     from gradcampp.cli import main
 
     out = tmp_path / "runs" / "mini"
-    out.mkdir(parents=True)
     data = folder(2)
-    arguments = ["evaluate", "--data", str(data), "--out", str(out / "run"), "--threshold", "0", "--seed", "0"]
-    assert main(arguments) == 0
-    (out / "summary.html").touch()
+    assert main(["evaluate", "--data", str(data), "--out", str(out), "--threshold", "0", "--seed", "0"]) == 0
     return out
 
 
@@ -124,21 +115,29 @@ def test_a_run_is_found_by_its_folder_or_from_a_folder_below(finished: Path, mon
     below = finished.parents[1] / "notebooks"
     below.mkdir()
     monkeypatch.chdir(below)
-    for run in (None, str(finished), str(finished / "run")):
+    for run in (None, str(finished)):
         opened = notebook.open_run("mini", run)
         assert opened.folder.resolve() == finished.resolve()
         assert len(opened.records) == 6
         assert opened.manifest["finished"]
         assert opened.alphas["pre"].count > 0
-        assert opened.prepared.network.layer == "features.block4_relu3"
+        assert opened.manifest["experiment"]["layer"] == "features.block4_relu3"
 
 
 def test_an_interrupted_run_goes_on_before_it_is_read(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (finished / "summary.html").unlink()
+    manifest = finished / "manifest.json"
+    whole = manifest.read_text("utf-8")
+    manifest.write_text(whole.replace('"finished": true', '"finished": false'), "utf-8")
+    assert not Run(finished).finished
     calls: list[Path] = []
-    monkeypatch.setattr("gradcampp.results.reproduce.run", lambda profile, out, execution: calls.append(out.resolve()))
+
+    def goes_on(_profile: object, out: Path, _execution: object) -> None:
+        calls.append(out.resolve())
+        manifest.write_text(whole, "utf-8")
+
+    monkeypatch.setattr("gradcampp.results.reproduce.run", goes_on)
     monkeypatch.chdir(finished.parents[1])
-    notebook.open_run("mini")
+    assert len(notebook.open_run("mini").records) == 6
     assert calls == [finished.resolve()]
 
 
@@ -147,46 +146,17 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
         notebook.open_run("mini", str(tmp_path))
 
 
-def test_what_evaluate_wrote_is_no_run_of_reproduce(finished: Path) -> None:
-    other = finished.parent / "other"
-    (finished / "run").rename(other)
-    with pytest.raises(InputError, match=r"other was written by gradcampp evaluate; expected a folder that gradcampp reproduce"):
-        notebook.finished_run(other)
-
-
-def test_a_run_of_another_profile_is_refused(finished: Path, tmp_path: Path) -> None:
-    profile = tmp_path / "own.toml"
-    data = finished.parents[1] / "data"
-    own = f'data = "{data}"\nthreshold = 0.0\nseed = 0\n'
-    profile.write_text(own, "utf-8")
-    notebook.check_profile(str(profile), finished)
-    for text, problem in (
-        (own.replace("0.0", "0.5"), r"has threshold = 0.5, and the run 0.0; expected the profile that"),
-        (own.replace(str(data), str(tmp_path)), r"is one of the run; expected the profile that"),
-        (own + 'model = "vgg99"\n', r"vgg99.*\(expected the profile that"),
-    ):
-        profile.write_text(text, "utf-8")
-        with pytest.raises(InputError, match=problem):
-            notebook.check_profile(str(profile), finished)
-
-
-def test_other_tables_of_a_run_are_read_by_name(finished: Path) -> None:
-    pd.DataFrame({"a": [1, 2]}).to_csv(finished / "localisation_gain.csv", index=False)
-    assert list(notebook.open_run("mini", str(finished)).table("localisation_gain")["a"]) == [1, 2]
-
-
 def test_a_changed_record_changes_the_table_that_a_notebook_prints(finished: Path, shown: Shown) -> None:
     """The cell of chapter 6: the records decide every number of Table 1, none is typed."""
-    from gradcampp import notebook
 
     def printed() -> str:
         table = tables.paper_tables(notebook.open_run("mini", str(finished)).records)["table1"]
-        notebook.table(tables.readable("table1", table), "tab-paper-1", "caption")
-        body: str = shown.pop()[1]["gradcampp"]["body"]
-        return body
+        notebook.glue("tab-paper-1", tables.readable("table1", table))
+        return shown.pop()[0]["text/markdown"]
 
     before = printed()
-    rows = records.read_records(finished / "run")
+    (part,) = (finished / "records.parquet").iterdir()
+    rows = pd.read_parquet(part)
     rows["pre_gradcam_plusplus"] = rows["pre_gradcam_plusplus"].where(rows.index > 0, 0.5)
-    rows.to_parquet(finished / "run" / "records.parquet")
+    rows.to_parquet(part)
     assert printed() != before

@@ -20,21 +20,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from gradcampp import scenes
 from gradcampp.cam import SCORES
-from gradcampp.evaluation.maps import capture_photographs
 from gradcampp.files import atomic_write
-from gradcampp.networks import mini
-from gradcampp.networks.capture import Network, forward, normalise, probabilities
-from gradcampp.scenes import drawing, shapes
-from gradcampp.scenes import scene as scene_module
-from gradcampp.scenes.scene import Scene
+from gradcampp.networks.capture import Network, probabilities
+from gradcampp.networks.load import load
+from gradcampp.scenes import CLASSES, SIZE, Scene
 
 SPLIT = "test"  # of the generated scenes: the embedded network has not been trained on these
-
-
 SEED = 0
-
-
 _THUMBNAIL = 56  # pixels per side
 
 
@@ -45,7 +39,7 @@ class Exhibit:
     Attributes:
         name: of its file and in the page's address.
         title: what a reader chooses.
-        pair: whether it is one of ``scenes.pair`` or of ``scenes.scene``.
+        pair: True for one of ``scenes.pair`` else of ``scenes.draw``.
         index: its number there.
     """
 
@@ -66,11 +60,11 @@ EXHIBITS: tuple[Exhibit, ...] = (
 
 def draw(exhibit: Exhibit) -> Scene:
     """The scene of an exhibit."""
-    return (scene_module.pair if exhibit.pair else scene_module.draw)(SEED, SPLIT, exhibit.index)
+    return (scenes.pair if exhibit.pair else scenes.draw)(SEED, SPLIT, exhibit.index)
 
 
 def classes(scene: Scene, scores: Tensor) -> list[int]:
-    """What a scene is explained for: the classes in it, then the likeliest that is not in it.
+    """The classes that a scene is explained for: those in it, then the likeliest that is not in it.
 
     Args:
         scene: the scene.
@@ -81,10 +75,10 @@ def classes(scene: Scene, scores: Tensor) -> list[int]:
 
 
 def scene_data(exhibit: Exhibit, network: Network) -> dict[str, Any]:
-    """Everything that the page knows of a scene, ready for JSON.
+    """All that the page knows of a scene, ready for JSON.
 
-    Arrays are ``{"mask": ..., "values": ...}`` in base64: one bit a unit, first unit in the highest bit, that says whether the
-    value is other than zero; and those values, float32, little-endian. Units count by channel, row, column.
+    Arrays are ``{"mask": ..., "values": ...}`` in base64: one bit a unit, first unit in the highest bit, 1 where the value
+    is other than zero; and those values, float32, little-endian. Units count by channel, row, column.
 
     Args:
         exhibit: which scene.
@@ -97,21 +91,20 @@ def scene_data(exhibit: Exhibit, network: Network) -> dict[str, Any]:
     """
     scene = draw(exhibit)
     pixels = torch.from_numpy(scene.pixels).permute(2, 0, 1)[None].float() / 255
-    inputs = normalise(pixels, network.preprocessing.mean, network.preprocessing.std)
-    scores = probabilities(forward(network.module, inputs))[0]
+    scores = probabilities(network.logits(pixels))[0]
     labels = classes(scene, scores)
-    captured = capture_photographs(network, pixels.expand(len(labels), -1, -1, -1), torch.tensor(labels))
+    captured = network.capture(pixels.expand(len(labels), -1, -1, -1), torch.tensor(labels))
     return {
         "name": exhibit.name,
         "title": exhibit.title,
         "description": description(scene),
         "picture": _png(Image.fromarray(scene.pixels)),
-        "size": drawing.SIZE,
+        "size": SIZE,
         "shape": list(captured.activations.shape[1:]),
         "activations": encoded(captured.activations[0]),
         "classes": [
             {
-                "name": shapes.CLASSES[label],
+                "name": CLASSES[label],
                 "probability": round(float(scores[label]), 6),
                 "present": label in scene.labels,
                 "gradients": {kind: encoded(captured.gradients[kind][row]) for kind in SCORES},
@@ -122,9 +115,9 @@ def scene_data(exhibit: Exhibit, network: Network) -> dict[str, Any]:
 
 
 def description(scene: Scene) -> str:
-    """What is where in a scene, in words: ``snail at the lower right; leaf at the top``."""
+    """A scene in words, each thing with its place: ``snail at the lower right; leaf at the top``."""
     places = [
-        f"{shapes.CLASSES[label]} {_place(*np.argwhere(mask).mean(0) / drawing.SIZE)}"
+        f"{CLASSES[label]} {_place(*np.argwhere(mask).mean(0) / SIZE)}"
         for label, mask in zip(scene.instance_labels.tolist(), scene.masks, strict=True)
     ]
     return "; ".join(places)
@@ -148,7 +141,7 @@ def write(folder: Path) -> list[Path]:
         The files: ``scenes.js``, then one a scene.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    network = Network(mini.load(), mini.LAYER, mini.PREPROCESSING)
+    network = load("mini")
     listing = []
     paths = [folder / "scenes.js"]
     for exhibit in EXHIBITS:

@@ -1,6 +1,6 @@
 """A claim: a sentence, its place in the paper, what decides it, and the verdict that we stand behind.
 
-All of it stands at the check, in one decorator:
+All of it stands at the check, in one decorator::
 
     @claim("eq-12", section="3.1.5", equation=12)
     def eq_12() -> Finding:
