@@ -87,7 +87,7 @@ def records(loaded: Network, folder: Path, out: Path, precision: Precision, devi
     """Rows of a run in a precision."""
     emulate = precision == "tf32" and device == "cpu"
     network = replace(loaded, precision="float32" if emulate else precision)
-    experiment = replace(experiment_of(network, THRESHOLD, None, None), precision=precision)
+    experiment = experiment_of(network, THRESHOLD) | {"precision": precision}
     photographs = list_photographs(folder, network.classes)
     execution = Execution(8 if device == "cpu" else 128, 0, device)
     if emulate:

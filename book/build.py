@@ -165,6 +165,8 @@ def build(options: argparse.Namespace, root: Path) -> Path:
         InputError: if an option cannot be used.
         BuildError: if a cell fails, once every other notebook is executed, or a page has a mistake.
     """
+    from tqdm import tqdm
+
     from book import pdf
     from gradcampp.errors import InputError
 
@@ -181,7 +183,8 @@ def build(options: argparse.Namespace, root: Path) -> Path:
     cores = os.cpu_count() or 1
     os.environ["OMP_NUM_THREADS"] = str(max(1, cores // 4))
     with ProcessPoolExecutor(min(4, cores), multiprocessing.get_context("spawn")) as pool:
-        if problems := list(filter(None, pool.map(run_one, sources, targets))):
+        said = tqdm(pool.map(run_one, sources, targets), total=len(sources), unit="notebook", disable=None)
+        if problems := list(filter(None, said)):
             raise BuildError("\n".join(problems))
     shutil.rmtree(out / "_build", ignore_errors=True)
     sphinx(out / "source", out)

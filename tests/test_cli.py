@@ -392,7 +392,7 @@ def test_bad_input_is_one_line_and_exit_code_two(
     ("given", "says"),
     [
         ("", "Missing command"),
-        ("evalute", "No such command 'evalute'. Did you mean 'evaluate'? (gradcampp --help shows what there is)"),
+        ("evaluat", "No such command 'evaluat'. Did you mean 'evaluate'? (gradcampp --help shows what there is)"),
         ("book", "No such command 'book'"),
         ("--colour red", "No such option '--colour'"),
         ("evaluate --out run", "Missing option '--data'"),

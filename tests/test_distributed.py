@@ -221,7 +221,7 @@ def test_a_lost_torchrun_is_one_line() -> None:
 
         set = get = add = check
 
-    alone = Processes(1, 2, 1, 2, Gone())  # type: ignore[arg-type]
+    alone = Processes(1, 2, 1, 2, Gone())
     with pytest.raises(InputError, match="lost torchrun"):
         alone.barrier()
     assert alone.speaks()  # better said twice than never
