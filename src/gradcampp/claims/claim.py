@@ -48,15 +48,14 @@ PAPER_FOLDER = "imagenetv2-matched-frequency-format-val"
 
 @dataclass(frozen=True)
 class Finding:
-    """The answer of a check.
+    """The answer of a check."""
 
-    Attributes:
-        verdict: computed, never written by hand.
-        evidence: the numbers or expressions that decided, in one line.
-    """
+    verdict: Verdict  # computed, never written by hand
+    evidence: str  # the numbers or expressions that decided, in one line
 
-    verdict: Verdict
-    evidence: str
+
+class UntestedError(Exception):
+    """A run that cannot decide a claim; the reason is the evidence of ``NOT_TESTED``."""
 
 
 def verdict(holds: bool, evidence: str) -> Finding:
@@ -74,36 +73,22 @@ Numbers = int | tuple[int, ...]
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim of the paper or of ours.
+    """A claim of the paper or of ours."""
 
-    Attributes:
-        name: its identity, as ``3.1.1-underdetermined``.
-        claim: in our words.
-        check: what decides; empirical checks get a run, the others none.
-        section: of the paper, ``A`` for its appendix, or ``companion``; of several, the first is where the claim is listed.
-        kind: how it can be decided.
-        chapter: of the book, the file name of the notebook.
-        equation, figure, table, footnote: numbers in the paper.
-        theorem: number of a theorem of ours.
-        criterion: when an empirical claim holds, committed with the code.
-        command: what would test it, where the run in hand cannot.
-        expected: the committed verdict, of an empirical claim on the embedded default; None where nobody has committed one.
-    """
-
-    name: str
-    claim: str
-    check: Callable[..., Finding]
-    section: str | tuple[str, ...]
-    kind: Kind
-    chapter: str
-    equation: Numbers = ()
+    name: str  # its identity, as 3.1.1-underdetermined
+    claim: str  # in our words
+    check: Callable[..., Finding]  # what decides; empirical checks get a run and may raise UntestedError
+    section: str | tuple[str, ...]  # of the paper, A for its appendix, or companion; the first of several is where it is listed
+    kind: Kind  # how it can be decided
+    chapter: str  # of the book, the file name of the notebook
+    equation: Numbers = ()  # like figure, table and footnote, numbers in the paper
     figure: Numbers = ()
     table: Numbers = ()
     footnote: Numbers = ()
-    theorem: int | None = None
-    criterion: str = ""
-    command: str = ""
-    expected: Verdict | None = "holds"
+    theorem: int | None = None  # number of a theorem of ours
+    criterion: str = ""  # when an empirical claim holds, committed with the code
+    command: str = ""  # what would test it, where the run in hand cannot
+    expected: Verdict | None = "holds"  # committed, of an empirical claim for the embedded default; None where nobody has
 
     @property
     def listed_in(self) -> str:
@@ -164,13 +149,41 @@ def _sentence(check: Callable[..., Finding]) -> str:
     return " ".join((inspect.getdoc(check) or "").split())
 
 
+of_paper = partial(
+    empirical, command=PAPER_RUN, expected=NOT_TESTED
+)  # with numbers that only the paper's own experiment can give
+
+
+def require_paper(run: Run, seen: str) -> None:
+    """Stop at a run that is not the paper's own experiment.
+
+    Raises:
+        UntestedError: with what was seen instead.
+    """
+    if not is_paper(run):
+        raise UntestedError(f"{seen}, of another network or other images")
+
+
 def is_paper(run: Run) -> bool:
     """True for the paper's own experiment: a trained VGG16 at block5_conv3, all of ImageNetV2, threshold 0.5.
 
     Any trained weights will do, since the paper's own are those of Keras; the photographs are known by their folder.
     """
-    experiment = run.manifest["experiment"]
-    if run.manifest["data"]["folder"] != PAPER_FOLDER or experiment["weights"].startswith("random"):
-        return False
-    wanted = {"model": "vgg16", "layer": "features.29", "threshold": 0.5, "limit": None}
-    return run.manifest["images"] == PAPER_IMAGES and all(experiment.get(key) == value for key, value in wanted.items())
+    trained = not run.manifest["experiment"]["weights"].startswith("random")
+    ours = run.manifest["data"]["folder"] == PAPER_FOLDER and trained
+    return ours and is_experiment(run, PAPER_IMAGES, model="vgg16", layer="features.29", threshold=0.5, limit=None)
+
+
+def is_experiment(run: Run, images: int, **settings: Any) -> bool:
+    """True for a run of so many images with these settings of its experiment."""
+    return run.manifest["images"] == images and settings.items() <= run.manifest["experiment"].items()
+
+
+def require_bounds(run: Run) -> None:
+    """Stop at a run of which theorems 1 and 3 say nothing.
+
+    Raises:
+        UntestedError: if no image has a certificate.
+    """
+    if run.records["pre_certificate"].isna().all():
+        raise UntestedError("the layer has negative activations, or no image is over the threshold")
