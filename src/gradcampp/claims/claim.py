@@ -42,8 +42,6 @@ EQUIVALENCE_MARGIN = 1.1  # two methods whose relative performance is certainly 
 
 ANY_RUN = "gradcampp claims --run RUN, after gradcampp reproduce or evaluate --out RUN"
 PAPER_RUN = "gradcampp reproduce --profile paper, then gradcampp claims --run runs/paper"
-PAPER_IMAGES = 10_000
-PAPER_FOLDER = "imagenetv2-matched-frequency-format-val"
 
 
 @dataclass(frozen=True)
@@ -69,6 +67,12 @@ def sharpened(holds: bool, evidence: str) -> Finding:
 
 
 Numbers = int | tuple[int, ...]
+NAMES = {
+    "equation": ("eq.", "eqs"),
+    "figure": ("Figure", "Figures"),
+    "table": ("Table", "Tables"),
+    "footnote": ("footnote", "footnotes"),
+}
 
 
 @dataclass(frozen=True)
@@ -99,14 +103,9 @@ class Claim:
     def place(self) -> str:
         """Where the paper has it, as a reader says it: ``2.2, eqs 5 and 6``."""
         parts = ["Appendix A" if self.section == "A" else " and ".join(several(self.section))]
-        for numbers, one, more in (
-            (several(self.equation), "eq.", "eqs"),
-            (several(self.figure), "Figure", "Figures"),
-            (several(self.table), "Table", "Tables"),
-            (several(self.footnote), "footnote", "footnotes"),
-        ):
-            if numbers:
-                parts.append(f"{one if len(numbers) == 1 else more} {' and '.join(map(str, numbers))}")
+        for kind, words in NAMES.items():
+            if numbers := several(getattr(self, kind)):
+                parts.append(f"{words[len(numbers) > 1]} {' and '.join(map(str, numbers))}")
         return ", ".join(parts)
 
 
@@ -137,31 +136,33 @@ def empirical(name: str, *, criterion: str, command: str = ANY_RUN, **more: Any)
 
 def empirical_of_scores(name: str, *, sentence: str = "", **more: Any) -> Callable[[Callable[..., Finding]], tuple[Claim, ...]]:
     """Make a check the same claim for either kind of score, ``name-pre`` and ``name-post``."""
-    return lambda check: tuple(
-        empirical(f"{name}-{scores}", sentence=f"{(sentence or _sentence(check)).removesuffix('.')} ({scores}-softmax).", **more)(
-            partial(check, scores=scores)
-        )
-        for scores in SCORES
-    )
+
+    def claims(check: Callable[..., Finding]) -> tuple[Claim, ...]:
+        words = (sentence or _sentence(check)).removesuffix(".")
+        each = {scores: empirical(f"{name}-{scores}", sentence=f"{words} ({scores}-softmax).", **more) for scores in SCORES}
+        return tuple(decorate(partial(check, scores=scores)) for scores, decorate in each.items())
+
+    return claims
 
 
 def _sentence(check: Callable[..., Finding]) -> str:
     return " ".join((inspect.getdoc(check) or "").split())
 
 
-of_paper = partial(
-    empirical, command=PAPER_RUN, expected=NOT_TESTED
-)  # with numbers that only the paper's own experiment can give
+# A claim with numbers that only the paper's own experiment can give.
+of_paper = partial(empirical, command=PAPER_RUN, expected=NOT_TESTED)
 
 
 def require_paper(run: Run, seen: str) -> None:
-    """Stop at a run that is not the paper's own experiment.
-
-    Raises:
-        UntestedError: with what was seen instead.
-    """
+    """Raise UntestedError, with what was seen, at a run that is not the paper's own experiment."""
     if not is_paper(run):
         raise UntestedError(f"{seen}, of another network or other images")
+
+
+def require_bounds(run: Run) -> None:
+    """Raise UntestedError at a run in which no image has a certificate: theorems 1 and 3 say nothing of it."""
+    if run.records["pre_certificate"].isna().all():
+        raise UntestedError("the layer has negative activations, or no image is over the threshold")
 
 
 def is_paper(run: Run) -> bool:
@@ -170,20 +171,10 @@ def is_paper(run: Run) -> bool:
     Any trained weights will do, since the paper's own are those of Keras; the photographs are known by their folder.
     """
     trained = not run.manifest["experiment"]["weights"].startswith("random")
-    ours = run.manifest["data"]["folder"] == PAPER_FOLDER and trained
-    return ours and is_experiment(run, PAPER_IMAGES, model="vgg16", layer="features.29", threshold=0.5, limit=None)
+    same = is_experiment(run, 10_000, model="vgg16", layer="features.29", threshold=0.5, limit=None)
+    return same and trained and bool(run.manifest["data"]["folder"] == "imagenetv2-matched-frequency-format-val")
 
 
 def is_experiment(run: Run, images: int, **settings: Any) -> bool:
     """True for a run of so many images with these settings of its experiment."""
-    return run.manifest["images"] == images and settings.items() <= run.manifest["experiment"].items()
-
-
-def require_bounds(run: Run) -> None:
-    """Stop at a run of which theorems 1 and 3 say nothing.
-
-    Raises:
-        UntestedError: if no image has a certificate.
-    """
-    if run.records["pre_certificate"].isna().all():
-        raise UntestedError("the layer has negative activations, or no image is over the threshold")
+    return bool(run.manifest["images"] == images and settings.items() <= run.manifest["experiment"].items())

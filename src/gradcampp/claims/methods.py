@@ -17,7 +17,7 @@ from gradcampp import cam
 from gradcampp.algebra import derivation
 from gradcampp.algebra.theorems import random_layer, relative
 from gradcampp.cam import SCORES, Method, column
-from gradcampp.claims.claim import BEYOND, ROUNDING, Finding, UntestedError, claim, empirical, sharpened, verdict
+from gradcampp.claims.claim import BEYOND, ROUNDING, Claim, Finding, UntestedError, claim, empirical, sharpened, verdict
 from gradcampp.evaluation.localisation import averages, gains
 from gradcampp.evaluation.records import Run
 
@@ -45,20 +45,21 @@ def _by_hand(method: Method) -> list[Fraction]:
     return list(map(weight, ACTIVATIONS, GRADIENTS))
 
 
-def _weights(method: Method) -> Finding:
-    wanted, computed = _by_hand(method), cam.weights(method, *_small_layer())[0].tolist()
-    holds = bool(np.allclose(computed, [float(value) for value in wanted], rtol=ROUNDING))
-    return verdict(holds, f"by hand ({', '.join(map(str, wanted))}); library ({', '.join(f'{value:.6g}' for value in computed)})")
+def _of_weights(equation: int, section: str, method: Method, sentence: str) -> Claim:
+    """The claim that the library's weights are those by hand."""
+
+    def check() -> Finding:
+        wanted, computed = _by_hand(method), cam.weights(method, *_small_layer())[0].tolist()
+        holds = bool(np.allclose(computed, list(map(float, wanted)), rtol=ROUNDING))
+        shown = ", ".join(f"{value:.6g}" for value in computed)
+        return verdict(holds, f"by hand ({', '.join(map(str, wanted))}); library ({shown})")
+
+    return claim(f"eq-{equation}", section=section, equation=equation, kind="numeric", sentence=sentence)(check)
 
 
-WEIGHTS = tuple(
-    claim(f"eq-{equation}", section=section, equation=equation, kind="numeric", sentence=sentence)(partial(_weights, method))
-    for equation, section, method, sentence in (
-        (1, "2.1.1", "gradcam", "A Grad-CAM weight is the mean of a channel's gradients."),
-        (3, "2.1.2", "gradcam+", "Grad-CAM+ takes the mean of the positive gradients only."),
-        (4, "2.2", "gradcam++", "A Grad-CAM++ weight is the sum of the positive gradients, each times its alpha."),
-    )
-)
+EQ_1 = _of_weights(1, "2.1.1", "gradcam", "A Grad-CAM weight is the mean of a channel's gradients.")
+EQ_3 = _of_weights(3, "2.1.2", "gradcam+", "Grad-CAM+ takes the mean of the positive gradients only.")
+EQ_4 = _of_weights(4, "2.2", "gradcam++", "A Grad-CAM++ weight is the sum of the positive gradients, each times its alpha.")
 
 
 @claim("eq-2", section="2.1.1", equation=2, kind="numeric")
