@@ -9,15 +9,13 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import sympy as sp
 from sympy.core.function import AppliedUndef
 from sympy.printing.latex import LatexPrinter
 
-from gradcampp.algebra.derivation import Step
+from gradcampp.algebra.derivation import Expr, Step
 
-Expr = Any  # SymPy has no types
 GRADIENT = "Y'"  # this function, the alphas and the sums s of a layer of any size have the indices l, a, b for arguments
 
 
