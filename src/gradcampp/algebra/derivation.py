@@ -64,7 +64,7 @@ def score(maps: Expr, name: str = "Y") -> Expr:
 
 def constant_alphas(maps: Expr) -> Expr:
     """An alpha for each unit, as a symbol, (K, H, W)."""
-    return feature_maps(*maps.shape, name="alpha")
+    return feature_maps(*maps.shape, "alpha")
 
 
 def varying_alphas(maps: Expr) -> Expr:
@@ -272,7 +272,7 @@ def _settled(expression: Expr) -> Expr:
 
 
 def _units(maps: Expr) -> list[Unit]:
-    return list(product(*map(range, maps.shape)))
+    return [(k, i, j) for k, i, j in product(*map(range, maps.shape))]
 
 
 def _sum_of_products(first: Expr, second: Expr) -> Expr:

@@ -67,12 +67,6 @@ def sharpened(holds: bool, evidence: str) -> Finding:
 
 
 Numbers = int | tuple[int, ...]
-NAMES = {
-    "equation": ("eq.", "eqs"),
-    "figure": ("Figure", "Figures"),
-    "table": ("Table", "Tables"),
-    "footnote": ("footnote", "footnotes"),
-}
 
 
 @dataclass(frozen=True)
@@ -103,9 +97,10 @@ class Claim:
     def place(self) -> str:
         """Where the paper has it, as a reader says it: ``2.2, eqs 5 and 6``."""
         parts = ["Appendix A" if self.section == "A" else " and ".join(several(self.section))]
-        for kind, words in NAMES.items():
-            if numbers := several(getattr(self, kind)):
-                parts.append(f"{words[len(numbers) > 1]} {' and '.join(map(str, numbers))}")
+        kinds = (("eq.", self.equation), ("Figure", self.figure), ("Table", self.table), ("footnote", self.footnote))
+        for word, numbers in kinds:
+            if found := several(numbers):
+                parts.append(f"{word if len(found) == 1 else word.rstrip('.') + 's'} {' and '.join(map(str, found))}")
         return ", ".join(parts)
 
 

@@ -38,9 +38,9 @@ def _by_hand(method: Method) -> list[Fraction]:
     """Weights of the small layer in exact fractions."""
 
     def weight(maps: tuple[int, ...], slopes: tuple[int, ...]) -> Fraction:
-        if method == "gradcam++":
-            return sum((Fraction(slope, 2 + sum(maps) * slope) for slope in slopes if slope > 0), Fraction(0))
-        return Fraction(sum(slope for slope in slopes if method == "gradcam" or slope > 0), len(slopes))
+        counted = [slope for slope in slopes if method == "gradcam" or slope > 0]
+        alphas = [Fraction(1, 2 + sum(maps) * g) if method == "gradcam++" else Fraction(1, len(slopes)) for g in counted]
+        return Fraction(sum(map(mul, alphas, counted)))
 
     return list(map(weight, ACTIVATIONS, GRADIENTS))
 
@@ -84,9 +84,8 @@ def only_positive() -> Finding:
 def zero_gradient() -> Finding:
     """Where the gradient is 0, eq. 9 is 0/0, and alpha is set to 0."""
     activations, gradients = _small_layer()
-    at_zero = cam.alphas(activations, gradients)[gradients == 0]
-    limit = sp.limit(derivation.equation_13(sp.Symbol("g"), sp.Symbol("s")), sp.Symbol("g"), 0)
-    holds = bool((at_zero == 0).all())
+    holds = not cam.alphas(activations, gradients)[gradients == 0].any()
+    limit = sp.limit(derivation.equation_13(*sp.symbols("g s")), sp.Symbol("g"), 0)
     return sharpened(holds, f"alpha = 0 by convention, though its limit is {limit}; the weight is 0 either way")
 
 

@@ -114,11 +114,8 @@ def rounding() -> Finding:
         high = [min(math.log(cell.relative_performance + 0.005), cell.mean + 0.005) for cell in cells]
         chain = min(high[0], high[1] + high[2]) - max(low[0], low[1] + low[2])
         room = min(room, chain, *(top - bottom for bottom, top in zip(low, high, strict=True)))
-    return sharpened(
-        room > 0,
-        f"1.16 * 1.06 = {1.16 * 1.06:.4f} is printed 1.24 and 0.22 + 0.01 as 0.24: rounding, "
-        f"not a contradiction (room {room:.4f})",
-    )
+    told = f"1.16 * 1.06 = {1.16 * 1.06:.4f} is printed 1.24 and 0.22 + 0.01 as 0.24: rounding, not a contradiction"
+    return sharpened(room > 0, f"{told} (room {room:.4f})")
 
 
 def _compared(run: Run, scores: Scores) -> tuple[Summary, ...]:
@@ -135,8 +132,8 @@ def images(run: Run) -> Finding:
     return verdict(abs(over - paper.IMAGES) <= 200, f"{text}, paper {paper.IMAGES}")
 
 
-def _of_pair(
-    name: str, pair: Pair, holds: Callable[[Summary], bool], criterion: str, sentence: str, **more: Any
+def _of_interval(
+    name: str, pair: Pair, criterion: str, holds: Callable[[Summary], bool], sentence: str, **more: Any
 ) -> tuple[Claim, ...]:
     """A claim about the 95 % interval of the relative performance of a pair of methods, for either kind of score."""
 
@@ -144,14 +141,15 @@ def _of_pair(
         found = summaries(run.records)[scores, pair]
         return verdict(holds(found), f"{found.relative_performance:.3f} [{found.low:.3f}, {found.high:.3f}], n = {found.n}")
 
-    more = {"section": "4", **more}
-    return empirical_of_scores(name, criterion=f"95 % interval {criterion}", sentence=sentence, **more)(check)
+    return empirical_of_scores(name, criterion=f"95 % interval {criterion}", sentence=sentence, **{"section": "4"} | more)(check)
 
 
-BETTER = _of_pair("4-better", PAIRS[0], lambda ours: ours.low > 1, "above 1", "Grad-CAM++ does better than Grad-CAM.", table=1)
-PLUS_BETTER = _of_pair(
-    "4-plus-better", PAIRS[1], lambda ours: ours.low > 1, "above 1", "Grad-CAM+ does better than Grad-CAM.", table=1
-)
+def _better(summary: Summary) -> bool:
+    return summary.low > 1
+
+
+BETTER = _of_interval("4-better", PAIRS[0], "above 1", _better, "Grad-CAM++ does better than Grad-CAM.", table=1)
+PLUS_BETTER = _of_interval("4-plus-better", PAIRS[1], "above 1", _better, "Grad-CAM+ does better than Grad-CAM.", table=1)
 
 
 @empirical_of_scores("4-sufficient", section="4", criterion="at least half of the mean log gain, which is positive")
@@ -162,19 +160,19 @@ def sufficient(run: Run, scores: Scores) -> Finding:
     return verdict(holds, f"mean log gain over Grad-CAM: {plus.mean:.3f} of {plusplus.mean:.3f}")
 
 
-NOT_MUCH_BETTER = _of_pair(
+NOT_MUCH_BETTER = _of_interval(
     "4-not-better",
     PLUSPLUS_VS_PLUS,
-    lambda ours: ours.low <= EQUIVALENCE_MARGIN,
     f"reaches below {EQUIVALENCE_MARGIN}",
+    lambda ours: ours.low <= EQUIVALENCE_MARGIN,
     f"Grad-CAM++ does not do significantly (here: by certainly more than a factor of {EQUIVALENCE_MARGIN}) better than "
     "Grad-CAM+.",
 )
-EQUIVALENT = _of_pair(
+EQUIVALENT = _of_interval(
     "4-equivalent",
     PLUSPLUS_VS_PLUS,
-    lambda ours: ours.low > 1 / EQUIVALENCE_MARGIN and ours.high < EQUIVALENCE_MARGIN,
     f"of the relative performance between 1/{EQUIVALENCE_MARGIN} and {EQUIVALENCE_MARGIN}",
+    lambda ours: ours.low > 1 / EQUIVALENCE_MARGIN and ours.high < EQUIVALENCE_MARGIN,
     "Grad-CAM++ and Grad-CAM+ are practically equivalent.",
     section=("4", "5"),
 )
@@ -233,13 +231,7 @@ def _cell(table: int, quantity: str, words: str, scores: Scores, pair: Pair) -> 
     return of_paper(name, section="4", table=table, criterion="within 0.05", sentence=sentence)(check)
 
 
+QUANTITIES = ((1, "relative_performance", "relative performance"), (2, "mean", "mean log ratio"), (2, "std", "its deviation"))
 CELLS = tuple(
-    _cell(table, quantity, words, scores, pair)
-    for table, quantity, words in (
-        (1, "relative_performance", "relative performance"),
-        (2, "mean", "mean log ratio"),
-        (2, "std", "its deviation"),
-    )
-    for scores in SCORES
-    for pair in PAIRS
+    _cell(table, quantity, words, scores, pair) for table, quantity, words in QUANTITIES for scores in SCORES for pair in PAIRS
 )
