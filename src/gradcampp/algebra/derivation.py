@@ -64,7 +64,7 @@ def score(maps: Expr, name: str = "Y") -> Expr:
 
 def constant_alphas(maps: Expr) -> Expr:
     """An alpha for each unit, as a symbol, (K, H, W)."""
-    return feature_maps(*maps.shape, "alpha")
+    return feature_maps(maps.shape[0], maps.shape[1], maps.shape[2], "alpha")
 
 
 def varying_alphas(maps: Expr) -> Expr:
