@@ -188,8 +188,7 @@ def derivation(channels: int = 2, height: int = 1, width: int = 2) -> list[Step]
     maps, unit = feature_maps(channels, height, width), (0, 0, 0)
     value, logit, at, total = score(maps), score(maps, "S"), maps[0, 0, 0], map_sums(maps)[0]
     moving, fixed = varying_alphas(maps), constant_alphas(maps)
-    symbols = sp.symbols(f"w_1:{channels + 1}")
-    filled = dict(zip(symbols, weights(moving, gradients(value, maps)), strict=True))
+    posed = equation_5(value, weights(moving, gradients(value, maps)), maps)
     with_relu, without_relu = (equation_6(value, moving, maps, relu) for relu in (True, False))
     frozen, seventh = equation_18(value, moving, maps, unit), equation_7(value, moving, maps, unit)
     own_channel = frozen.rhs - missing_terms(value, moving, maps, unit)["own channel"]
@@ -200,7 +199,7 @@ def derivation(channels: int = 2, height: int = 1, width: int = 2) -> list[Step]
     curved = (g**2 + second) / (2 * (g**2 + second) + total * (g**3 + 3 * g * second + third))
     faster = without_curvature(equation_8(sp.exp(lam * logit), maps, unit).doit())
     return [
-        Step(6, "posed", value, equation_5(value, symbols, maps).rhs.subs(filled), with_relu.rhs),
+        Step(6, "posed", value, posed.rhs, with_relu.rhs),
         Step(6, "no ReLU", value, with_relu.rhs, without_relu.rhs),
         Step(18, "constant alphas", value.diff(at), differentiated(without_relu, at).rhs, frozen.rhs),
         Step(7, "own channel", value.diff(at), frozen.rhs, own_channel),
@@ -234,28 +233,25 @@ def appendix_of_any_size(varying: bool) -> Expr:
     Returns:
         The derivative of the right side of eq. 6 as SymPy finds it, equal to the right side as the paper has it.
     """
-    size = sp.symbols("K H W", integer=True, positive=True)
-    k, i, j = (sp.Symbol(name, integer=True, positive=True) for name in "kij")
-    unit, x = sp.symbols("l a b", integer=True, positive=True), sp.Symbol("x", positive=True)
-    other, a, b = unit
+    channels, height, width, k, i, j = sp.symbols("K H W k i j", integer=True, positive=True)
+    other, a, b = unit = sp.symbols("l a b", integer=True, positive=True)
+    x = sp.Symbol("x", positive=True)
     slope, total = sp.Function("Y'")(*unit, x), sp.Function("s")(other, x)
     alpha = sp.Function("alpha")(*unit, x) if varying else sp.IndexedBase("alpha")[unit]
 
     def over_map(term: Expr) -> Expr:
-        return sp.Sum(term, (a, 1, size[1]), (b, 1, size[2]))
+        return sp.Sum(term, (a, 1, height), (b, 1, width))
 
     def over_channels(term: Expr) -> Expr:
-        return sp.Sum(term, (other, 1, size[0]))
+        return sp.Sum(term, (other, 1, channels))
 
     activations = sp.IndexedBase("A")
     moved = over_map(activations[unit]).diff(activations[k, i, j]).doit()  # of one map's sum, by one of all activations
     moved = moved.replace(lambda part: isinstance(part, sp.Piecewise), lambda part: part.args[0][0])  # the unit is in its map
     derived = over_channels(over_map(alpha * slope) * total).diff(x).replace(total.diff(x), moved)
-    stated = (
-        over_map(alpha * slope).subs(other, k)
-        + over_channels(total * over_map(alpha * slope.diff(x)))
-        + (over_channels(total * over_map(alpha.diff(x) * slope)) if varying else 0)
-    )
+    stated = over_map(alpha * slope).subs(other, k) + over_channels(total * over_map(alpha * slope.diff(x)))
+    if varying:
+        stated += over_channels(total * over_map(alpha.diff(x) * slope))
     return _equation(_settled(derived), _settled(stated))
 
 
