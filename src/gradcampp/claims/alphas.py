@@ -38,11 +38,9 @@ def eq_13() -> Finding:
 def underflow() -> Finding:
     """Eq. 13 under- and overflows less than eq. 9."""
     activations, gradients = torch.ones(1, 1, 1, 2), torch.tensor([[[[1e-25, 1e20]]]])
-    raw, reduced = cam.alphas_unreduced(activations, gradients), cam.alphas(activations, gradients)
-    return verdict(
-        bool(raw.isnan().all() and reduced.isfinite().all()),
-        f"float32, g = 1e-25 and 1e20: eq. 9 gives {raw.flatten().tolist()}, eq. 13 {reduced.flatten().tolist()}",
-    )
+    raw, reduced = (alphas(activations, gradients).flatten() for alphas in (cam.alphas_unreduced, cam.alphas))
+    told = f"float32, g = 1e-25 and 1e20: eq. 9 gives {raw.tolist()}, eq. 13 {reduced.tolist()}"
+    return verdict(bool(raw.isnan().all() and reduced.isfinite().all()), told)
 
 
 @claim("3.2-unbounded", section="3.2", expected="sharpened")
@@ -76,11 +74,9 @@ def zero_alphas_do_not_count() -> Finding:
 def interval() -> Finding:
     """Products in (-0.2, 0.15) give alphas from 0.48 to 0.53, approximately."""
     low, high = (float(derivation.equation_13(sp.Rational(bound), 1)) for bound in ("0.15", "-0.2"))
-    return verdict(
-        abs(low - 0.48) < 0.005 and abs(high - 0.53) < 0.005,
-        f"s g in (-0.2, 0.15) gives alpha in ({low:.3f}, {high:.3f}); (0.48, 0.53) belongs to s g in "
-        f"({1 / 0.53 - 2:.3f}, {1 / 0.48 - 2:.3f})",
-    )
+    told = f"s g in (-0.2, 0.15) gives alpha in ({low:.3f}, {high:.3f})"
+    belongs = f"(0.48, 0.53) belongs to s g in ({1 / 0.53 - 2:.3f}, {1 / 0.48 - 2:.3f})"
+    return verdict(abs(low - 0.48) < 0.005 and abs(high - 0.53) < 0.005, f"{told}; {belongs}")
 
 
 @claim("eq-14", section="3.3", equation=14, expected="sharpened")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from itertools import groupby
+from operator import attrgetter
 
 from gradcampp.claims.claim import DERIVATION, NOT_TESTED, Claim, several
 from gradcampp.claims.ledger import Row, tested_by
@@ -31,12 +32,8 @@ def anchors(claim: Claim) -> list[str]:
 
 def by_section(entries: Iterable[Row]) -> dict[str, list[Row]]:
     """The rows of the ledger by section of the paper, in its order: the appendix and what is ours last."""
-    ordered = sorted(entries, key=_listed_in)
-    return {name: list(group) for name, group in groupby(ordered, key=_listed_in)}
-
-
-def _listed_in(entry: Row) -> str:
-    return entry.claim.listed_in
+    listed_in = attrgetter("claim.listed_in")
+    return {name: list(group) for name, group in groupby(sorted(entries, key=listed_in), key=listed_in)}
 
 
 def name_anchor(claim: Claim) -> str:

@@ -12,9 +12,8 @@ The decorated name is the :class:`Claim`; its sentence is the docstring of the c
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, TypeVar
 
@@ -121,7 +120,7 @@ def claim(
         more: what else a :class:`Claim` has.
     """
     chapter = chapter or next(found for start, found in CHAPTERS.items() if several(section)[0].startswith(start))
-    return lambda check: Claim(name, sentence or _sentence(check), check, section, kind, chapter, **more)
+    return lambda check: Claim(name, sentence or " ".join((check.__doc__ or "").split()), check, section, kind, chapter, **more)
 
 
 def empirical(name: str, *, criterion: str, command: str = ANY_RUN, **more: Any) -> Callable[[Callable[[Run], Finding]], Claim]:
@@ -129,19 +128,15 @@ def empirical(name: str, *, criterion: str, command: str = ANY_RUN, **more: Any)
     return claim(name, kind="empirical", criterion=criterion, command=command, **more)
 
 
-def empirical_of_scores(name: str, *, sentence: str = "", **more: Any) -> Callable[[Callable[..., Finding]], tuple[Claim, ...]]:
+def empirical_of_scores(name: str, **more: Any) -> Callable[[Callable[..., Finding]], tuple[Claim, ...]]:
     """Make a check the same claim for either kind of score, ``name-pre`` and ``name-post``."""
 
     def claims(check: Callable[..., Finding]) -> tuple[Claim, ...]:
-        words = (sentence or _sentence(check)).removesuffix(".")
-        each = {scores: empirical(f"{name}-{scores}", sentence=f"{words} ({scores}-softmax).", **more) for scores in SCORES}
-        return tuple(decorate(partial(check, scores=scores)) for scores, decorate in each.items())
+        one = empirical(name, **more)(check)
+        words = {scores: f"{one.claim.removesuffix('.')} ({scores}-softmax)." for scores in SCORES}
+        return tuple(replace(one, name=f"{name}-{s}", claim=words[s], check=partial(check, scores=s)) for s in SCORES)
 
     return claims
-
-
-def _sentence(check: Callable[..., Finding]) -> str:
-    return " ".join((inspect.getdoc(check) or "").split())
 
 
 # A claim with numbers that only the paper's own experiment can give.

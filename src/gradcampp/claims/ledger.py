@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import chain
+from operator import attrgetter
 from pathlib import Path
-from types import ModuleType
 
 from tabulate import tabulate
 from tqdm import tqdm
@@ -19,13 +18,9 @@ from gradcampp.files import atomic_write
 from gradcampp.networks import mini
 from gradcampp.performance import summaries
 
-
-def _claims(module: ModuleType) -> Iterator[Claim]:
-    """The claims of a module in the order of its source; those of several scores or cells are a tuple."""
-    return (one for value in vars(module).values() for one in several(value) if isinstance(one, Claim))
-
-
-_ALL = sorted(chain(*map(_claims, (methods, derivation, alphas, results, beyond))), key=lambda one: one.listed_in)
+# In the order of the source, and by section; those of several scores or cells are a tuple.
+_VALUES = (value for module in (methods, derivation, alphas, results, beyond) for value in vars(module).values())
+_ALL = sorted((one for value in _VALUES for one in several(value) if isinstance(one, Claim)), key=attrgetter("listed_in"))
 PROVED: tuple[Claim, ...] = tuple(one for one in _ALL if one.kind != "empirical")
 MEASURED: tuple[Claim, ...] = tuple(one for one in _ALL if one.kind == "empirical")
 CLAIMS: tuple[Claim, ...] = (*PROVED, *MEASURED)
