@@ -187,6 +187,64 @@ def test_verdict_on_records(claim: Claim, tmp_path: Path) -> None:
         assert finding.verdict == "fails", finding.evidence
 
 
+@pytest.mark.parametrize(
+    ("kept", "tested"),
+    [
+        (lambda rows: rows["instances"] == 1, {"fig-1-2"}),
+        (lambda rows: rows["instances"] > 1, {"2.2-instances", "2.2-instances-alphas"}),
+        (lambda rows: rows["score"] <= 0.5, set()),
+        (lambda rows: rows["score"] > 1, set()),  # a run of no scene at all
+    ],
+    ids=["one object", "several", "none over the threshold", "no scene"],
+)
+def test_claims_about_scenes_that_the_run_has_not_are_not_tested(tmp_path: Path, kept: Any, tested: set[str]) -> None:
+    run = made_up(tmp_path, as_in_the_paper=True)
+    rows = localisation(0.01, pointing=0.8)
+    vars(run)["localisation"] = rows[kept(rows)]
+    found = {entry.claim.name: entry.finding for entry in ledger.ledger(run, MEASURED) if "masks" in entry.claim.command}
+    assert len(found) == 3
+    assert {name for name, finding in found.items() if finding.verdict == "holds"} == tested
+    for name in found.keys() - tested:
+        assert found[name].verdict == NOT_TESTED
+        assert "scores over the threshold" in found[name].evidence
+
+
+def test_claims_about_maps_without_a_certificate_are_not_tested(tmp_path: Path) -> None:
+    run = made_up(tmp_path, as_in_the_paper=True)
+    bounds = [f"{scores}_{name}" for scores in SCORES for name in ("certificate", "difference")]
+    run.records[bounds] = np.nan
+    found = {entry.claim.name: entry.finding.verdict for entry in ledger.ledger(run, MEASURED)}
+    untested = {name for name, verdict in found.items() if verdict == NOT_TESTED}
+    assert untested == {"3.3-same-map-pre", "3.3-same-map-post", "theorem-1-run", "theorem-3-run"}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "line"),
+    [
+        (lambda run: records.write_manifest(run, {**records.read_manifest(run), "finished": False}), "is not finished"),
+        (lambda run: records.remove_part(run, 0), "cannot read"),
+        (lambda run: (run / "alphas.parquet" / "00000.parquet").write_bytes(b"no Parquet"), "cannot read"),
+        (lambda run: (run / "localisation.parquet").write_bytes(b"no Parquet"), "cannot read"),
+    ],
+    ids=["not finished", "no records", "damaged alphas", "damaged localisation"],
+)
+def test_a_run_that_cannot_be_used_is_one_line(tmp_path: Path, spoil: Any, line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    run = small_run(tmp_path / "run")
+    spoil(run)
+    assert cli.main(["claims", "--run", str(run)]) == 2
+    said = [text for text in capsys.readouterr().err.splitlines() if text.startswith("gradcampp: ")]
+    assert len(said) == 1
+    assert line in said[0]
+    assert not (run / "claims.json").exists()
+
+
+def test_too_few_images_over_the_threshold_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["claims", "--run", str(small_run(tmp_path / "run", count=1))]) == 2
+    printed = capsys.readouterr().err
+    assert printed.count("\n") == 1
+    assert "two or more" in printed
+
+
 def test_entries_of_the_paper_are_judged_on_its_own_experiment_only(tmp_path: Path) -> None:
     run = made_up(tmp_path, as_in_the_paper=True)
     for change in (

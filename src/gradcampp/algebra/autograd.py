@@ -9,16 +9,13 @@ from torch import Tensor
 from torch.func import jacrev
 
 Score = Callable[[Tensor], Tensor]  # (K, H, W) -> ()
-
-
 Alphas = Callable[[Tensor], Tensor]  # (K, H, W) -> (K, H, W)
 
 
 def equation_6(score: Score, alphas: Alphas, activations: Tensor) -> Tensor:
     """Right side of eq. 6 without its ReLU, a number."""
     channel_weights = (alphas(activations) * jacrev(score)(activations)).sum((1, 2))  # (K,)
-    total: Tensor = (channel_weights * activations.sum((1, 2))).sum()
-    return total
+    return torch.dot(channel_weights, activations.sum((1, 2)))
 
 
 def derivative_of_equation_6(score: Score, alphas: Alphas, activations: Tensor) -> Tensor:
@@ -30,8 +27,7 @@ def derivative_of_equation_6(score: Score, alphas: Alphas, activations: Tensor) 
 def equation_7(score: Score, alphas: Alphas, activations: Tensor) -> Tensor:
     """The Grad-CAM++ authors' expression for it, (K, H, W)."""
     fixed, slopes, curvatures, sums = _parts(score, alphas, activations)
-    diagonal = torch.einsum("kijkij->kij", curvatures)
-    return _own(fixed, slopes) + sums[:, None, None] * fixed * diagonal
+    return _own(fixed, slopes) + torch.einsum("k,kij,kijkij->kij", sums, fixed, curvatures)
 
 
 def equation_18(score: Score, alphas: Alphas, activations: Tensor) -> Tensor:

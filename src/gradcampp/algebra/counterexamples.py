@@ -3,51 +3,34 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import sympy as sp
 
 from gradcampp.algebra import derivation
-
-Expr = Any
+from gradcampp.algebra.derivation import Expr
 
 
 @dataclass(frozen=True)
 class Underdetermined:
-    """Eq. 10 at one point of a layer, with solutions that differ (section 3.1.1).
+    """Eq. 10 at one point of a layer, with solutions that differ (section 3.1.1)."""
 
-    Attributes:
-        score: Y as a function of the activations.
-        equation: eq. 10 at the point, one linear equation.
-        coefficients: C, (K, H, W).
-        value: Y at the point.
-        solutions: two different solutions from eq. 11.
-        dimension: of the space of solutions; None where there is none.
-    """
-
-    score: Expr
-    equation: Expr
-    coefficients: Expr
-    value: Expr
-    solutions: tuple[Expr, ...]
-    dimension: int | None
+    score: Expr  # Y as a function of the activations
+    equation: Expr  # eq. 10 at the point, one linear equation
+    coefficients: Expr  # C, (K, H, W)
+    value: Expr  # Y at the point
+    solutions: tuple[Expr, ...]  # two different solutions from eq. 11
+    dimension: int | None  # of the space of solutions; None where there is none
 
 
 def underdetermined() -> Underdetermined:
     """One map of two units A = (1, 2) with the score Y = A1 + 2 A2: 3 alpha1 + 6 alpha2 = 5."""
-    maps, alphas = derivation.feature_maps(1, 1, 2), derivation.constant_alphas(derivation.feature_maps(1, 1, 2))
+    maps = derivation.feature_maps(1, 1, 2)
     first, second = sp.flatten(maps)
     score, point = first + 2 * second, {first: 1, second: 2}
-    coefficients = derivation.coefficients(score, maps).subs(point)
-    value = score.subs(point)
-    return Underdetermined(
-        score=score,
-        equation=derivation.equation_10(coefficients, alphas, value),
-        coefficients=coefficients,
-        value=value,
-        solutions=tuple(derivation.equation_11(coefficients, sp.Array([[betas]]), value) for betas in ([1, 0], [0, 1])),
-        dimension=dimension(coefficients, value),
-    )
+    c, value = derivation.coefficients(score, maps).subs(point), score.subs(point)
+    equation = derivation.equation_10(c, derivation.constant_alphas(maps), value)
+    solutions = tuple(derivation.equation_11(c, sp.Array([[betas]]), value) for betas in ([1, 0], [0, 1]))
+    return Underdetermined(score, equation, c, value, solutions, dimension(c, value))
 
 
 def dimension(coefficients: Expr, value: Expr) -> int | None:
@@ -56,9 +39,7 @@ def dimension(coefficients: Expr, value: Expr) -> int | None:
     One equation takes one dimension away, unless all coefficients are 0: then everything solves it, or nothing.
     """
     row = sp.Matrix([sp.flatten(coefficients)])
-    if row.rank() != row.row_join(sp.Matrix([[value]])).rank():
-        return None
-    return int(row.cols - row.rank())
+    return int(row.cols - row.rank()) if row.rank() == row.row_join(sp.Matrix([[value]])).rank() else None
 
 
 def missed_by_equation_11() -> tuple[Expr, Expr, Expr]:
@@ -73,31 +54,19 @@ def missed_by_equation_11() -> tuple[Expr, Expr, Expr]:
 
 def reached_by_equation_11() -> Expr:
     """Eq. 11 with the betas set to a solution of eq. 10 itself, minus that solution: zeros wherever Y is not 0."""
-    size = 3
-    coefficients = sp.Array([[list(sp.symbols(f"C_1:{size + 1}", nonzero=True))]])
-    value = sp.Symbol("Y", nonzero=True)
-    free = sp.symbols(f"alpha_1:{size}")
-    rest = sum(c * alpha for c, alpha in zip(sp.flatten(coefficients), free, strict=False))
-    solution = sp.Array([[[*free, (value - rest) / sp.flatten(coefficients)[-1]]]])
-    again = derivation.equation_11(coefficients, solution, value)
-    return (again - solution).applyfunc(sp.simplify)
+    c, (first, second), value = sp.symbols("C_1:4", nonzero=True), sp.symbols("alpha_1:3"), sp.Symbol("Y", nonzero=True)
+    solution = sp.Array([[[first, second, (value - c[0] * first - c[1] * second) / c[2]]]])
+    return (derivation.equation_11(sp.Array([[c]]), solution, value) - solution).applyfunc(sp.simplify)
 
 
 @dataclass(frozen=True)
 class AlphaX:
-    """The equation alpha * x = x**2, for x not 0 (section 3.1.2).
+    """The equation alpha * x = x**2, for x not 0 (section 3.1.2)."""
 
-    Attributes:
-        true: its solution.
-        treated_as_constant: what differentiating both sides gives if alpha is held constant.
-        product_rule: what differentiating really gives, an equation in alpha and its derivative.
-        general: every solution of that, with a constant of integration; the true one among them.
-    """
-
-    true: Expr
-    treated_as_constant: Expr
-    product_rule: Expr
-    general: Expr
+    true: Expr  # its solution
+    treated_as_constant: Expr  # what differentiating both sides gives if alpha is held constant
+    product_rule: Expr  # what differentiating really gives, an equation in alpha and its derivative
+    general: Expr  # every solution of that, with a constant of integration; the true one among them
 
 
 def alpha_x() -> AlphaX:
@@ -115,30 +84,27 @@ def alpha_x() -> AlphaX:
 
 @dataclass(frozen=True)
 class LinearAdded:
-    """Two scores that differ by a linear function and a constant (section 3.1.4).
+    """Two scores that differ by a linear function and a constant (section 3.1.4)."""
 
-    Attributes:
-        scores: both, as functions of the activations.
-        alphas: eq. 8 for both.
-        residuals: left minus right side of eq. 6 for both, with these alphas.
-    """
-
-    scores: tuple[Expr, Expr]
-    alphas: tuple[Expr, Expr]
-    residuals: tuple[Expr, Expr]
+    scores: tuple[Expr, ...]  # both, as functions of the activations
+    alphas: tuple[Expr, ...]  # eq. 8 for both
+    residuals: tuple[Expr, ...]  # left minus right side of eq. 6 for both, with these alphas
 
 
 def linear_added() -> LinearAdded:
     """One unit A with Y = A**2, and Y = A**2 + A + 1: alpha is 1/2 for both, and solves eq. 6 for the first only."""
     maps = derivation.feature_maps(1, 1, 1)
-    (unit,) = sp.flatten(maps)
+    unit = maps[0, 0, 0]
     scores = (unit**2, unit**2 + unit + 1)
     alphas = tuple(sp.simplify(derivation.equation_8(score, maps, (0, 0, 0))) for score in scores)
-    equations = [
-        derivation.equation_6(score, sp.Array([[[alpha]]]), maps, relu=False) for score, alpha in zip(scores, alphas, strict=True)
-    ]
-    residuals = tuple(sp.expand(equation.lhs - equation.rhs) for equation in equations)
-    return LinearAdded(scores, (alphas[0], alphas[1]), (residuals[0], residuals[1]))
+    given = zip(scores, alphas, strict=True)
+    return LinearAdded(scores, alphas, tuple(_residual(score, sp.Array([[[alpha]]]), maps) for score, alpha in given))
+
+
+def _residual(score: Expr, alphas: Expr, maps: Expr) -> Expr:
+    """Left minus right side of eq. 6 without its ReLU."""
+    equation = derivation.equation_6(score, alphas, maps, relu=False)
+    return sp.expand((equation.lhs - equation.rhs).doit())
 
 
 def linear_part_in_general() -> tuple[Expr, Expr]:
@@ -148,13 +114,11 @@ def linear_part_in_general() -> tuple[Expr, Expr]:
         The change of eq. 8 at the first unit, which is 0; and the change of left minus right side of eq. 6, which
         for given alphas is 0 for exactly one C.
     """
-    maps = derivation.feature_maps(2, 1, 2)
+    maps, slopes = derivation.feature_maps(2, 1, 2), derivation.feature_maps(2, 1, 2, name="lambda")
     value, alphas = derivation.score(maps), derivation.constant_alphas(maps)
-    slopes = derivation.feature_maps(2, 1, 2, name="lambda")
-    added = sum(a * b for a, b in zip(sp.flatten(slopes), sp.flatten(maps), strict=True)) + sp.Symbol("C", real=True)
-    eighth = [derivation.equation_8(score, maps, (0, 0, 0)) for score in (value, value + added)]
-    sixth = [derivation.equation_6(score, alphas, maps, relu=False) for score in (value, value + added)]
-    return sp.simplify(eighth[1] - eighth[0]), sp.expand((sixth[1].lhs - sixth[1].rhs - sixth[0].lhs + sixth[0].rhs).doit())
+    moved = value + derivation.equation_10(slopes, maps, sp.Integer(0)).lhs + sp.Symbol("C", real=True)
+    before, after = (derivation.equation_8(score, maps, (0, 0, 0)) for score in (value, moved))
+    return sp.simplify(after - before), sp.expand(_residual(moved, alphas, maps) - _residual(value, alphas, maps))
 
 
 def other_rates(rates: tuple[int, ...] = (1, 2)) -> list[Expr]:
@@ -165,15 +129,14 @@ def other_rates(rates: tuple[int, ...] = (1, 2)) -> list[Expr]:
 def unsolved_by_equation_9() -> tuple[Expr, Expr]:
     """Both sides of eq. 6 for one unit A = 1 with logit S = A, score exp(S) and the alpha of eq. 9: e, and e / 3."""
     maps = derivation.feature_maps(1, 1, 1)
-    (unit,) = sp.flatten(maps)
-    alpha = derivation.equation_9(sp.Integer(1), unit)
-    equation = derivation.equation_6(sp.exp(unit), sp.Array([[[alpha]]]), maps, relu=False)
+    unit = maps[0, 0, 0]
+    alphas = sp.Array([[[derivation.equation_9(sp.Integer(1), unit)]]])
+    equation = derivation.equation_6(sp.exp(unit), alphas, maps, relu=False)
     return equation.lhs.subs(unit, 1), equation.rhs.subs(unit, 1)
 
 
 def arithmetic_mean_of_ratios() -> tuple[Expr, Expr]:
     """Two images on which either method scores 1/2 once and 1/4 once: both beat the other by 5/4 (section 4)."""
-    first, second = [sp.Rational(1, 2), sp.Rational(1, 4)], [sp.Rational(1, 4), sp.Rational(1, 2)]
-    return tuple(
-        sum(a / b for a, b in zip(scores, others, strict=True)) / 2 for scores, others in ((first, second), (second, first))
-    )
+    half, quarter = sp.Rational(1, 2), sp.Rational(1, 4)
+    (a, b), (c, d) = (half, quarter), (quarter, half)  # scores of the two methods
+    return (a / c + b / d) / 2, (c / a + d / b) / 2

@@ -15,8 +15,6 @@ from typing import Any
 import sympy as sp
 
 Expr = Any  # SymPy has no types
-
-
 Unit = tuple[int, int, int]  # channel, row, column, counted from 0
 
 ASSUMPTIONS = {
@@ -34,21 +32,13 @@ ASSUMPTIONS = {
 
 @dataclass(frozen=True)
 class Step:
-    """A step of the derivation, whose assumption turns one expression into another.
+    """A step of the derivation, whose assumption turns one expression into another."""
 
-    Attributes:
-        equation: the number of the equation that the step leads to.
-        assumption: a key of ``ASSUMPTIONS``.
-        left: what both expressions stand for.
-        before: the exact expression.
-        after: what the authors go on with.
-    """
-
-    equation: int
-    assumption: str
-    left: Expr
-    before: Expr
-    after: Expr
+    equation: int  # the number of the equation that the step leads to
+    assumption: str  # a key of ASSUMPTIONS
+    left: Expr  # what both expressions stand for
+    before: Expr  # the exact expression
+    after: Expr  # what the authors go on with
 
     @property
     def lost(self) -> Expr:
@@ -62,8 +52,9 @@ def feature_maps(channels: int, height: int, width: int, name: str = "A") -> Exp
     Returns:
         Array (K, H, W); the unit in row i and column j of map k is called ``A^k_ij``, counted from 1.
     """
-    names = [f"{name}^{k}_{i}{j}" for k, i, j in product(*(range(1, size + 1) for size in (channels, height, width)))]
-    return sp.Array([sp.Symbol(text, real=True) for text in names], (channels, height, width))
+    shape = (channels, height, width)
+    places = product(*(range(1, size + 1) for size in shape))
+    return sp.Array([sp.Symbol(f"{name}^{k}_{i}{j}", real=True) for k, i, j in places], shape)
 
 
 def score(maps: Expr, name: str = "Y") -> Expr:
@@ -81,9 +72,9 @@ def varying_alphas(maps: Expr) -> Expr:
     return constant_alphas(maps).applyfunc(lambda symbol: sp.Function(symbol.name, real=True)(*sp.flatten(maps)))
 
 
-def gradients(value: Expr, maps: Expr) -> Expr:
-    """The derivative of a score with respect to every unit, (K, H, W)."""
-    return maps.applyfunc(value.diff)
+def gradients(value: Expr, maps: Expr, relu: bool = False) -> Expr:
+    """The derivative of a score with respect to every unit, or the ReLU of it, (K, H, W)."""
+    return maps.applyfunc(lambda unit: sp.Max(value.diff(unit), 0) if relu else value.diff(unit))
 
 
 def map_sums(maps: Expr) -> list[Expr]:
@@ -94,21 +85,17 @@ def map_sums(maps: Expr) -> list[Expr]:
 def weights(alphas: Expr, slopes: Expr, relu: bool = True) -> list[Expr]:
     """Channel weights of Grad-CAM++ from alphas and gradients, both (K, H, W); eq. 4, or without its ReLU."""
     positive = slopes.applyfunc(lambda slope: sp.Max(slope, 0)) if relu else slopes
-    return [sum(alphas[unit] * positive[unit] for unit in _units(slopes) if unit[0] == k) for k in range(slopes.shape[0])]
+    return [_sum_of_products(alphas[k], positive[k]) for k in range(slopes.shape[0])]
 
 
 def equation_5(value: Expr, channel_weights: Sequence[Expr], maps: Expr) -> Expr:
     """The demand that weights and pooled feature maps reproduce the score."""
-    return _equation(value, sum(weight * total for weight, total in zip(channel_weights, map_sums(maps), strict=True)))
+    return _equation(value, _sum_of_products(channel_weights, map_sums(maps)))
 
 
 def equation_6(value: Expr, alphas: Expr, maps: Expr, relu: bool = True) -> Expr:
     """The equation that the alphas are to solve, with or without its ReLU."""
-    total = 0
-    for k, i, j in _units(maps):
-        slope = value.diff(maps[k, i, j])
-        total += alphas[k, i, j] * (sp.Max(slope, 0) if relu else slope) * sum(sp.flatten(maps[k]))
-    return _equation(value, total)
+    return _equation(value, _sum_of_products(alphas, coefficients(value, maps, relu)))
 
 
 def differentiated(equation: Expr, unit: Expr) -> Expr:
@@ -118,9 +105,8 @@ def differentiated(equation: Expr, unit: Expr) -> Expr:
 
 def equation_7(value: Expr, alphas: Expr, maps: Expr, unit: Unit) -> Expr:
     """The Grad-CAM++ authors' expression for the derivative of eq. 6, with the indices put right."""
-    k, slope = unit[0], value.diff(maps[unit])
-    own = sum(alphas[other] * value.diff(maps[other]) for other in _units(maps) if other[0] == k)
-    return _equation(slope, own + map_sums(maps)[k] * alphas[unit] * slope.diff(maps[unit]))
+    own, curvature = _derivative_terms(value, alphas, maps, unit)
+    return _equation(value.diff(maps[unit]), own + curvature[unit])
 
 
 def equation_8(value: Expr, maps: Expr, unit: Unit) -> Expr:
@@ -136,14 +122,12 @@ def equation_9(gradient: Expr, total: Expr) -> Expr:
 
 def equation_10(coefficients: Expr, alphas: Expr, value: Expr) -> Expr:
     """Eq. 6 as the one linear equation in the alphas that it is."""
-    return _equation(sum(c * alpha for c, alpha in zip(sp.flatten(coefficients), sp.flatten(alphas), strict=True)), value)
+    return _equation(_sum_of_products(coefficients, alphas), value)
 
 
 def coefficients(value: Expr, maps: Expr, relu: bool = True) -> Expr:
     """The coefficients C of eq. 10, (K, H, W)."""
-    totals, slopes = map_sums(maps), gradients(value, maps)
-    listed = [(sp.Max(slopes[unit], 0) if relu else slopes[unit]) * totals[unit[0]] for unit in _units(maps)]
-    return sp.Array(listed, maps.shape)
+    return sp.Array([slopes * total for slopes, total in zip(gradients(value, maps, relu), map_sums(maps), strict=True)])
 
 
 def equation_11(coefficients: Expr, betas: Expr, value: Expr) -> Expr:
@@ -170,17 +154,14 @@ def equation_13(gradient: Expr, total: Expr) -> Expr:
 
 def equation_18(value: Expr, alphas: Expr, maps: Expr, unit: Unit) -> Expr:
     """The derivative of eq. 6 (without ReLU) for constant alphas."""
-    slope, totals = value.diff(maps[unit]), map_sums(maps)
-    own = sum(alphas[other] * value.diff(maps[other]) for other in _units(maps) if other[0] == unit[0])
-    mixed = sum(totals[other[0]] * alphas[other] * slope.diff(maps[other]) for other in _units(maps))
-    return _equation(slope, own + mixed)
+    own, curvature = _derivative_terms(value, alphas, maps, unit)
+    return _equation(value.diff(maps[unit]), own + sum(curvature.values()))
 
 
 def equation_19(value: Expr, alphas: Expr, maps: Expr, unit: Unit) -> Expr:
     """The derivative of eq. 6 (without ReLU) for alphas that depend on the activations."""
-    constant, totals = equation_18(value, alphas, maps, unit), map_sums(maps)
-    moving = sum(totals[other[0]] * alphas[other].diff(maps[unit]) * value.diff(maps[other]) for other in _units(maps))
-    return _equation(constant.lhs, constant.rhs + moving)
+    constant = equation_18(value, alphas, maps, unit)
+    return _equation(constant.lhs, constant.rhs + equation_6(value, alphas.diff(maps[unit]), maps, relu=False).rhs)
 
 
 def missing_terms(value: Expr, alphas: Expr, maps: Expr, unit: Unit) -> dict[str, Expr]:
@@ -190,12 +171,16 @@ def missing_terms(value: Expr, alphas: Expr, maps: Expr, unit: Unit) -> dict[str
         The terms of the other channels (``own channel``) and the mixed derivatives in the unit's own map
         (``own unit``), by the assumption that loses them.
     """
-    slope, totals = value.diff(maps[unit]), map_sums(maps)
-    terms = {other: totals[other[0]] * alphas[other] * slope.diff(maps[other]) for other in _units(maps)}
-    return {
-        "own channel": sp.Add(*(term for other, term in terms.items() if other[0] != unit[0])),
-        "own unit": sp.Add(*(term for other, term in terms.items() if other[0] == unit[0] and other != unit)),
-    }
+    _, curvature = _derivative_terms(value, alphas, maps, unit)
+    own_channel = sum(term for other, term in curvature.items() if other[0] != unit[0])
+    return {"own channel": own_channel, "own unit": sum(curvature.values()) - own_channel - curvature[unit]}
+
+
+def _derivative_terms(value: Expr, alphas: Expr, maps: Expr, unit: Unit) -> tuple[Expr, dict[Unit, Expr]]:
+    """Eq. 6 differentiated for constant alphas: the term of the unit's own map, and by unit those with a second derivative."""
+    k, totals, slope = unit[0], map_sums(maps), value.diff(maps[unit])
+    own = _sum_of_products(alphas[k], gradients(value, maps)[k])
+    return own, {other: totals[other[0]] * alphas[other] * slope.diff(maps[other]) for other in _units(maps)}
 
 
 def derivation(channels: int = 2, height: int = 1, width: int = 2) -> list[Step]:
@@ -203,8 +188,7 @@ def derivation(channels: int = 2, height: int = 1, width: int = 2) -> list[Step]
     maps, unit = feature_maps(channels, height, width), (0, 0, 0)
     value, logit, at, total = score(maps), score(maps, "S"), maps[0, 0, 0], map_sums(maps)[0]
     moving, fixed = varying_alphas(maps), constant_alphas(maps)
-    symbols = sp.symbols(f"w_1:{channels + 1}")
-    filled = dict(zip(symbols, weights(moving, gradients(value, maps)), strict=True))
+    posed = equation_5(value, weights(moving, gradients(value, maps)), maps)
     with_relu, without_relu = (equation_6(value, moving, maps, relu) for relu in (True, False))
     frozen, seventh = equation_18(value, moving, maps, unit), equation_7(value, moving, maps, unit)
     own_channel = frozen.rhs - missing_terms(value, moving, maps, unit)["own channel"]
@@ -215,7 +199,7 @@ def derivation(channels: int = 2, height: int = 1, width: int = 2) -> list[Step]
     curved = (g**2 + second) / (2 * (g**2 + second) + total * (g**3 + 3 * g * second + third))
     faster = without_curvature(equation_8(sp.exp(lam * logit), maps, unit).doit())
     return [
-        Step(6, "posed", value, equation_5(value, symbols, maps).rhs.subs(filled), with_relu.rhs),
+        Step(6, "posed", value, posed.rhs, with_relu.rhs),
         Step(6, "no ReLU", value, with_relu.rhs, without_relu.rhs),
         Step(18, "constant alphas", value.diff(at), differentiated(without_relu, at).rhs, frozen.rhs),
         Step(7, "own channel", value.diff(at), frozen.rhs, own_channel),
@@ -249,28 +233,25 @@ def appendix_of_any_size(varying: bool) -> Expr:
     Returns:
         The derivative of the right side of eq. 6 as SymPy finds it, equal to the right side as the paper has it.
     """
-    size = sp.symbols("K H W", integer=True, positive=True)
-    k, i, j = (sp.Symbol(name, integer=True, positive=True) for name in "kij")
-    unit, x = sp.symbols("l a b", integer=True, positive=True), sp.Symbol("x", positive=True)
-    other, a, b = unit
+    channels, height, width, k, i, j = sp.symbols("K H W k i j", integer=True, positive=True)
+    other, a, b = unit = sp.symbols("l a b", integer=True, positive=True)
+    x = sp.Symbol("x", positive=True)
     slope, total = sp.Function("Y'")(*unit, x), sp.Function("s")(other, x)
     alpha = sp.Function("alpha")(*unit, x) if varying else sp.IndexedBase("alpha")[unit]
 
     def over_map(term: Expr) -> Expr:
-        return sp.Sum(term, (a, 1, size[1]), (b, 1, size[2]))
+        return sp.Sum(term, (a, 1, height), (b, 1, width))
 
     def over_channels(term: Expr) -> Expr:
-        return sp.Sum(term, (other, 1, size[0]))
+        return sp.Sum(term, (other, 1, channels))
 
     activations = sp.IndexedBase("A")
     moved = over_map(activations[unit]).diff(activations[k, i, j]).doit()  # of one map's sum, by one of all activations
     moved = moved.replace(lambda part: isinstance(part, sp.Piecewise), lambda part: part.args[0][0])  # the unit is in its map
     derived = over_channels(over_map(alpha * slope) * total).diff(x).replace(total.diff(x), moved)
-    stated = (
-        over_map(alpha * slope).subs(other, k)
-        + over_channels(total * over_map(alpha * slope.diff(x)))
-        + (over_channels(total * over_map(alpha.diff(x) * slope)) if varying else 0)
-    )
+    stated = over_map(alpha * slope).subs(other, k) + over_channels(total * over_map(alpha * slope.diff(x)))
+    if varying:
+        stated += over_channels(total * over_map(alpha.diff(x) * slope))
     return _equation(_settled(derived), _settled(stated))
 
 
@@ -287,8 +268,11 @@ def _settled(expression: Expr) -> Expr:
 
 
 def _units(maps: Expr) -> list[Unit]:
-    channels, height, width = maps.shape
-    return list(product(range(channels), range(height), range(width)))
+    return [(k, i, j) for k, i, j in product(*map(range, maps.shape))]
+
+
+def _sum_of_products(first: Expr, second: Expr) -> Expr:
+    return sum(one * other for one, other in zip(sp.flatten(first), sp.flatten(second), strict=True))
 
 
 def _equation(left: Expr, right: Expr) -> Expr:

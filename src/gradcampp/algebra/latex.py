@@ -6,18 +6,15 @@ writes them, and the sum of a feature map as :math:`s_k`. Only what is printed i
 
 from __future__ import annotations
 
-import re
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
+from itertools import groupby
 
 import sympy as sp
 from sympy.core.function import AppliedUndef
 from sympy.printing.latex import LatexPrinter
 
-from gradcampp.algebra.derivation import Step
+from gradcampp.algebra.derivation import Expr, Step
 
-Expr = Any  # SymPy has no types
 GRADIENT = "Y'"  # this function, the alphas and the sums s of a layer of any size have the indices l, a, b for arguments
 
 
@@ -26,7 +23,11 @@ class ReLU(sp.Function):  # type: ignore[misc]
 
 
 class Printer(LatexPrinter):  # type: ignore[misc]
-    """Functions without their arguments, and derivatives as the paper writes them."""
+    """Functions without their arguments, derivatives as the paper writes them, and stand-ins by what follows their order."""
+
+    def _print_Symbol(self, part: Expr) -> str:  # noqa: N802
+        _, stand_in, printed = part.name.partition("\t")
+        return printed if stand_in else str(super()._print_Symbol(part))
 
     def _print_AppliedUndef(self, part: Expr) -> str:  # noqa: N802
         name = part.func.__name__
@@ -70,8 +71,7 @@ def latex(expression: Expr) -> str:
     """
     if isinstance(expression, sp.Eq):
         return f"{latex(expression.lhs)} = {latex(expression.rhs)}"
-    short, printer = _short(expression)
-    return str(printer.doprint(short))
+    return str(Printer().doprint(_short(expression)))
 
 
 def equation(left: Expr, right: Expr, terms_a_line: int = 2) -> str:
@@ -82,12 +82,12 @@ def equation(left: Expr, right: Expr, terms_a_line: int = 2) -> str:
         right: any expression.
         terms_a_line: after how many terms of a sum a new line begins.
     """
-    return rf"\begin{{aligned}} {latex(left)} &= {_broken(_terms(*_short(right)), terms_a_line, '&')} \end{{aligned}}"
+    return rf"\begin{{aligned}} {latex(left)} &= {_broken(_terms(_short(right)), terms_a_line, '&')} \end{{aligned}}"
 
 
 def step(one: Step, terms_a_line: int = 2) -> str:
     """A step of the derivation in three rows: the expression before, what the assumption leaves of it, and what it loses."""
-    before, kept, gone = _terms(*_short(one.before)), _terms(*_short(one.after)), _terms(*_lost(one))
+    before, kept, gone = _terms(_short(one.before)), _terms(_short(one.after)), _terms(_lost(one))
     if set(before) == set(kept) | set(gone):  # then what goes is what stands last
         before = [*kept, *gone]
     left = rf"{latex(one.left)} ={{}}"
@@ -98,14 +98,14 @@ def step(one: Step, terms_a_line: int = 2) -> str:
 
 def number_lost(one: Step) -> int:
     """The number of terms that a step loses, with the sum of each feature map as one factor; 0 where it is exact."""
-    lost, _ = _lost(one)
+    lost = _lost(one)
     return 0 if lost == 0 else len(sp.Add.make_args(lost))
 
 
-def _terms(short: Expr, printer: Printer) -> list[str]:
+def _terms(short: Expr) -> list[str]:
     """The terms of a sum as LaTeX, those with few factors first."""
     terms = sorted(sp.Add.make_args(short), key=lambda term: (len(sp.Mul.make_args(term)), sp.default_sort_key(term)))
-    return [printer.doprint(term) for term in terms]
+    return [Printer().doprint(term) for term in terms]
 
 
 def _broken(terms: list[str], terms_a_line: int, align: str) -> str:
@@ -114,50 +114,44 @@ def _broken(terms: list[str], terms_a_line: int, align: str) -> str:
     return rf" \\ {align}\quad ".join(lines)
 
 
-def _lost(one: Step) -> tuple[Expr, Printer]:
+def _lost(one: Step) -> Expr:
     """The terms that a step loses, in their shortest form: ReLU(g) - g as ReLU(-g), and of a fraction the factored numerator."""
-    short, printer = _short(one.lost)
+    short = _short(one.lost)
     top, bottom = sp.fraction(short)
     if bottom != 1:
-        return sp.factor(sp.expand(top)) / bottom, printer
+        return sp.factor(sp.expand(top)) / bottom
     flipped = short.replace(ReLU, lambda slope: slope + ReLU(-slope))
-    return min(sp.expand(short), sp.expand(flipped), key=lambda form: len(sp.Add.make_args(form))), printer
+    return min(sp.expand(short), sp.expand(flipped), key=lambda form: len(sp.Add.make_args(form)))
 
 
-def _short(expression: Expr) -> tuple[Expr, Printer]:
-    """The expression with a symbol for every function, derivative and sum of a map, and a printer that knows these."""
-    names: dict[Expr, str] = {}
-
-    def symbol(order: str, name: str) -> Expr:
-        """Printed as ``name``, and among the factors of a product where ``order`` sorts it."""
-        stand_in = sp.Symbol(f"{order} {name}")
-        names[stand_in] = name
-        return stand_in
-
-    plain = Printer()
+def _short(expression: Expr) -> Expr:
+    """The expression with a symbol for every function, derivative and sum of a map."""
     parts = expression.atoms(AppliedUndef, sp.Derivative, sp.Indexed)
-    stand_ins = {part: symbol("z" if _is_slope(part) else "b", plain.doprint(part)) for part in parts}
-    stand_ins |= {part: symbol("a 0", plain.doprint(part)) for part in expression.atoms(sp.Symbol) if part.name == "lambda"}
+    rates = {part for part in expression.atoms(sp.Symbol) if part.name == "lambda"}
+    orders = dict.fromkeys(rates, "a 0") | {part: "z" if _is_slope(part) else "b" for part in parts}
+    stand_ins = {part: _stand_in(order, Printer().doprint(part)) for part, order in orders.items()}
     short = expression.xreplace(stand_ins).replace(sp.Max, lambda *both: ReLU(sum(both)))  # of a slope and 0
     for channel, units in _maps(parts):
-        total = symbol("a", f"s_{{{channel}}}")
-        summed = short.xreplace({units[-1]: total - sum(units[:-1])})
+        summed = short.xreplace({units[-1]: _stand_in("a 1", f"s_{{{channel}}}") - sum(units[:-1])})
         if summed.has(*units):
             summed = sp.expand(summed)
         if not summed.has(*units):
             short = summed
-    return short, Printer({"symbol_names": names})
+    return short
+
+
+def _stand_in(order: str, printed: str) -> Expr:
+    """A symbol that stands among the factors of a product where ``order`` sorts it."""
+    return sp.Symbol(f"{order}\t{printed}")
 
 
 def _is_slope(part: Expr) -> bool:
     return isinstance(part, sp.Derivative) or part.func.__name__ == GRADIENT
 
 
-def _maps(functions: set[Expr]) -> Iterator[tuple[str, list[Expr]]]:
+def _maps(functions: set[Expr]) -> list[tuple[str, list[Expr]]]:
     """The activations of each feature map with several units, from the arguments of the functions."""
-    units: dict[str, set[Expr]] = defaultdict(set)
-    for argument in {argument for part in functions if isinstance(part, AppliedUndef) for argument in part.args}:
-        found = re.fullmatch(r"A\^(\d+)_\d+", str(argument))
-        if found:
-            units[found[1]].add(argument)
-    return ((channel, sorted(found, key=str)) for channel, found in sorted(units.items()) if len(found) > 1)
+    arguments = {argument for part in functions if isinstance(part, AppliedUndef) for argument in part.args}
+    units = sorted((unit for unit in arguments if str(unit).startswith("A^")), key=str)
+    maps = [(name[2:], list(of_map)) for name, of_map in groupby(units, key=lambda unit: str(unit).partition("_")[0])]
+    return [(channel, of_map) for channel, of_map in maps if len(of_map) > 1]

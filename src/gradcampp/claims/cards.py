@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from itertools import groupby
+from operator import attrgetter
 
-from gradcampp.claims.claim import COMPANION, DERIVATION, NOT_TESTED, Claim, several
+from gradcampp.claims.claim import DERIVATION, NOT_TESTED, Claim, several
 from gradcampp.claims.ledger import Row, tested_by
 
 ICONS = {"holds": "✔", "sharpened": "✚", "fails": "✘", NOT_TESTED: "○"}  # each with its word: never colour alone
 
-THEOREMS = {
-    1: "thm-1-tame",
-    2: "thm-2-shrinkage",
-    3: "thm-3-sandwich",
-    4: "thm-4-family",
-    5: "thm-5-pooled",
-    6: "thm-6-post-softmax",
-    7: "thm-7-grid",
-}  # their labels in the chapters
+THEOREMS = ("1-tame", "2-shrinkage", "3-sandwich", "4-family", "5-pooled", "6-post-softmax", "7-grid")  # labels in the chapters
 
 
 def anchors(claim: Claim) -> list[str]:
@@ -27,7 +21,7 @@ def anchors(claim: Claim) -> list[str]:
     A theorem of ours has one place, ``thm-3-sandwich``.
     """
     if claim.theorem is not None:
-        return [THEOREMS[claim.theorem]]
+        return [f"thm-{THEOREMS[claim.theorem - 1]}"]
     found = [f"sec-paper-{section.lower().replace('.', '-')}" for section in several(claim.section)]
     if claim.chapter == DERIVATION:  # the one chapter that shares a section, 2.2, with another
         found[0] += "-derivation"
@@ -38,17 +32,8 @@ def anchors(claim: Claim) -> list[str]:
 
 def by_section(entries: Iterable[Row]) -> dict[str, list[Row]]:
     """The rows of the ledger by section of the paper, in its order: the appendix and what is ours last."""
-    found: dict[str, list[Row]] = {}
-    for entry in sorted(entries, key=lambda entry: entry.claim.listed_in):
-        found.setdefault(entry.claim.listed_in, []).append(entry)
-    return found
-
-
-def title(section: str) -> str:
-    """The heading of a group of :func:`by_section`."""
-    if section == COMPANION:
-        return "Theorems of this companion"
-    return f"Claims of {'Appendix A' if section == 'A' else f'§ {section}'}"
+    listed_in = attrgetter("claim.listed_in")
+    return {name: list(group) for name, group in groupby(sorted(entries, key=listed_in), key=listed_in)}
 
 
 def name_anchor(claim: Claim) -> str:
@@ -60,19 +45,16 @@ def name_anchor(claim: Claim) -> str:
 def card(entry: Row) -> str:
     """One claim: verdict in sign and word, the claim itself, what decided, where the book treats it, and what tests it."""
     claim, verdict = entry.claim, entry.finding.verdict
+    place = ", ".join(map(_link, anchors(claim)))
     lines = [
         f"**{ICONS[verdict]} {verdict}**" + (f" (expected: {entry.expected})" if entry.deviates else ""),
         f"{_plain(claim.claim)} *({claim.kind})*",
+        f"*Holds if:* {_plain(claim.criterion)}." if claim.criterion else "",
+        f"*Seen:* {_code(entry.finding.evidence)}",
+        f"*Would be tested by:* {_code(claim.command)}" if verdict == NOT_TESTED and claim.command else "",
+        f"*Place:* {place}. *Name and test:* {{source}}`{claim.name} <{tested_by(claim)}>`",
     ]
-    if claim.criterion:
-        lines.append(f"*Holds if:* {_plain(claim.criterion)}.")
-    lines.append(f"*Seen:* {_code(entry.finding.evidence)}")
-    if verdict == NOT_TESTED and claim.command:
-        lines.append(f"*Would be tested by:* {_code(claim.command)}")
-    lines.append(
-        f"*Place:* {', '.join(map(_link, anchors(claim)))}. *Name and test:* {{source}}`{claim.name} <{tested_by(claim)}>`"
-    )
-    body = "\n\n".join(lines)
+    body = "\n\n".join(filter(None, lines))
     return f"({name_anchor(claim)})=\n````{{div}} claim claim-{verdict.split()[0]}\n{body}\n````"
 
 
@@ -88,8 +70,3 @@ def _plain(text: str) -> str:
 
 def _code(text: str) -> str:
     return f"``{text}``" if "`" in text else f"`{text}`"
-
-
-def section(name: str, entries: Iterable[Row]) -> str:
-    """A heading and the cards of a group of :func:`by_section`."""
-    return "\n\n".join([f"## {title(name)}", *map(card, entries)])

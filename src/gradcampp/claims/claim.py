@@ -12,9 +12,8 @@ The decorated name is the :class:`Claim`; its sentence is the docstring of the c
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, TypeVar
 
@@ -42,21 +41,18 @@ EQUIVALENCE_MARGIN = 1.1  # two methods whose relative performance is certainly 
 
 ANY_RUN = "gradcampp claims --run RUN, after gradcampp reproduce or evaluate --out RUN"
 PAPER_RUN = "gradcampp reproduce --profile paper, then gradcampp claims --run runs/paper"
-PAPER_IMAGES = 10_000
-PAPER_FOLDER = "imagenetv2-matched-frequency-format-val"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """The answer of a check.
+    """The answer of a check."""
 
-    Attributes:
-        verdict: computed, never written by hand.
-        evidence: the numbers or expressions that decided, in one line.
-    """
+    verdict: Verdict  # computed, never written by hand
+    evidence: str  # the numbers or expressions that decided, in one line
 
-    verdict: Verdict
-    evidence: str
+
+class UntestedError(Exception):
+    """A run that cannot decide a claim; the reason is the evidence of ``NOT_TESTED``."""
 
 
 def verdict(holds: bool, evidence: str) -> Finding:
@@ -74,36 +70,22 @@ Numbers = int | tuple[int, ...]
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim of the paper or of ours.
+    """A claim of the paper or of ours."""
 
-    Attributes:
-        name: its identity, as ``3.1.1-underdetermined``.
-        claim: in our words.
-        check: what decides; empirical checks get a run, the others none.
-        section: of the paper, ``A`` for its appendix, or ``companion``; of several, the first is where the claim is listed.
-        kind: how it can be decided.
-        chapter: of the book, the file name of the notebook.
-        equation, figure, table, footnote: numbers in the paper.
-        theorem: number of a theorem of ours.
-        criterion: when an empirical claim holds, committed with the code.
-        command: what would test it, where the run in hand cannot.
-        expected: the committed verdict, of an empirical claim on the embedded default; None where nobody has committed one.
-    """
-
-    name: str
-    claim: str
-    check: Callable[..., Finding]
-    section: str | tuple[str, ...]
-    kind: Kind
-    chapter: str
-    equation: Numbers = ()
+    name: str  # its identity, as 3.1.1-underdetermined
+    claim: str  # in our words
+    check: Callable[..., Finding]  # what decides; empirical checks get a run and may raise UntestedError
+    section: str | tuple[str, ...]  # of the paper, A for its appendix, or companion; the first of several is where it is listed
+    kind: Kind  # how it can be decided
+    chapter: str  # of the book, the file name of the notebook
+    equation: Numbers = ()  # like figure, table and footnote, numbers in the paper
     figure: Numbers = ()
     table: Numbers = ()
     footnote: Numbers = ()
-    theorem: int | None = None
-    criterion: str = ""
-    command: str = ""
-    expected: Verdict | None = "holds"
+    theorem: int | None = None  # number of a theorem of ours
+    criterion: str = ""  # when an empirical claim holds, committed with the code
+    command: str = ""  # what would test it, where the run in hand cannot
+    expected: Verdict | None = "holds"  # committed, of an empirical claim for the embedded default; None where nobody has
 
     @property
     def listed_in(self) -> str:
@@ -114,14 +96,10 @@ class Claim:
     def place(self) -> str:
         """Where the paper has it, as a reader says it: ``2.2, eqs 5 and 6``."""
         parts = ["Appendix A" if self.section == "A" else " and ".join(several(self.section))]
-        for numbers, one, more in (
-            (several(self.equation), "eq.", "eqs"),
-            (several(self.figure), "Figure", "Figures"),
-            (several(self.table), "Table", "Tables"),
-            (several(self.footnote), "footnote", "footnotes"),
-        ):
-            if numbers:
-                parts.append(f"{one if len(numbers) == 1 else more} {' and '.join(map(str, numbers))}")
+        kinds = (("eq.", self.equation), ("Figure", self.figure), ("Table", self.table), ("footnote", self.footnote))
+        for word, numbers in kinds:
+            if found := several(numbers):
+                parts.append(f"{word if len(found) == 1 else word.rstrip('.') + 's'} {' and '.join(map(str, found))}")
         return ", ".join(parts)
 
 
@@ -142,7 +120,7 @@ def claim(
         more: what else a :class:`Claim` has.
     """
     chapter = chapter or next(found for start, found in CHAPTERS.items() if several(section)[0].startswith(start))
-    return lambda check: Claim(name, sentence or _sentence(check), check, section, kind, chapter, **more)
+    return lambda check: Claim(name, sentence or " ".join((check.__doc__ or "").split()), check, section, kind, chapter, **more)
 
 
 def empirical(name: str, *, criterion: str, command: str = ANY_RUN, **more: Any) -> Callable[[Callable[[Run], Finding]], Claim]:
@@ -150,18 +128,31 @@ def empirical(name: str, *, criterion: str, command: str = ANY_RUN, **more: Any)
     return claim(name, kind="empirical", criterion=criterion, command=command, **more)
 
 
-def empirical_of_scores(name: str, *, sentence: str = "", **more: Any) -> Callable[[Callable[..., Finding]], tuple[Claim, ...]]:
+def empirical_of_scores(name: str, **more: Any) -> Callable[[Callable[..., Finding]], tuple[Claim, ...]]:
     """Make a check the same claim for either kind of score, ``name-pre`` and ``name-post``."""
-    return lambda check: tuple(
-        empirical(f"{name}-{scores}", sentence=f"{(sentence or _sentence(check)).removesuffix('.')} ({scores}-softmax).", **more)(
-            partial(check, scores=scores)
-        )
-        for scores in SCORES
-    )
+
+    def claims(check: Callable[..., Finding]) -> tuple[Claim, ...]:
+        one = empirical(name, **more)(check)
+        words = {scores: f"{one.claim.removesuffix('.')} ({scores}-softmax)." for scores in SCORES}
+        return tuple(replace(one, name=f"{name}-{s}", claim=words[s], check=partial(check, scores=s)) for s in SCORES)
+
+    return claims
 
 
-def _sentence(check: Callable[..., Finding]) -> str:
-    return " ".join((inspect.getdoc(check) or "").split())
+# A claim with numbers that only the paper's own experiment can give.
+of_paper = partial(empirical, command=PAPER_RUN, expected=NOT_TESTED)
+
+
+def require_paper(run: Run, seen: str) -> None:
+    """Raise UntestedError, with what was seen, at a run that is not the paper's own experiment."""
+    if not is_paper(run):
+        raise UntestedError(f"{seen}, of another network or other images")
+
+
+def require_bounds(run: Run) -> None:
+    """Raise UntestedError at a run in which no image has a certificate: theorems 1 and 3 say nothing of it."""
+    if run.records["pre_certificate"].isna().all():
+        raise UntestedError("the layer has negative activations, or no image is over the threshold")
 
 
 def is_paper(run: Run) -> bool:
@@ -169,8 +160,11 @@ def is_paper(run: Run) -> bool:
 
     Any trained weights will do, since the paper's own are those of Keras; the photographs are known by their folder.
     """
-    experiment = run.manifest["experiment"]
-    if run.manifest["data"]["folder"] != PAPER_FOLDER or experiment["weights"].startswith("random"):
-        return False
-    wanted = {"model": "vgg16", "layer": "features.29", "threshold": 0.5, "limit": None}
-    return run.manifest["images"] == PAPER_IMAGES and all(experiment.get(key) == value for key, value in wanted.items())
+    trained = not run.manifest["experiment"]["weights"].startswith("random")
+    same = is_experiment(run, 10_000, model="vgg16", layer="features.29", threshold=0.5, limit=None)
+    return same and trained and bool(run.manifest["data"]["folder"] == "imagenetv2-matched-frequency-format-val")
+
+
+def is_experiment(run: Run, images: int, **settings: Any) -> bool:
+    """True for a run of so many images with these settings of its experiment."""
+    return bool(run.manifest["images"] == images and settings.items() <= run.manifest["experiment"].items())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import starmap
 from typing import Any
 
 import sympy as sp
@@ -42,12 +43,11 @@ def eq_7() -> Finding:
 @claim("eq-8", section="2.2", equation=8, chapter=DERIVATION, expected="sharpened")
 def eq_8() -> Finding:
     """Differentiating once more and isolating alpha gives eq. 8."""
-    lost = _step(8, "own unit").lost
-    solved = [step.lost for step in derivation.derivation() if step.equation == 8][-1]
-    return sharpened(
-        solved == 0 and lost != 0,
-        f"from eq. 7 it needs that mixed derivatives vanish again; lost: {len(sp.Add.make_args(lost))} term; then alpha is eq. 8",
+    lost, left = (step.lost for step in derivation.derivation() if step.equation == 8)
+    told = (
+        f"from eq. 7 it needs that mixed derivatives vanish again; lost: {len(sp.Add.make_args(lost))} term; then alpha is eq. 8"
     )
+    return sharpened(left == 0 and lost != 0, told)
 
 
 @claim("eq-9", section="2.2", equation=9, chapter=DERIVATION, expected="sharpened")
@@ -55,21 +55,18 @@ def eq_9() -> Finding:
     """With Y = exp(S), eq. 8 becomes eq. 9."""
     exponential, linear = _step(9, "exponential"), _step(9, "piecewise linear")
     agrees = sp.simplify(derivation.without_curvature(linear.before) - linear.after) == 0
-    holds = exponential.lost == 0 and agrees and linear.lost != 0
-    return sharpened(holds, "Y = exp(S) alone is not enough: the second derivative of S must vanish too")
+    told = "Y = exp(S) alone is not enough: the second derivative of S must vanish too"
+    return sharpened(exponential.lost == 0 and agrees and linear.lost != 0, told)
 
 
 @claim("note-2", section="2.2", footnote=2, chapter=DERIVATION, kind="numeric")
 def exponential_score() -> Finding:
     """exp(S) in place of S multiplies the map by exp(S), which min-max undoes; and it may overflow."""
-    activations, gradients = random_layer(3)
-    factor = math.exp(3.0)
+    (activations, gradients), factor, overflow = random_layer(3), math.exp(3.0), float(torch.tensor(89.0).exp())
     alphas = cam.alphas(activations, gradients)
     maps = [cam.heatmap((alphas * (scale * gradients).relu()).sum((2, 3)), activations) for scale in (1.0, factor)]
-    distance = relative(maps[1], factor * maps[0])
     normalised = float((min_max(maps[0]) - min_max(maps[1])).abs().max())
-    overflow = float(torch.tensor(89.0).exp())
-    holds = distance < ROUNDING and normalised < ROUNDING and math.isinf(overflow)
+    holds = relative(maps[1], factor * maps[0]) < ROUNDING and normalised < ROUNDING and math.isinf(overflow)
     return verdict(holds, f"maps differ by exp(S), min-max maps by {normalised:.1e}; in float32 exp(89) = {overflow}")
 
 
@@ -77,26 +74,20 @@ def exponential_score() -> Finding:
 def underdetermined() -> Finding:
     """Eq. 6 is one equation for many alphas."""
     witness = counterexamples.underdetermined()
-    unknowns = sorted(witness.equation.free_symbols, key=str)
-    solved = [
-        witness.equation.lhs.subs(dict(zip(unknowns, sp.flatten(alphas), strict=True))) == witness.value
-        for alphas in witness.solutions
-    ]
-    return sharpened(
-        all(solved) and witness.solutions[0] != witness.solutions[1] and witness.dimension == 1,
-        f"{witness.equation.lhs} = {witness.value} holds for "
-        f"{' and '.join(str(sp.flatten(s)) for s in witness.solutions)}; {witness.dimension} dimension is free",
-    )
+    left, first, second = witness.equation.lhs, *map(sp.flatten, witness.solutions)
+    unknowns = sorted(left.free_symbols, key=str)
+    solved = all(left.subs(dict(zip(unknowns, alphas, strict=True))) == witness.value for alphas in (first, second))
+    told = f"{left} = {witness.value} holds for {first} and {second}; {witness.dimension} dimension is free"
+    return sharpened(solved and first != second and witness.dimension == 1, told)
 
 
 @claim("eq-10", section="3.1.1", equation=10, expected="sharpened")
 def infinitely_many() -> Finding:
     """Eq. 10 has infinitely many solutions."""
-    cases = [
-        counterexamples.dimension(sp.Array([[row]]), sp.Integer(value)) for row, value in (([3, 6], 5), ([0, 0], 5), ([0, 0], 0))
-    ]
-    holds = cases == [1, None, 2]
-    return sharpened(holds, "true where some C is not 0; if all are 0, nothing solves it (Y not 0) or everything (Y = 0)")
+    cases = (([3, 6], 5), ([0, 0], 5), ([0, 0], 0))
+    free = [counterexamples.dimension(sp.Array([[row]]), sp.Integer(value)) for row, value in cases]
+    told = "true where some C is not 0; if all are 0, nothing solves it (Y not 0) or everything (Y = 0)"
+    return sharpened(free == [1, None, 2], told)
 
 
 @claim("eq-11", section="3.1.1", equation=11)
@@ -114,10 +105,9 @@ def eq_11_general() -> Finding:
     """Eq. 11 gives every solution."""
     coefficients, solution, reached = counterexamples.missed_by_equation_11()
     value = derivation.equation_10(coefficients, solution, sp.Integer(0)).lhs
-    missed = value == 0 and set(sp.flatten(reached)) == {0}
-    complete = set(sp.flatten(counterexamples.reached_by_equation_11())) == {0}
+    missed, complete = (set(sp.flatten(found)) == {0} for found in (reached, counterexamples.reached_by_equation_11()))
     return sharpened(
-        missed and complete,
+        value == 0 and missed and complete,
         f"complete where Y is not 0, as exp(S) never is; where Y = 0 it gives zeros only, and misses {sp.flatten(solution)} "
         f"for C = {sp.flatten(coefficients)}",
     )
@@ -137,8 +127,8 @@ def alphas_move() -> Finding:
 def alpha_x() -> Finding:
     """Holding alpha constant in alpha * x = x**2 gives alpha = 2x, which is wrong."""
     witness = counterexamples.alpha_x()
-    holds = witness.treated_as_constant == 2 * witness.true
-    return verdict(holds, f"alpha = {witness.true}, but with alpha held constant {witness.treated_as_constant}")
+    told = f"alpha = {witness.true}, but with alpha held constant {witness.treated_as_constant}"
+    return verdict(witness.treated_as_constant == 2 * witness.true, told)
 
 
 @claim("3.1.2-product-rule", section="3.1.2", expected="sharpened")
@@ -146,19 +136,16 @@ def product_rule() -> Finding:
     """The product rule gives a true equation that does not isolate alpha."""
     witness = counterexamples.alpha_x()
     constants = witness.general.free_symbols - witness.true.free_symbols
-    solves = sp.simplify(witness.general.diff(*witness.true.free_symbols) * witness.true + witness.general - 2 * witness.true)
-    return sharpened(
-        solves == 0 and len(constants) == 1,
-        f"{witness.product_rule.lhs} = {witness.product_rule.rhs} is solved by {witness.general} for every constant",
-    )
+    left = sp.simplify(witness.general.diff(*witness.true.free_symbols) * witness.true + witness.general - 2 * witness.true)
+    told = f"{witness.product_rule.lhs} = {witness.product_rule.rhs} is solved by {witness.general} for every constant"
+    return sharpened(left == 0 and len(constants) == 1, told)
 
 
 @claim("3.1.3", section="3.1.3", kind="numeric")
 def not_equation_7() -> Finding:
     """Even for constant alphas, eq. 7 is not the derivative of eq. 6."""
-    residuals = _residuals()
-    holds = residuals[7] > 1e3 * residuals[18]
-    return verdict(holds, f"on a random smooth network eq. 7 is off by {residuals[7]:.2g}, eq. 18 by {residuals[18]:.1e}")
+    off = _residuals()
+    return verdict(off[7] > 1e3 * off[18], f"on a random smooth network eq. 7 is off by {off[7]:.2g}, eq. 18 by {off[18]:.1e}")
 
 
 def _residuals() -> dict[int, float]:
@@ -170,13 +157,9 @@ def _residuals() -> dict[int, float]:
         return 1 / (2 + units.sum((1, 2), keepdim=True) * (1.3 * units).sin())
 
     fixed = moving(activations)
-    constant = autograd.derivative_of_equation_6(score, lambda _: fixed, activations)
-    true = autograd.derivative_of_equation_6(score, moving, activations)
-    return {
-        7: float((constant - autograd.equation_7(score, moving, activations)).abs().max()),
-        18: float((constant - autograd.equation_18(score, moving, activations)).abs().max()),
-        19: float((true - autograd.equation_19(score, moving, activations)).abs().max()),
-    }
+    constant, true = (autograd.derivative_of_equation_6(score, alphas, activations) for alphas in (lambda _: fixed, moving))
+    stated = ((7, constant, autograd.equation_7), (18, constant, autograd.equation_18), (19, true, autograd.equation_19))
+    return {number: float((wanted - given(score, moving, activations)).abs().max()) for number, wanted, given in stated}
 
 
 @claim("3.1.4-unseen", section="3.1.4")
@@ -184,23 +167,18 @@ def linear_unseen() -> Finding:
     """A linear function added to Y leaves eq. 8 as it is."""
     change, _ = counterexamples.linear_part_in_general()
     witness = counterexamples.linear_added()
-    return verdict(
-        change == 0 and witness.alphas[0] == witness.alphas[1],
-        f"eq. 8 changes by {change}; alpha = {witness.alphas[0]} for {witness.scores[0]} and for {witness.scores[1]}",
-    )
+    (first, second), (alpha, other) = witness.scores, witness.alphas
+    return verdict(change == 0 and alpha == other, f"eq. 8 changes by {change}; alpha = {alpha} for {first} and for {second}")
 
 
 @claim("3.1.4-contradiction", section="3.1.4", expected="sharpened")
 def linear_contradiction() -> Finding:
     """The same alphas cannot solve eq. 6 before and after."""
-    witness = counterexamples.linear_added()
+    before, after = counterexamples.linear_added().residuals
     _, change = counterexamples.linear_part_in_general()
     once = sp.Poly(change, sp.Symbol("C", real=True)).degree() == 1
-    return sharpened(
-        witness.residuals[0] == 0 and witness.residuals[1] != 0 and once,
-        f"eq. 6 off by {witness.residuals[0]} and by {witness.residuals[1]}; at one point, one constant C could "
-        "reconcile them, and no other",
-    )
+    told = f"eq. 6 off by {before} and by {after}; at one point, one constant C could reconcile them, and no other"
+    return sharpened(before == 0 and after != 0 and once, told)
 
 
 @claim("3.1.4-unsolved", section="3.1.4")
@@ -220,7 +198,7 @@ def eq_12() -> Finding:
 @claim("3.1.5-other", section="3.1.5", expected="sharpened")
 def other_rates() -> Finding:
     """Another lam gives other alphas."""
-    g, s = sp.Symbol("g"), sp.Symbol("s")
+    g, s = sp.symbols("g s")
     first, second = sp.symbols("lambda_1 lambda_2", positive=True)
     gap = sp.factor(derivation.equation_12(g, s, first) - derivation.equation_12(g, s, second))
     return sharpened(set(sp.solve(sp.numer(gap), first)) == {second} and gap != 0, f"difference {gap}: 0 only where s or g is")
@@ -239,13 +217,10 @@ def eq_19() -> Finding:
 
 
 def _appendix(equation: int, stated: Any, alphas_of: Any) -> Finding:
-    general = derivation.appendix_of_any_size(varying=equation == 19)
-    explicit = []
-    for shape in ((2, 1, 2), (1, 2, 2), (2, 2, 1)):
-        maps = derivation.feature_maps(*shape)
+    general, residual = derivation.appendix_of_any_size(varying=equation == 19), _residuals()[equation]
+    holds = general.lhs == general.rhs and residual < 1e-10
+    for maps in starmap(derivation.feature_maps, ((2, 1, 2), (1, 2, 2), (2, 2, 1))):
         value, alphas = derivation.score(maps), alphas_of(maps)
         true = derivation.differentiated(derivation.equation_6(value, alphas, maps, relu=False), maps[0, 0, 0])
-        explicit.append(sp.expand(true.rhs - stated(value, alphas, maps, (0, 0, 0)).rhs))
-    residual = _residuals()[equation]
-    holds = general.lhs == general.rhs and not any(explicit) and residual < 1e-10
+        holds = holds and sp.expand(true.rhs - stated(value, alphas, maps, (0, 0, 0)).rhs) == 0
     return verdict(holds, f"symbolic K, H, W; three explicit sizes; a random smooth network in float64, residual {residual:.1e}")

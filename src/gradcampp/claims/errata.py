@@ -3,39 +3,31 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
+from itertools import product
+from typing import NamedTuple
 
 import sympy as sp
 
 from gradcampp import paper
 from gradcampp.algebra import counterexamples, derivation
-from gradcampp.claims import alphas as alphas_claims
-from gradcampp.claims import derivation as derivation_claims
+from gradcampp.claims.alphas import interval
 from gradcampp.claims.claim import Claim
+from gradcampp.claims.derivation import eq_11_general, infinitely_many, linear_contradiction
 
 Evidence = Callable[[], tuple[bool, str]]
 
 
-@dataclass(frozen=True)
-class Erratum:
-    """A passage of the paper, what it should be, and why.
-
-    Attributes:
-        place: where.
-        printed: what is there, in LaTeX or words.
-        correct: what should be there.
-        weight: ``misprint``, ``gap`` (a condition is missing), ``loose`` (numbers that fit only roughly) or ``rounding``; none
-            changes a conclusion of the paper.
-        evidence: computes whether it is one, and a line that shows it.
-    """
+class Erratum(NamedTuple):
+    """A passage of the paper, what it should be, and why; none changes a conclusion of the paper."""
 
     place: str
-    printed: str
-    correct: str
-    weight: str
-    evidence: Evidence
+    printed: str  # what is there, in LaTeX or words
+    correct: str  # what should be there
+    weight: str  # misprint, gap (a condition is missing), loose (numbers that fit only roughly) or rounding
+    evidence: Evidence  # computes whether it is one, and a line that shows it
 
 
 def erratum(place: str, printed: str, correct: str, weight: str) -> Callable[[Evidence], Erratum]:
@@ -55,11 +47,9 @@ def _of(claim: Claim) -> Evidence:
 
 @erratum("2.2, eq. 7", r"$\partial Y^c / \partial A^k_{jk}$, twice", r"$\partial Y^c / \partial A^k_{ij}$", "misprint")
 def _indices_of_eq_7() -> tuple[bool, str]:
-    """In a layer with more channels than rows, a channel is no row."""
-    channels, height, width = 3, 1, 1
-    units = [(k, i, j) for k in range(channels) for i in range(height) for j in range(width)]
-    outside = [(k, j, k) for k, _, j in units if not (j < height and k < width)]
-    return bool(outside), f"with 3 maps of 1 x 1 units, A^k_jk asks for {len(outside)} of {len(units)} units that do not exist"
+    """In a layer with more channels than columns, a channel is no column."""
+    outside = sum(k >= 1 for k in range(3))
+    return outside > 0, f"with 3 maps of 1 x 1 units, A^k_jk asks for {outside} of 3 units that do not exist"
 
 
 @erratum(
@@ -71,8 +61,8 @@ def _indices_of_eq_7() -> tuple[bool, str]:
 def _assumption_2() -> tuple[bool, str]:
     """The derivative that the proof uses is that of A^l_uv, and it is 1 exactly where all three indices agree."""
     maps = derivation.feature_maps(2, 1, 2)
-    pairs = [(k, other, j, v) for k in range(2) for other in range(2) for j in range(2) for v in range(2)]
-    right = all(maps[k, 0, v].diff(maps[other, 0, j]) == int(k == other and j == v) for k, other, j, v in pairs)
+    pairs = product(product(range(2), range(1), range(2)), repeat=2)
+    right = all(maps[one].diff(maps[other]) == int(one == other) for one, other in pairs)
     seen = "the printed numerator has no u and v, on which its condition depends; with A^l_uv it holds for all 16 pairs of units"
     return right, seen
 
@@ -89,21 +79,21 @@ def _assumption_3() -> tuple[bool, str]:
     value, (first, second) = derivation.score(maps), sp.flatten(maps)
     alphas = sp.Array([[[sp.Function("f")(second), sp.Function("f")(first)]]])
     printed = all(alphas[0, 0, j].diff(maps[0, 0, j]) == 0 for j in range(2))
-    moving, fixed = (stated(value, alphas, maps, unit).rhs for stated in (derivation.equation_19, derivation.equation_18))
+    added = derivation.equation_19(value, alphas, maps, unit).rhs - derivation.equation_18(value, alphas, maps, unit).rhs
     seen = "alpha_1 = f(A_2), alpha_2 = f(A_1) meets the printed condition, but adds a term to eq. 18"
-    return printed and sp.expand(moving - fixed) != 0, seen
+    return printed and sp.expand(added) != 0, seen
 
 
 _no_condition = erratum(
     "3.1.1, eq. 10", "infinitely many solutions", r"if some $C^k_{ab} \ne 0$ and there are two or more units", "gap"
-)(_of(derivation_claims.infinitely_many))
+)(_of(infinitely_many))
 
 _missed = erratum(
     "3.1.1, eq. 11",
     "a general set of solutions",
     r"of all solutions if $Y^c \ne 0$; where $Y^c = 0$ it misses all but zero",
     "gap",
-)(_of(derivation_claims.eq_11_general))
+)(_of(eq_11_general))
 
 
 @erratum("3.1.1", "more unknowns than equations", "unless the layer has a single unit", "gap")
@@ -114,19 +104,19 @@ def _one_unknown() -> tuple[bool, str]:
 
 _coincidence = erratum(
     "3.1.4", "cannot solve both equations", "for more than one value of the constant C at a given point", "gap"
-)(_of(derivation_claims.linear_contradiction))
+)(_of(linear_contradiction))
 
 _intervals = erratum(
     "3.3",
     r"products mostly in $(-0.2, 0.15)$, and the resulting alphas about 0.48 to 0.53",
     r"these products give alphas from 0.465 to 0.556",
     "loose",
-)(_of(alphas_claims.interval))
+)(_of(interval))
 
 
 @erratum(
     "4, Table 1",
-    r"1.16, 1.06 and 1.24, pre-softmax",
+    "1.16, 1.06 and 1.24, pre-softmax",
     "the rounded factors multiply to 1.23; unrounded ones may give 1.24",
     "rounding",
 )
@@ -139,7 +129,7 @@ def _products_of_table_1() -> tuple[bool, str]:
 
 @erratum(
     "4, Table 2",
-    r"0.22, 0.01 and 0.24, post-softmax",
+    "0.22, 0.01 and 0.24, post-softmax",
     "the rounded means add up to 0.23; unrounded ones may give 0.24",
     "rounding",
 )
@@ -151,8 +141,8 @@ def _sums_of_table_2() -> tuple[bool, str]:
 
 @erratum("References, [4]", "arXiv:14091556", "arXiv:1409.1556", "misprint")
 def _arxiv_number() -> tuple[bool, str]:
-    printed = "14091556"
-    return "." not in printed and len(printed) == 8, "arXiv numbers of 2014 have a point after the year and month: 1409.1556"
+    wrong = re.fullmatch(r"\d{4}\.\d{4,5}", "14091556") is None
+    return wrong, "arXiv numbers of 2014 have a point after the year and month: 1409.1556"
 
 
 ERRATA = tuple(one for one in list(globals().values()) if isinstance(one, Erratum))

@@ -3,32 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
-from types import ModuleType
 
 from tabulate import tabulate
 from tqdm import tqdm
 
 from gradcampp.claims import alphas, beyond, derivation, methods, results
-from gradcampp.claims.claim import NOT_TESTED, Claim, Finding, Verdict
+from gradcampp.claims.claim import NOT_TESTED, Claim, Finding, UntestedError, Verdict, is_experiment, several
 from gradcampp.evaluation.records import Run
 from gradcampp.files import atomic_write
 from gradcampp.networks import mini
+from gradcampp.performance import summaries
 
-NO_RUN = "no run given"
-
-
-def _claims(module: ModuleType) -> Iterator[Claim]:
-    """The claims of a module in the order of its source; those of several scores or cells are a tuple."""
-    for value in vars(module).values():
-        yield from (one for one in (value if isinstance(value, tuple) else (value,)) if isinstance(one, Claim))
-
-
-_ALL = sorted(
-    (one for module in (methods, derivation, alphas, results, beyond) for one in _claims(module)), key=lambda one: one.listed_in
-)
+# In the order of the source, and by section; those of several scores or cells are a tuple.
+_VALUES = (value for module in (methods, derivation, alphas, results, beyond) for value in vars(module).values())
+_ALL = sorted((one for value in _VALUES for one in several(value) if isinstance(one, Claim)), key=attrgetter("listed_in"))
 PROVED: tuple[Claim, ...] = tuple(one for one in _ALL if one.kind != "empirical")
 MEASURED: tuple[Claim, ...] = tuple(one for one in _ALL if one.kind == "empirical")
 CLAIMS: tuple[Claim, ...] = (*PROVED, *MEASURED)
@@ -36,17 +28,11 @@ CLAIMS: tuple[Claim, ...] = (*PROVED, *MEASURED)
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the ledger.
-
-    Attributes:
-        claim: its sentence and its check.
-        finding: verdict and evidence.
-        expected: the committed verdict; None where nothing is expected of this run.
-    """
+    """A row of the ledger."""
 
     claim: Claim
     finding: Finding
-    expected: Verdict | None
+    expected: Verdict | None  # committed; None where nothing is expected of this run
 
     @property
     def deviates(self) -> bool:
@@ -62,8 +48,10 @@ def ledger(run: Run | None = None, claims: Iterable[Claim] = CLAIMS) -> list[Row
         claims: which; all by default.
 
     Raises:
-        InputError: if the run has too few images over the threshold.
+        InputError: if the run is not finished, cannot be read, or has too few images over the threshold.
     """
+    if run is not None:
+        summaries(run.records)  # a run that cannot be used is refused at once
     return [_row(claim, run) for claim in tqdm(list(claims), unit="claim", desc="claims", disable=None)]
 
 
@@ -71,15 +59,17 @@ def _row(claim: Claim, run: Run | None) -> Row:
     if claim.kind != "empirical":
         return Row(claim, claim.check(), claim.expected)
     if run is None:
-        return Row(claim, Finding(NOT_TESTED, NO_RUN), NOT_TESTED)
-    return Row(claim, claim.check(run), claim.expected if is_embedded_default(run) else None)
+        return Row(claim, Finding(NOT_TESTED, "no run given"), NOT_TESTED)
+    try:
+        finding = claim.check(run)
+    except UntestedError as reason:
+        finding = Finding(NOT_TESTED, str(reason))
+    return Row(claim, finding, claim.expected if is_embedded_default(run) else None)
 
 
 def is_embedded_default(run: Run) -> bool:
     """True for the run of which verdicts are committed: the embedded network on all of its scenes, nothing changed."""
-    experiment = run.manifest["experiment"]
-    default = {"model": "mini", "weights": mini.SHA256, "layer": mini.LAYER, "threshold": 0.5, "limit": None, "seed": 0}
-    return run.manifest["images"] == 1000 and all(experiment.get(key) == value for key, value in default.items())
+    return is_experiment(run, 1000, model="mini", weights=mini.SHA256, layer=mini.LAYER, threshold=0.5, limit=None, seed=0)
 
 
 def table(entries: Iterable[Row]) -> str:

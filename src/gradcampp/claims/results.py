@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from functools import partial
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import sympy as sp
@@ -15,23 +16,22 @@ from gradcampp.algebra.theorems import random_layer
 from gradcampp.cam import SCORES, Scores, column, explanation_map, min_max
 from gradcampp.claims.claim import (
     EQUIVALENCE_MARGIN,
-    NOT_TESTED,
-    PAPER_RUN,
     ROUNDING,
     Claim,
     Finding,
     claim,
     empirical,
     empirical_of_scores,
-    is_paper,
+    of_paper,
+    require_paper,
     sharpened,
     verdict,
 )
 from gradcampp.evaluation.records import Run
-from gradcampp.paper import Pair
+from gradcampp.paper import PAIRS, Pair
 from gradcampp.performance import Summary, log_relative_performance, relative_performance, summaries
 
-PLUSPLUS_VS_PLUS = paper.PAIRS[2]
+PLUSPLUS_VS_PLUS = PAIRS[2]
 
 
 @claim("4-coefficients", section="4", kind="numeric")
@@ -60,35 +60,30 @@ def similar_explanations() -> Finding:
     pixels = torch.rand((4, 3, 8, 8), generator=generator, dtype=torch.float64)
     moved = float((explanation_map(first, pixels) - explanation_map(second, pixels)).abs().max())
     apart = float((first - second).abs().max())
-    holds = moved <= apart
-    return sharpened(holds, f"|E - E'| <= |L - L'| at every pixel, as pixels are in [0, 1]: {moved:.3f} <= {apart:.3f}")
+    told = f"|E - E'| <= |L - L'| at every pixel, as pixels are in [0, 1]: {moved:.3f} <= {apart:.3f}"
+    return sharpened(moved <= apart, told)
 
 
 @claim("eq-16", section="4", equation=16, expected="sharpened")
 def eq_16_is_17() -> Finding:
     """The geometric mean of the ratios is what eq. 17 computes."""
     ratios = sp.symbols("q_1:5", positive=True)
-    logs = sp.exp(sum(sp.log(q) for q in ratios) / len(ratios))
-    product_first = sp.log(sp.prod(ratios) ** sp.Rational(1, 4))
-    symbolic_gap = sp.simplify(sp.expand_log(sp.log(logs), force=True) - sp.expand_log(product_first, force=True))
+    root, mean = sp.prod(ratios) ** sp.Rational(1, 4), sum(map(sp.log, ratios)) / 4
     scores, baseline = np.array([0.9, 0.2, 0.6]), np.array([0.5, 0.4, 0.6])
-    direct = float(np.prod(scores / baseline)) ** (1 / 3)
-    underflow = float(np.prod(np.full(1000, 0.1)))
-    return sharpened(
-        symbolic_gap == 0 and math.isclose(direct, relative_performance(scores, baseline), rel_tol=ROUNDING),
-        f"product {direct:.12f}, logarithms {relative_performance(scores, baseline):.12f}; "
-        f"the product underflows for 1,000 ratios of 0.1 ({underflow:g})",
-    )
+    direct, by_logs = float(np.prod(scores / baseline)) ** (1 / 3), relative_performance(scores, baseline)
+    holds = sp.expand_log(sp.log(root) - mean) == 0 and math.isclose(direct, by_logs, rel_tol=ROUNDING)
+    underflow = f"the product underflows for 1,000 ratios of 0.1 ({np.prod(np.full(1000, 0.1)):g})"
+    return sharpened(holds, f"product {direct:.12f}, logarithms {by_logs:.12f}; {underflow}")
 
 
 @claim("eq-17", section="4", equation=17, kind="numeric")
 def eq_17() -> Finding:
     """Relative performance is the exponential of the mean log ratio."""
     first, second = [0.9, 0.1], [0.3, 0.2]
-    logs = log_relative_performance(first, second)
+    logs = [round(float(v), 4) for v in log_relative_performance(first, second)]
     wanted = math.exp((math.log(3) + math.log(0.5)) / 2)
     holds = math.isclose(relative_performance(first, second), wanted, rel_tol=ROUNDING)
-    return verdict(holds, f"exp of the mean of {[round(float(v), 4) for v in logs]} = {wanted:.6f}")
+    return verdict(holds, f"exp of the mean of {logs} = {wanted:.6f}")
 
 
 @claim("4-arithmetic", section="4")
@@ -110,54 +105,49 @@ def additive() -> Finding:
 @claim("tables-rounding", section="4", table=(1, 2), kind="numeric", expected="sharpened")
 def rounding() -> Finding:
     """The entries of both tables are consistent with each other."""
-    rooms = []  # for unrounded numbers that round to all the entries
+    room = math.inf  # for unrounded numbers that round to all the entries
     for scores in SCORES:
-        bounds = []
-        for pair in paper.PAIRS:
-            entry = paper.CELLS[scores, pair]
-            low = max(math.log(entry.relative_performance - 0.005), entry.mean - 0.005)
-            bounds.append((low, min(math.log(entry.relative_performance + 0.005), entry.mean + 0.005)))
-        (low, high), plus, over = bounds
-        rooms.append(min(high, plus[1] + over[1]) - max(low, plus[0] + over[0]))
-        rooms.extend(top - bottom for bottom, top in bounds)
-    return sharpened(
-        min(rooms) > 0,
-        f"1.16 * 1.06 = {1.16 * 1.06:.4f} is printed 1.24 and 0.22 + 0.01 as 0.24: rounding, "
-        f"not a contradiction (room {min(rooms):.4f})",
-    )
-
-
-def _interval(summary: Summary) -> str:
-    return f"{summary.relative_performance:.3f} [{summary.low:.3f}, {summary.high:.3f}], n = {summary.n}"
+        cells = [paper.CELLS[scores, pair] for pair in PAIRS]
+        low = [max(math.log(cell.relative_performance - 0.005), cell.mean - 0.005) for cell in cells]
+        high = [min(math.log(cell.relative_performance + 0.005), cell.mean + 0.005) for cell in cells]
+        chain = min(high[0], high[1] + high[2]) - max(low[0], low[1] + low[2])
+        room = min(room, chain, *(top - bottom for bottom, top in zip(low, high, strict=True)))
+    told = f"1.16 * 1.06 = {1.16 * 1.06:.4f} is printed 1.24 and 0.22 + 0.01 as 0.24: rounding, not a contradiction"
+    return sharpened(room > 0, f"{told} (room {room:.4f})")
 
 
 def _compared(run: Run, scores: Scores) -> tuple[Summary, ...]:
     """Grad-CAM++ against Grad-CAM, Grad-CAM+ against Grad-CAM, and Grad-CAM++ against Grad-CAM+."""
     found = summaries(run.records)
-    return tuple(found[scores, pair] for pair in paper.PAIRS)
+    return tuple(found[scores, pair] for pair in PAIRS)
 
 
-@empirical("4-images", section="4", criterion="within 200", command=PAPER_RUN, expected=NOT_TESTED)
+@of_paper("4-images", section="4", criterion="within 200")
 def images(run: Run) -> Finding:
     """4219 of the 10,000 images score over 0.5."""
-    over = run.manifest["over_threshold"]
-    if not is_paper(run):
-        return Finding(NOT_TESTED, f"{over} of {run.manifest['images']} here, of another network or other images")
-    return verdict(abs(over - paper.IMAGES) <= 200, f"{over} of {run.manifest['images']}, paper {paper.IMAGES}")
+    over, text = run.manifest["over_threshold"], "{over_threshold} of {images}".format_map(run.manifest)
+    require_paper(run, f"{text} here")
+    return verdict(abs(over - paper.IMAGES) <= 200, f"{text}, paper {paper.IMAGES}")
 
 
-@empirical_of_scores("4-better", section="4", table=1, criterion="95 % interval above 1")
-def better(run: Run, scores: Scores) -> Finding:
-    """Grad-CAM++ does better than Grad-CAM."""
-    plusplus, _, _ = _compared(run, scores)
-    return verdict(plusplus.low > 1, _interval(plusplus))
+def _of_interval(
+    name: str, pair: Pair, criterion: str, holds: Callable[[Summary], bool], sentence: str, **more: Any
+) -> tuple[Claim, ...]:
+    """A claim about the 95 % interval of the relative performance of a pair of methods, for either kind of score."""
+
+    def check(run: Run, scores: Scores) -> Finding:
+        found = summaries(run.records)[scores, pair]
+        return verdict(holds(found), f"{found.relative_performance:.3f} [{found.low:.3f}, {found.high:.3f}], n = {found.n}")
+
+    return empirical_of_scores(name, criterion=f"95 % interval {criterion}", sentence=sentence, **{"section": "4"} | more)(check)
 
 
-@empirical_of_scores("4-plus-better", section="4", table=1, criterion="95 % interval above 1")
-def plus_better(run: Run, scores: Scores) -> Finding:
-    """Grad-CAM+ does better than Grad-CAM."""
-    _, plus, _ = _compared(run, scores)
-    return verdict(plus.low > 1, _interval(plus))
+def _better(summary: Summary) -> bool:
+    return summary.low > 1
+
+
+BETTER = _of_interval("4-better", PAIRS[0], "above 1", _better, "Grad-CAM++ does better than Grad-CAM.", table=1)
+PLUS_BETTER = _of_interval("4-plus-better", PAIRS[1], "above 1", _better, "Grad-CAM+ does better than Grad-CAM.", table=1)
 
 
 @empirical_of_scores("4-sufficient", section="4", criterion="at least half of the mean log gain, which is positive")
@@ -168,34 +158,29 @@ def sufficient(run: Run, scores: Scores) -> Finding:
     return verdict(holds, f"mean log gain over Grad-CAM: {plus.mean:.3f} of {plusplus.mean:.3f}")
 
 
-@empirical_of_scores(
+NOT_MUCH_BETTER = _of_interval(
     "4-not-better",
-    section="4",
-    criterion=f"95 % interval reaches below {EQUIVALENCE_MARGIN}",
-    sentence=f"Grad-CAM++ does not do significantly (here: by certainly more than a factor of {EQUIVALENCE_MARGIN}) better than "
+    PLUSPLUS_VS_PLUS,
+    f"reaches below {EQUIVALENCE_MARGIN}",
+    lambda ours: ours.low <= EQUIVALENCE_MARGIN,
+    f"Grad-CAM++ does not do significantly (here: by certainly more than a factor of {EQUIVALENCE_MARGIN}) better than "
     "Grad-CAM+.",
 )
-def not_much_better(run: Run, scores: Scores) -> Finding:  # noqa: D103
-    _, _, extra = _compared(run, scores)
-    return verdict(extra.low <= EQUIVALENCE_MARGIN, _interval(extra))
-
-
-@empirical_of_scores(
+EQUIVALENT = _of_interval(
     "4-equivalent",
+    PLUSPLUS_VS_PLUS,
+    f"of the relative performance between 1/{EQUIVALENCE_MARGIN} and {EQUIVALENCE_MARGIN}",
+    lambda ours: ours.low > 1 / EQUIVALENCE_MARGIN and ours.high < EQUIVALENCE_MARGIN,
+    "Grad-CAM++ and Grad-CAM+ are practically equivalent.",
     section=("4", "5"),
-    criterion=f"95 % interval of the relative performance between 1/{EQUIVALENCE_MARGIN} and {EQUIVALENCE_MARGIN}",
 )
-def equivalent(run: Run, scores: Scores) -> Finding:
-    """Grad-CAM++ and Grad-CAM+ are practically equivalent."""
-    _, _, extra = _compared(run, scores)
-    return verdict(extra.low > 1 / EQUIVALENCE_MARGIN and extra.high < EQUIVALENCE_MARGIN, _interval(extra))
 
 
 @empirical_of_scores("table-2-narrowest", section="4", table=2, criterion="smallest std")
 def narrowest(run: Run, scores: Scores) -> Finding:
     """Their ratio spreads least of the three pairs."""
     spreads = [summary.std for summary in _compared(run, scores)]
-    text = ", ".join(f"{paper.pair_name(pair)} {spread:.3f}" for pair, spread in zip(paper.PAIRS, spreads, strict=True))
+    text = ", ".join(f"{paper.pair_name(pair)} {spread:.3f}" for pair, spread in zip(PAIRS, spreads, strict=True))
     return verdict(spreads[2] < min(spreads[:2]), text)
 
 
@@ -216,55 +201,35 @@ def post_is_narrower(run: Run) -> Finding:
 @empirical("fig-6", section="4", figure=6, criterion="median within 0.05 of 1")
 def figure_6(run: Run) -> Finding:
     """The ratios of Grad-CAM++ to Grad-CAM+ lie around 1."""
-    medians = []
-    for scores in SCORES:
-        names = [column(scores, method) for method in PLUSPLUS_VS_PLUS]
-        both = run.records[names].dropna()
-        medians.append(float(np.exp(np.median(log_relative_performance(both[names[0]], both[names[1]])))))
-    return verdict(
-        all(abs(median - 1) < 0.05 for median in medians), f"median ratio: pre {medians[0]:.4f}, post {medians[1]:.4f}"
-    )
+    both = [run.records[[column(scores, method) for method in PLUSPLUS_VS_PLUS]].dropna().to_numpy().T for scores in SCORES]
+    pre, post = (float(np.exp(np.median(log_relative_performance(*columns)))) for columns in both)
+    return verdict(abs(pre - 1) < 0.05 and abs(post - 1) < 0.05, f"median ratio: pre {pre:.4f}, post {post:.4f}")
 
 
 @empirical("4-additive-run", section="4", table=2, criterion="within 1e-9")
 def additive_run(run: Run) -> Finding:
     """The means of this run add up."""
-    gaps = []
-    for scores in SCORES:
-        whole, plus, extra = _compared(run, scores)
-        gaps.append(abs(whole.mean - plus.mean - extra.mean))
-    return verdict(max(gaps) < 1e-9, f"largest gap {max(gaps):.1e}")
+    means = [[summary.mean for summary in _compared(run, scores)] for scores in SCORES]
+    gap = max(abs(whole - plus - extra) for whole, plus, extra in means)
+    return verdict(gap < 1e-9, f"largest gap {gap:.1e}")
 
 
-def _cell(run: Run, scores: Scores, pair: Pair, quantity: str) -> Finding:
-    printed, ours = getattr(paper.CELLS[scores, pair], quantity), getattr(summaries(run.records)[scores, pair], quantity)
-    text = f"paper {printed:.2f}, this run {ours:.3f}"
-    if not is_paper(run):
-        return Finding(NOT_TESTED, f"{text}, of another network or other images")
-    return verdict(abs(ours - printed) <= 0.05, text)
+def _cell(table: int, quantity: str, words: str, scores: Scores, pair: Pair) -> Claim:
+    """The claim that a run of the paper's experiment finds a number of Tables 1 and 2."""
+    named, printed = paper.pair_name(pair), getattr(paper.CELLS[scores, pair], quantity)
+
+    def check(run: Run) -> Finding:
+        ours = getattr(summaries(run.records)[scores, pair], quantity)
+        text = f"paper {printed:.2f}, this run {ours:.3f}"
+        require_paper(run, text)
+        return verdict(abs(ours - printed) <= 0.05, text)
+
+    name = f"table-{table}-{scores}-{quantity.partition('_')[0]}-{'-'.join(pair)}"
+    sentence = f"{named}, {scores}-softmax: {words} {printed:.2f}."
+    return of_paper(name, section="4", table=table, criterion="within 0.05", sentence=sentence)(check)
 
 
-def _claim_of_cell(table: int, scores: Scores, pair: Pair, quantity: str, words: str) -> Claim:
-    named = paper.pair_name(pair)
-    pair_in_name = named.lower().replace("grad-cam", "gradcam").replace(" vs ", "-")
-    return empirical(
-        f"table-{table}-{scores}-{quantity.partition('_')[0]}-{pair_in_name}",
-        section="4",
-        table=table,
-        criterion="within 0.05",
-        command=PAPER_RUN,
-        expected=NOT_TESTED,
-        sentence=f"{named}, {scores}-softmax: {words} {getattr(paper.CELLS[scores, pair], quantity):.2f}.",
-    )(partial(_cell, scores=scores, pair=pair, quantity=quantity))
-
-
+QUANTITIES = ((1, "relative_performance", "relative performance"), (2, "mean", "mean log ratio"), (2, "std", "its deviation"))
 CELLS = tuple(
-    _claim_of_cell(table, scores, pair, quantity, words)
-    for table, quantity, words in (
-        (1, "relative_performance", "relative performance"),
-        (2, "mean", "mean log ratio"),
-        (2, "std", "its deviation"),
-    )
-    for scores in SCORES
-    for pair in paper.PAIRS
+    _cell(table, quantity, words, scores, pair) for table, quantity, words in QUANTITIES for scores in SCORES for pair in PAIRS
 )

@@ -272,8 +272,15 @@ class Run:
 
     @cached_property
     def localisation(self) -> pd.DataFrame:
-        """A row for each scene and map, as :func:`gradcampp.evaluation.localisation.localise` gives them."""
-        return pd.read_parquet(self.folder / "localisation.parquet")
+        """A row for each scene and map, as :func:`gradcampp.evaluation.localisation.localise` gives them.
+
+        Raises:
+            InputError: if they cannot be read.
+        """
+        try:
+            return pd.read_parquet(self.folder / "localisation.parquet")
+        except (OSError, pa.ArrowException, ValueError) as error:
+            raise _unreadable(self.folder / "localisation.parquet", error) from None
 
     def _check_finished(self) -> None:
         if not self.manifest["finished"]:
