@@ -16,8 +16,8 @@ from gradcampp.evaluation.records import BOUNDS
 from gradcampp.performance import summaries
 
 TITLES = {
-    "table1": "Table 1. Relative performance",
-    "table2": "Table 2. Log relative performance",
+    "table1": "Table 1. Relative performance, paper (n = {paper}) beside this run (n = {run})",
+    "table2": "Table 2. Log relative performance, paper (n = {paper}) beside this run (n = {run})",
     "certificates": "Certificates. Largest difference of the min-max maps of Grad-CAM++ and Grad-CAM+: guaranteed, and observed",
     "localisation_gain": "Does Grad-CAM++ find several instances better than Grad-CAM+? "
     "Difference of the means, 95 % bootstrap interval",
@@ -105,38 +105,27 @@ def readable(name: str, table: pd.DataFrame) -> pd.DataFrame:
     if name not in ("table1", "table2"):
         form = "{:.4f}" if name == "certificates" else "{:+.4f}"
         return table.map(lambda value: form.format(value) if isinstance(value, float) else str(value))
-
-    def cells(column: str, form: str) -> pd.Series[str]:
-        return table[column].map(form.format)
-
     columns = {"methods": table["methods"]}
+    cells = table.drop(columns="methods").map("{:.3f}".format).assign(**table.filter(like="_paper").map("{:.2f}".format))
     for scores in SCORES:
         if name == "table1":
-            columns[f"{scores} paper"] = cells(f"{scores}_paper", "{:.2f}")
-            run, low, high = (cells(f"{scores}_{each}", "{:.3f}") for each in ("run", "low", "high"))
+            columns[f"{scores} paper"] = cells[f"{scores}_paper"]
+            run, low, high = (cells[f"{scores}_{each}"] for each in ("run", "low", "high"))
             columns[f"{scores} this run [95 % CI]"] = run + " [" + low + ", " + high + "]"
         else:
-            for statistic in ("mean", "std"):
-                columns[f"{scores} {statistic} paper"] = cells(f"{scores}_{statistic}_paper", "{:.2f}")
-                columns[f"{scores} {statistic} run"] = cells(f"{scores}_{statistic}_run", "{:.3f}")
+            names = [f"{scores}_{statistic}_{source}" for statistic in ("mean", "std") for source in ("paper", "run")]
+            columns |= {name.replace("_", " "): cells[name] for name in names}
     return pd.DataFrame(columns)
 
 
 def title(name: str, table: pd.DataFrame) -> str:
     """A one-line caption; that of Tables 1 and 2 says of how many images."""
-    if name not in ("table1", "table2"):
-        return TITLES[name]
-    counts = sorted({int(count) for scores in SCORES for count in table[f"{scores}_n"]})
-    return f"{TITLES[name]}, paper (n = {paper.IMAGES}) beside this run (n = {' to '.join(map(str, counts))})"
+    counts = sorted(set(table.filter(regex="_n$").to_numpy().ravel()))
+    return TITLES[name].format(paper=paper.IMAGES, run=" to ".join(map(str, counts)))
 
 
 def formatted(table: pd.DataFrame, style: str) -> str:
-    """A readable table as text.
-
-    Args:
-        table: as :func:`readable` returns it.
-        style: a format of tabulate: ``simple`` for a terminal, ``github`` for Markdown, ``latex``.
-    """
+    """A readable table as text in a style of tabulate: ``simple`` for a terminal, ``github`` for Markdown, ``latex``."""
     return table.to_markdown(index=False, tablefmt=style, disable_numparse=True, stralign="left")
 
 
