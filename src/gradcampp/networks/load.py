@@ -44,6 +44,8 @@ def load(
 ) -> Network:
     """A network with its layer, its preprocessing and the names of its classes, on the CPU in evaluation mode and float32.
 
+    Weights lie in the memory format in which the network computes fastest.
+
     Args:
         model: ``mini`` for the embedded network, a name that ``torchvision.models.get_model`` knows, ``module:factory`` for
             a callable that returns a network, importable from the working directory or ``PYTHONPATH``, or a module.
@@ -78,6 +80,7 @@ def load(
         memory_format=_fastest_format(module, blank),
         precision=precision,
     )
+    module.to(memory_format=network.memory_format)
     network.capture(blank, torch.tensor([0]))  # a layer that cannot be explained fails now
     return network
 

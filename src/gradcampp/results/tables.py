@@ -131,13 +131,10 @@ def formatted(table: pd.DataFrame, style: str) -> str:
 
 @dataclass(frozen=True)
 class SelfCheck:
-    """A run beside what others have measured.
+    """A run beside what others have measured: as a table, a line for each row that deviates, and all of it for a terminal.
 
-    Attributes:
-        rows: ``quantity``, ``expected`` and ``run`` in percent of the images, ``difference`` in percentage
-            points, and whether it ``deviates``; no rows where the run cannot be compared.
-        warnings: one line for each row that deviates.
-        text: for a terminal, the warnings last.
+    The table has ``quantity``, ``expected`` and ``run`` in percent of the images, ``difference`` in percentage points, and
+    whether it ``deviates``; no rows where the run cannot be compared.
     """
 
     rows: pd.DataFrame
@@ -166,25 +163,21 @@ def self_check(manifest: Mapping[str, Any], expected: Expected) -> SelfCheck:
         return SelfCheck(pd.DataFrame(columns=columns), (), f"Self-check: {note}\n")
     labels = "suspect wrong labels or another preprocessing"
     weighty = "other weights or another preprocessing than the published run's move it; if top-1 and top-5 agree, that is why"
-    over = (expected.over_threshold / images, manifest["over_threshold"] / images)
     compared = [("top-1", expected.top1, manifest["top1"], labels), ("top-5", expected.top5, manifest["top5"], labels)]
     if manifest["experiment"]["threshold"] == expected.threshold:
-        compared.append((f"over {expected.threshold:g}", *over, weighty))
+        shares = (expected.over_threshold / images, manifest["over_threshold"] / images)
+        compared.append((f"over {expected.threshold:g}", *shares, weighty))
     rows = pd.DataFrame(compared, columns=["quantity", "expected", "run", "suspect"])
     rows[["expected", "run"]] *= 100
     rows["difference"] = (rows["run"] - rows["expected"]).round(6)
     rows["deviates"] = rows["difference"].abs() > TOLERANCE
     shown = rows[columns].assign(
-        expected=rows["expected"].map("{:.2f} %".format),
-        run=rows["run"].map("{:.2f} %".format),
+        **rows[["expected", "run"]].map("{:.2f} %".format),
         difference=rows["difference"].map("{:+.2f}".format),
         deviates=rows["deviates"].map({True: "DEVIATES", False: "agrees"}),
     )
-    warnings = tuple(
-        f"{row['quantity']} is {row['run']} and {row['expected']} was published, {row['difference']} points: {suspect}"
-        for suspect, (_, row) in zip(rows["suspect"], shown.iterrows(), strict=True)
-        if row["deviates"] == "DEVIATES"
-    )
+    said = shown["quantity"] + " is " + shown["run"] + " and " + shown["expected"] + " was published, " + shown["difference"]
+    warnings = tuple((said + " points: " + rows["suspect"])[rows["deviates"]])
     lines = "".join(f"\nWARNING: {line}" for line in warnings)
     text = f"Self-check of the whole set, in percent of the images\n\n{formatted(shown, 'simple')}\n{lines}\n"
     return SelfCheck(rows[columns], warnings, text)
