@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -24,13 +23,13 @@ from gradcampp.evaluation import records
 from gradcampp.evaluation.measure import Measured, measure
 from gradcampp.evaluation.photographs import list_photographs
 from gradcampp.evaluation.processes import Processes, agreed_name, started
-from gradcampp.evaluation.records import Experiment, Run
+from gradcampp.evaluation.records import Run, experiment_of
 from gradcampp.evaluation.run import Execution, evaluate
 from gradcampp.networks.classes import numbered
 from gradcampp.scenes.folder import draw_scenes
 from tests.conftest import ROOT
 from tests.networks import scored
-from tests.test_evaluate import LAYER, SMALL, finished_images, network, same_files
+from tests.test_evaluate import finished_images, network, same_files
 from tests.test_evaluate import run as run_alone
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])}
@@ -69,10 +68,10 @@ def in_threads(calls: list[Callable[[], Any]]) -> list[Any]:
 
 def shared_run(data: Path, out: Path, processes: Processes, **changes: Any) -> Run:
     """What ``run`` of test_evaluate does, as one of several processes."""
-    experiment = replace(Experiment("own", "fixed", LAYER, "names", SMALL, 0.3), **changes)
+    own = network(copy.deepcopy(own_network()))
+    experiment = experiment_of(own, 0.3) | changes
     execution = Execution(2, 0, "cpu", skip_bad_images=True)
-    photographs = list_photographs(data, numbered(3))
-    return evaluate(network(copy.deepcopy(own_network())), photographs, data, out, experiment, execution, processes)
+    return evaluate(own, list_photographs(data, numbered(3)), data, out, experiment, execution, processes)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7])  # of five parts, so the last has nothing to do

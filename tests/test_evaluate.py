@@ -30,7 +30,7 @@ from gradcampp.evaluation import records
 from gradcampp.evaluation.maps import explain, heatmaps
 from gradcampp.evaluation.measure import Measured, measure
 from gradcampp.evaluation.photographs import list_photographs, read_photograph
-from gradcampp.evaluation.records import Experiment, Run
+from gradcampp.evaluation.records import Run, experiment_of
 from gradcampp.evaluation.run import Execution, evaluate
 from gradcampp.networks.capture import Network, Precision, Preprocessing
 from gradcampp.networks.classes import numbered
@@ -50,10 +50,10 @@ def network(module: nn.Module | None = None, precision: Precision = "float32") -
 def run(data: Path, out: Path, module: nn.Module | None = None, **changes: Any) -> pd.DataFrame:
     """Evaluate the small network on a folder."""
     precision: Precision = changes.pop("precision", "float32")
-    experiment = Experiment("own", "fixed", LAYER, "names", SMALL, changes.pop("threshold", 0.3), precision=precision)
+    threshold = changes.pop("threshold", 0.3)
     execution = Execution(changes.pop("batch_size", 4), changes.pop("workers", 0), "cpu", **changes)
     own = network(module or scored().eval(), precision)
-    return evaluate(own, list_photographs(data, numbered(3)), data, out, experiment, execution).records
+    return evaluate(own, list_photographs(data, numbered(3)), data, out, experiment_of(own, threshold), execution).records
 
 
 def slow_row(module: nn.Module, pixels: Tensor, label: int, threshold: float) -> dict[str, float | None]:
@@ -578,7 +578,7 @@ def test_runs_of_two_precisions_do_not_mix(folder: Callable[..., Path], tmp_path
     run(data, tmp_path / "run")
     with pytest.raises(InputError, match="tf32 needs an NVIDIA GPU"):
         run(data, tmp_path / "run", precision="tf32")
-    experiment = Experiment("own", "fixed", LAYER, "names", SMALL, 0.3, precision="tf32")
+    experiment = experiment_of(network(precision="tf32"), 0.3)
     with pytest.raises(InputError, match="holds a run with precision = float32, and this one has tf32"):
         records.check(tmp_path / "run", experiment)
 

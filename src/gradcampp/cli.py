@@ -177,8 +177,8 @@ def evaluate(processes: Processes | None, /, data: Path, out: Path, **options: A
     manifest = run.evaluate(network, chosen, data, out, experiment, execution, processes).manifest
     skipped = f", {len(manifest['skipped'])} unreadable skipped" if manifest["skipped"] else ""
     print(
-        f"{out}: {manifest['over_threshold']} of {manifest['images']} images over {experiment.threshold:g}{skipped}; "
-        f"top-1 {manifest['top1']:.2%}, top-5 {manifest['top5']:.2%}; layer {experiment.layer}"
+        f"{out}: {manifest['over_threshold']} of {manifest['images']} images over {profile.threshold:g}{skipped}; "
+        f"top-1 {manifest['top1']:.2%}, top-5 {manifest['top5']:.2%}; layer {network.layer}"
     )
 
 

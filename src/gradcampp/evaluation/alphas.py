@@ -17,7 +17,6 @@ from torch import Tensor
 
 # A bin is 7.6e-6 wide on the tanh scale, and so on the scale of alpha around 1/2. With half as many, printed digits move.
 BINS = 2**18
-_HALF_BIN = 1 / BINS + 1e-7  # and the rounding of float32
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,17 +118,9 @@ def box(alphas: Histogram) -> Box:
     if math.isnan(median):
         return Box(first, first, first, first, first)
     reach = 1.5 * (third - first) if third > first else 0.0
-    occupied = np.flatnonzero(alphas.counts)
-    squeezed = (occupied + 0.5) / (BINS // 2) - 1  # (n,) middles of the occupied bins, on the tanh scale
-    below = occupied[squeezed <= math.tanh(third + reach - 0.5) + _HALF_BIN]
-    above = occupied[squeezed >= math.tanh(first - reach - 0.5) - _HALF_BIN]
-    return Box(
-        low_whisker=min(max(_centre(int(above[0]), alphas), first - reach), first) if len(above) else first,
-        first_quartile=first,
-        median=median,
-        third_quartile=third,
-        high_whisker=max(min(_centre(int(below[-1]), alphas), third + reach), third) if len(below) else third,
-    )
+    values = _values(alphas)
+    inside = values[(values >= first - reach) & (values <= third + reach)]
+    return Box(min(inside.min(initial=first), first), first, median, third, max(inside.max(initial=third), third))
 
 
 def share(alphas: Histogram, low: float, high: float) -> float:
@@ -174,10 +165,11 @@ def _order_statistic(alphas: Histogram, rank: int) -> float:
         return alphas.minimum
     if rank == alphas.count - 1:
         return alphas.maximum
-    return _centre(int(np.searchsorted(alphas.counts.cumsum(), rank, side="right")), alphas)
+    occupied = alphas.counts[alphas.counts > 0].cumsum()
+    return float(_values(alphas)[np.searchsorted(occupied, rank, side="right")])
 
 
-def _centre(index: int, alphas: Histogram) -> float:
-    """The alpha in the middle of a bin, kept within the exact extremes."""
-    centre = 0.5 + math.atanh((index + 0.5) / (BINS // 2) - 1)
-    return min(max(centre, alphas.minimum), alphas.maximum)
+def _values(alphas: Histogram) -> NDArray[np.float64]:
+    """The alphas in the middles of the occupied bins, kept within the exact extremes, (n,)."""
+    squeezed = (np.flatnonzero(alphas.counts) + 0.5) / (BINS // 2) - 1
+    return (0.5 + np.arctanh(squeezed)).clip(alphas.minimum, alphas.maximum)

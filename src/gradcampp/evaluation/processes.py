@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any
 
 import torch.distributed as dist
 
@@ -22,20 +22,7 @@ from gradcampp.errors import InputError
 _POLL = 0.05  # seconds between two looks; a blocking wait would keep Ctrl-C and SIGTERM out
 
 
-class Store(Protocol):
-    """The part of ``torch.distributed.Store``, which has no types, that is used here."""
-
-    def set(self, key: str, value: str) -> None:
-        """Keep a value."""
-
-    def get(self, key: str) -> bytes:
-        """Return a value that has been set."""
-
-    def add(self, key: str, value: int) -> int:
-        """Add to a count, and return it."""
-
-    def check(self, keys: list[str]) -> bool:
-        """Return True if all of them have been set."""
+Store = Any  # torch.distributed.Store, which has no types
 
 
 @dataclass(frozen=True)
@@ -54,7 +41,7 @@ class Processes:
     size: int = 1
     local_rank: int = 0
     local_size: int = 1
-    store: Store | None = field(default=None, compare=False, repr=False)
+    store: Store = field(default=None, compare=False, repr=False)
 
     def barrier(self) -> None:
         """Wait until every process has come this far.
@@ -72,12 +59,9 @@ class Processes:
 
     def speaks(self) -> bool:
         """True for the first process that asks, and where torchrun is gone."""
-        if self.store is None:
-            return True
         try:
-            with _connected():
-                return self.store.add("speaks", 1) == 1
-        except InputError:
+            return self.store is None or bool(self.store.add("speaks", 1) == 1)
+        except dist.DistError:
             return True
 
 
@@ -115,7 +99,7 @@ def agreed_name(store: Store, rank: int, size: int) -> str:
         store.set(f"token {rank}", token)
         while not store.check([token]):
             time.sleep(_POLL)
-        name = store.get(token).decode()
+        name: str = store.get(token).decode()
         store.set(f"{name} {rank}", "confirmed")
         return name
     missing = list(range(1, size))

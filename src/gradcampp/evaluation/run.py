@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.metadata
+import itertools
 import platform
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from gradcampp.evaluation import records
 from gradcampp.evaluation.alphas import EMPTY, merge
 from gradcampp.evaluation.maps import BatchLimit
 from gradcampp.evaluation.measure import measure
-from gradcampp.evaluation.photographs import Batch, Photograph, load
+from gradcampp.evaluation.photographs import Photograph, load
 from gradcampp.evaluation.processes import Processes
 from gradcampp.evaluation.records import Experiment, Run
 from gradcampp.networks.capture import Network, computing
@@ -81,7 +82,9 @@ def evaluate(
         shares = [photographs[start : start + size] for start in range(0, len(photographs), size)]
         mine = {part: share for part, share in enumerate(shares) if part % processes.size == processes.rank}
         missing = {part: share for part, share in mine.items() if not _is_whole(run, part, share)}
-        _work(network, missing, folder, run, experiment, execution, len(photographs) if processes.size == 1 else None)
+        if missing:
+            with _explained_errors(), computing("float32", execution.device):  # everything but the network itself
+                _work(network, missing, folder, run, experiment["threshold"], execution)
         processes.barrier()
         if processes.rank == 0:
             _finish(run, len(shares), folder, execution, processes)
@@ -90,12 +93,7 @@ def evaluate(
 
 
 def _agree(
-    photographs: list[Photograph],
-    folder: Path,
-    run: Path,
-    experiment: Experiment,
-    execution: Execution,
-    processes: Processes,
+    photographs: list[Photograph], folder: Path, run: Path, experiment: Experiment, execution: Execution, processes: Processes
 ) -> int:
     """See to it that all processes, and an earlier call, mean the same run; returns the number of photographs in a part."""
     listing = "".join(f"{photograph.label}  {photograph.image}\n" for photograph in photographs)
@@ -107,34 +105,24 @@ def _agree(
     }
     if processes.rank == 0:
         manifest = records.read_manifest(run)
-        _check_photographs(photographs, folder, run, manifest, settings)
+        _check_photographs(photographs, folder, run, manifest, settings["photographs and labels"])
         if not manifest["finished"]:  # a smaller batch goes on with the parts that there are
             records.write_manifest(run, {"part": BATCHES * execution.batch_size, **manifest, "settings": settings})
     processes.barrier()
+    here = f"process {processes.rank} (machine {platform.node()})"
     if not (run / "manifest.json").exists():
-        raise InputError(
-            f"{run} is not there for process {processes.rank} (machine {platform.node()}); "
-            "--out must be a folder that all machines share"
-        )
+        raise InputError(f"{run} is not there for {here}; --out must be a folder that all machines share")
     manifest = records.read_manifest(run)
-    told = {**manifest["settings"], **records.flat(manifest["experiment"])}
-    for name, value in {**settings, **records.flat(asdict(experiment))}.items():
-        if told[name] != value and not (processes.rank == 0 or manifest["finished"]):
-            raise InputError(
-                f"{name}: {value} in process {processes.rank} (machine {platform.node()}), and {told[name]} in "
-                "process 0; expected the same data, weights, device and options everywhere"
-            )
+    told = manifest["settings"] | manifest["experiment"]
+    for name, value in (settings | experiment).items():
+        if told[name] != value and processes.rank and not manifest["finished"]:
+            expected = "expected the same data, weights, device and options everywhere"
+            raise InputError(f"{name}: {value} in {here}, and {told[name]} in process 0; {expected}")
     return int(manifest["part"])
 
 
-def _check_photographs(
-    photographs: list[Photograph], folder: Path, run: Path, manifest: dict[str, Any], settings: dict[str, Any]
-) -> None:
-    """See to it that a run holds results for these photographs and no others.
-
-    Raises:
-        InputError: if it has results for other photographs, or is finished without some of these.
-    """
+def _check_photographs(photographs: list[Photograph], folder: Path, run: Path, manifest: dict[str, Any], listing: object) -> None:
+    """See to it that a run holds no results for other photographs, and is not finished without some of these."""
     known = {photograph.image for photograph in photographs}
     whole = [found for part in records.parts(run) if (found := records.read_part(run, part)) is not None]
     for image, size in ((image, size) for images, _ in whole for image, size in images.items()):
@@ -142,10 +130,9 @@ def _check_photographs(
             raise InputError(f"{run} holds results for {image}, which is not among the photographs now; choose another --out")
         if (folder / image).stat().st_size != size:
             raise InputError(f"{folder / image} is not the file that {run} holds results for; choose another --out")
-    if manifest["finished"]:
-        there = manifest["settings"]["photographs and labels"]
+    if manifest["finished"] and manifest["settings"]["photographs and labels"] != listing:
         added = known.difference(*([*images, *skipped] for images, skipped in whole))
-        if there != settings["photographs and labels"] and added:
+        if added:
             raise InputError(f"{run} is finished and has no results for {listed(sorted(added))}; choose another --out")
 
 
@@ -159,34 +146,24 @@ def _is_whole(run: Path, part: int, share: list[Photograph]) -> bool:
 
 
 def _work(
-    network: Network,
-    missing: dict[int, list[Photograph]],
-    folder: Path,
-    run: Path,
-    experiment: Experiment,
-    execution: Execution,
-    total: int | None,
+    network: Network, missing: dict[int, list[Photograph]], folder: Path, run: Path, threshold: float, execution: Execution
 ) -> None:
     """Measure parts and write them to the run."""
-    if not missing:
-        return
     size = execution.batch_size
-    todo = {part: [share[start : start + size] for start in range(0, len(share), size)] for part, share in missing.items()}
-    batches = [batch for part in todo.values() for batch in part]
-    left = sum(map(len, batches))
+    batches = {part: [share[start : start + size] for start in range(0, len(share), size)] for part, share in missing.items()}
+    todo = list(itertools.chain(*batches.values()))
+    decoded = iter(load(folder, todo, network.preprocessing, execution.workers, pinned=execution.device == "cuda"))
+    network.module.to(execution.device).to(memory_format=network.memory_format)  # while the first batches are decoded
     limit = BatchLimit(size)
-    with (
-        _decoded(batches, folder, network, execution) as decoded,
-        tqdm(total=total or left, initial=(total or left) - left, unit="image", disable=None) as progress,
-    ):
-        for part, own in todo.items():
+    with tqdm(total=sum(map(len, missing.values())), unit="image", disable=None) as progress:
+        for part, own in batches.items():
             rows: list[records.Row] = []
             alphas = dict.fromkeys(SCORES, EMPTY)
             skipped: dict[str, str] = {}
             for _ in own:
                 batch = next(decoded)
                 if batch.photographs:
-                    measured = measure(network, batch, experiment.threshold, execution.device, limit)
+                    measured = measure(network, batch, threshold, execution.device, limit)
                     rows += measured.rows
                     alphas = {scores: merge(alphas[scores], measured.alphas[scores]) for scores in SCORES}
                 for reason in batch.bad.values():
@@ -199,13 +176,10 @@ def _work(
 
 
 @contextlib.contextmanager
-def _decoded(batches: list[list[Photograph]], folder: Path, network: Network, execution: Execution) -> Iterator[Iterator[Batch]]:
-    """Batches as they are decoded, with the network on its device and everything but the network itself in float32."""
-    decoded = iter(load(folder, batches, network.preprocessing, execution.workers, pinned=execution.device == "cuda"))
-    network.module.to(execution.device).to(memory_format=network.memory_format)  # while the first batches are decoded
+def _explained_errors() -> Iterator[None]:
+    """Errors of memory and of decoding processes, each in a line that says how to go on."""
     try:
-        with computing("float32", execution.device):
-            yield decoded
+        yield
     except (torch.OutOfMemoryError, MemoryError):
         raise InputError("out of memory; choose a smaller --batch-size, then go on") from None
     except RuntimeError as error:

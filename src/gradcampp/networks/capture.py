@@ -16,11 +16,7 @@ from gradcampp.errors import InputError, listed
 from gradcampp.networks.classes import Classes
 
 Precision = Literal["float32", "tf32"]
-
-
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
-
-
 Triple = tuple[float, float, float]
 
 
