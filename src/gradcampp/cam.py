@@ -77,10 +77,8 @@ def alphas(activations: Tensor, gradients: Tensor, lam: float = 1.0) -> Tensor:
 def alphas_unreduced(activations: Tensor, gradients: Tensor, lam: float = 1.0) -> Tensor:
     """The alphas as Grad-CAM++ published them: ``g^2 / (2 g^2 + lam * s * g^3)``, and 0 where g is 0.
 
-    Equal to :func:`alphas` in exact arithmetic. In floating point the powers under- and overflow
-    first, and the quotient is then NaN: section 3.2 of the paper, made visible.
-
-    Arguments, (B, K, H, W) all of them, return value and errors are those of :func:`alphas`; lam = 1 gives eq. 9.
+    Equal to :func:`alphas`, whose arguments, value and errors it has, in exact arithmetic. In floating point the powers
+    under- and overflow first, and the quotient is then NaN: section 3.2 of the paper, made visible.
 
     Source: Lerma & Lucas (2022), eq. 9 (lam = 1) and eq. 12.
     """

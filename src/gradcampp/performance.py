@@ -122,7 +122,7 @@ def summaries(records: pd.DataFrame) -> dict[tuple[Scores, paper.Pair], Summary]
 
     Source: Lerma & Lucas (2022), eqs 16 and 17.
     """
-    found: dict[tuple[Scores, paper.Pair], Summary] = {}
+    found = {}
     for scores, pair in paper.CELLS:
         first, second = (column(scores, method) for method in pair)
         both = records[[first, second]].dropna()
@@ -139,8 +139,7 @@ def summaries(records: pd.DataFrame) -> dict[tuple[Scores, paper.Pair], Summary]
 def equivalence(records: pd.DataFrame, margin: float) -> pd.DataFrame:
     """Grad-CAM++ against Grad-CAM+, read as a test of difference and as one of equivalence, in the paper and in this run.
 
-    The paper prints no intervals; they follow from its number of images, its ratio and its standard deviation, in the two
-    decimals that it gives.
+    The paper prints no intervals; they follow from the numbers that it gives, in their two decimals.
 
     Args:
         records: rows of a run.

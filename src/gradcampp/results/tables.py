@@ -102,20 +102,16 @@ def readable(name: str, table: pd.DataFrame) -> pd.DataFrame:
         name: a key of ``TITLES``.
         table: as :func:`paper_tables`, :func:`certificates` or :func:`gradcampp.evaluation.localisation.gains` returns it.
     """
+    form = {"certificates": ".4f", "localisation_gain": "+.4f"}.get(name, ".3f")
+    cells = table.map(lambda value: f"{value:{form}}" if isinstance(value, float) else str(value))
     if name not in ("table1", "table2"):
-        form = "{:.4f}" if name == "certificates" else "{:+.4f}"
-        return table.map(lambda value: form.format(value) if isinstance(value, float) else str(value))
-    columns = {"methods": table["methods"]}
-    cells = table.drop(columns="methods").map("{:.3f}".format).assign(**table.filter(like="_paper").map("{:.2f}".format))
-    for scores in SCORES:
-        if name == "table1":
-            columns[f"{scores} paper"] = cells[f"{scores}_paper"]
-            run, low, high = (cells[f"{scores}_{each}"] for each in ("run", "low", "high"))
-            columns[f"{scores} this run [95 % CI]"] = run + " [" + low + ", " + high + "]"
-        else:
-            names = [f"{scores}_{statistic}_{source}" for statistic in ("mean", "std") for source in ("paper", "run")]
-            columns |= {name.replace("_", " "): cells[name] for name in names}
-    return pd.DataFrame(columns)
+        return cells
+    cells = cells.assign(**table.filter(like="_paper").map("{:.2f}".format))
+    if name == "table1":
+        for scores in SCORES:
+            cells[f"{scores}_run"] += " [" + cells[f"{scores}_low"] + ", " + cells[f"{scores}_high"] + "]"
+        cells = cells.rename(columns=lambda column: column.replace("_run", " this run [95 % CI]"))
+    return cells.filter(regex="methods|paper|run").rename(columns=lambda column: column.replace("_", " "))
 
 
 def title(name: str, table: pd.DataFrame) -> str:
