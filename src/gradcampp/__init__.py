@@ -28,6 +28,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+__all__ = [
+    "InputError", "__version__", "alphas", "capture", "explanation_map", "heatmap", "load", "min_max", "relative_performance",
+    "upsample", "weights",
+]  # fmt: skip
+
+_MODULES = {"InputError": "errors", "capture": "networks.capture", "load": "networks.load", "relative_performance": "performance"}
+
 if TYPE_CHECKING:
     from gradcampp.cam import alphas, explanation_map, heatmap, min_max, upsample, weights
     from gradcampp.errors import InputError
@@ -36,43 +43,17 @@ if TYPE_CHECKING:
     from gradcampp.performance import relative_performance
 
     __version__: str
-
-__all__ = [
-    "InputError",
-    "__version__",
-    "alphas",
-    "capture",
-    "explanation_map",
-    "heatmap",
-    "load",
-    "min_max",
-    "relative_performance",
-    "upsample",
-    "weights",
-]
-
-_MODULES = {
-    "InputError": "errors",
-    "capture": "networks.capture",
-    "load": "networks.load",
-    "relative_performance": "performance",
-    **dict.fromkeys(("alphas", "explanation_map", "heatmap", "min_max", "upsample", "weights"), "cam"),
-}
-
-if not TYPE_CHECKING:  # a type checker would take every name for one of these
+else:  # a type checker would take every name for one of these
 
     def __getattr__(name: str) -> object:
         """A name of ``__all__``, from the module that has it."""
         from importlib import import_module, metadata
 
-        if name == "__version__":
-            value = metadata.version("gradcampp")
-        elif name in _MODULES:
-            value = getattr(import_module(f"gradcampp.{_MODULES[name]}"), name)
-        else:
+        if name not in __all__:
             raise AttributeError(f"module 'gradcampp' has no attribute {name!r}")
-        globals()[name] = value
-        return value
+        module = None if name == "__version__" else import_module(f"gradcampp.{_MODULES.get(name, 'cam')}")
+        globals()[name] = getattr(module, name) if module else metadata.version("gradcampp")
+        return globals()[name]
 
 
 def __dir__() -> list[str]:

@@ -28,13 +28,9 @@ COLUMNS: tuple[str, ...] = tuple(column(scores, method) for scores, method in MA
 
 
 def check_shapes(activations: Tensor, gradients: Tensor) -> None:
-    """Refuse feature maps and gradients that do not belong together.
-
-    Raises:
-        ValueError: if the shapes differ or are not four-dimensional.
-    """
-    if activations.ndim != 4 or activations.shape != gradients.shape:
-        raise ValueError(f"expected activations and gradients of one shape (B, K, H, W), {_got(activations, gradients)}")
+    """Refuse feature maps and gradients, by a ValueError, that are not four-dimensional or of different shapes."""
+    fit = activations.ndim == 4 and activations.shape == gradients.shape
+    _expect(fit, "expected activations and gradients of one shape (B, K, H, W)", activations, gradients)
 
 
 def activation_sums(activations: Tensor) -> Tensor:
@@ -51,8 +47,7 @@ def activation_sums(activations: Tensor) -> Tensor:
 
     Source: the bracket of Lerma & Lucas (2022), eq. 5.
     """
-    if activations.ndim != 4:
-        raise ValueError(f"activations: expected (B, K, H, W), {_got(activations)}")
+    _expect(activations.ndim == 4, "activations: expected (B, K, H, W)", activations)
     return activations.sum((2, 3), keepdim=True)  # (B, K, 1, 1)
 
 
@@ -82,10 +77,8 @@ def alphas(activations: Tensor, gradients: Tensor, lam: float = 1.0) -> Tensor:
 def alphas_unreduced(activations: Tensor, gradients: Tensor, lam: float = 1.0) -> Tensor:
     """The alphas as Grad-CAM++ published them: ``g^2 / (2 g^2 + lam * s * g^3)``, and 0 where g is 0.
 
-    Equal to :func:`alphas` in exact arithmetic. In floating point the powers under- and overflow
-    first, and the quotient is then NaN: section 3.2 of the paper, made visible.
-
-    Arguments, (B, K, H, W) all of them, return value and errors are those of :func:`alphas`; lam = 1 gives eq. 9.
+    Equal to :func:`alphas`, whose arguments, value and errors it has, in exact arithmetic. In floating point the powers
+    under- and overflow first, and the quotient is then NaN: section 3.2 of the paper, made visible.
 
     Source: Lerma & Lucas (2022), eq. 9 (lam = 1) and eq. 12.
     """
@@ -142,8 +135,8 @@ def heatmap(weights: Tensor, activations: Tensor) -> Tensor:
 
     Source: Lerma & Lucas (2022), eq. 2.
     """
-    if activations.ndim != 4 or weights.shape != activations.shape[:2]:
-        raise ValueError(f"expected weights (B, K) and activations (B, K, H, W), {_got(weights, activations)}")
+    fit = activations.ndim == 4 and weights.shape == activations.shape[:2]
+    _expect(fit, "expected weights (B, K) and activations (B, K, H, W)", weights, activations)
     return torch.einsum("bk,bkhw->bhw", weights, activations).relu()
 
 
@@ -161,8 +154,7 @@ def min_max(heatmaps: Tensor) -> Tensor:
 
     Source: the normalisation that Lerma & Lucas (2022) put before eq. 15.
     """
-    if heatmaps.ndim < 2:
-        raise ValueError(f"heatmaps: expected (..., H, W), {_got(heatmaps)}")
+    _expect(heatmaps.ndim >= 2, "heatmaps: expected (..., H, W)", heatmaps)
     low, high = heatmaps.amin((-2, -1), True), heatmaps.amax((-2, -1), True)
     constant = (high == low) & high.isfinite()
     return torch.where(constant, 0, (heatmaps - low) / (high - low))
@@ -183,8 +175,7 @@ def upsample(heatmaps: Tensor, size: tuple[int, int]) -> Tensor:
 
     Source: Lerma & Lucas (2022), section 2.1.1.
     """
-    if heatmaps.ndim != 3:
-        raise ValueError(f"heatmaps: expected (N, H, W), {_got(heatmaps)}")
+    _expect(heatmaps.ndim == 3, "heatmaps: expected (N, H, W)", heatmaps)
     return functional.interpolate(heatmaps[:, None], size, mode="bilinear", align_corners=False)[:, 0]
 
 
@@ -203,10 +194,12 @@ def explanation_map(heatmaps: Tensor, pixels: Tensor) -> Tensor:
 
     Source: Lerma & Lucas (2022), eq. 15.
     """
-    if heatmaps.ndim != 3 or pixels.ndim != 4 or heatmaps.shape != pixels[:, 0].shape:
-        raise ValueError(f"expected heatmaps (N, h, w) and pixels (N, 3, h, w), {_got(heatmaps, pixels)}")
+    fit = heatmaps.ndim == 3 and pixels.ndim == 4 and heatmaps.shape == pixels[:, 0].shape
+    _expect(fit, "expected heatmaps (N, h, w) and pixels (N, 3, h, w)", heatmaps, pixels)
     return heatmaps[:, None] * pixels
 
 
-def _got(*tensors: Tensor) -> str:
-    return "got " + " and ".join(str(tuple(tensor.shape)) for tensor in tensors)
+def _expect(fit: bool, expected: str, *tensors: Tensor) -> None:
+    """A ValueError that says what was expected and which shapes came, unless they fit."""
+    if not fit:
+        raise ValueError(f"{expected}, got {' and '.join(str(tuple(tensor.shape)) for tensor in tensors)}")

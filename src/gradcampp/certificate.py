@@ -42,17 +42,11 @@ def shrinkage(activations: Tensor, gradients: Tensor, lam: float = 1.0) -> Tenso
 def sandwich(activations: Tensor, gradients: Tensor, lam: float = 1.0) -> tuple[Tensor, Tensor]:
     """Two multiples of the Grad-CAM+ map between which the Grad-CAM++ map lies at every pixel.
 
-    Args:
-        activations: feature maps after the layer's ReLU, (B, K, H, W), none negative.
-        gradients: derivative of the class score with respect to them, same shape.
-        lam: the constant of eq. 12, not negative; 1 is Grad-CAM++ as published.
+    Arguments, (B, K, H, W) both tensors, and errors are those of :func:`shrinkage`.
 
     Returns:
         ``(1 - max delta) * map`` and ``(1 - min delta) * map``, (B, H, W) each, where the extremes run over the
         channels that have a positive gradient and an activation.
-
-    Raises:
-        ValueError: if the shapes differ or are not four-dimensional, or an activation or lam is negative.
 
     Source: ours; theorem 3 of the companion.
     """
@@ -74,16 +68,10 @@ def bound(activations: Tensor, gradients: Tensor, lam: float = 1.0) -> Tensor:
 
     It speaks of the exact maps: where the Grad-CAM+ map is constant but for rounding, its min-max map is that rounding.
 
-    Args:
-        activations: feature maps after the layer's ReLU, (B, K, H, W), none negative.
-        gradients: derivative of the class score with respect to them, same shape.
-        lam: the constant of eq. 12, not negative; 1 is Grad-CAM++ as published.
+    Arguments, (B, K, H, W) both tensors, and errors are those of :func:`shrinkage`.
 
     Returns:
         (B,), from 0 (certainly the same map) to 1 (nothing is guaranteed), same dtype and device.
-
-    Raises:
-        ValueError: if the shapes differ or are not four-dimensional, or an activation or lam is negative.
 
     Source: ours; theorem 3 of the companion.
     """

@@ -44,12 +44,7 @@ def relative_performance(scores: ArrayLike, baseline: ArrayLike) -> float:
 
     Computed through the logarithms: the product of eq. 16 underflows for some hundred images.
 
-    Args:
-        scores: softmax scores of the explanation maps of the first method, (n,), all positive.
-        baseline: the same for the method it is compared with, (n,).
-
-    Raises:
-        ValueError: if there is no image, the lengths differ or a score is not positive and finite.
+    Arguments and errors are those of :func:`log_relative_performance`; to have no image is a ``ValueError`` too.
 
     Source: Lerma & Lucas (2022), eq. 16 by way of eq. 17.
     """
@@ -80,29 +75,24 @@ class Summary:
 def summarise(scores: ArrayLike, baseline: ArrayLike, confidence: float = 0.95) -> Summary:
     """Relative performance with its confidence interval, and mean and deviation of its logarithm.
 
-    The interval is Student's t on the mean of the logarithms, carried through the exponential.
+    The interval is Student's t on the mean of the logarithms, carried through the exponential; that of a single image says
+    nothing.
 
     Args:
-        scores: softmax scores of the explanation maps of the first method, (n,), all positive.
-        baseline: the same for the method it is compared with, (n,).
+        scores, baseline: as :func:`log_relative_performance` takes them, (n,) each; one image or more.
         confidence: coverage of the interval, between 0 and 1.
 
     Raises:
-        ValueError: if there is no image, the lengths differ, a score is not positive and finite, or the
-            confidence is not between 0 and 1.
+        ValueError: if scores, their number or the confidence are not so.
 
     Source: Lerma & Lucas (2022), eqs 16 and 17, Tables 1 and 2.
     """
     if not 0 < confidence < 1:
         raise ValueError(f"confidence: expected a number between 0 and 1, got {confidence}")
-    logs = log_relative_performance(scores, baseline)
-    n = logs.size
-    performance = relative_performance(scores, baseline)
-    mean = float(logs.mean())
-    if n == 1:
-        return Summary(n, performance, 0.0, float("inf"), mean, float("nan"))
-    std = float(logs.std(ddof=1))
-    return Summary(n, performance, *interval(mean, std, n, confidence), mean, std)
+    performance, logs = relative_performance(scores, baseline), log_relative_performance(scores, baseline)
+    mean, std = float(logs.mean()), float(logs.std(ddof=1)) if logs.size > 1 else math.nan
+    ends = interval(mean, std, logs.size, confidence) if logs.size > 1 else (0.0, math.inf)
+    return Summary(logs.size, performance, *ends, mean, std)
 
 
 def interval(mean: float, std: float, n: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -132,28 +122,24 @@ def summaries(records: pd.DataFrame) -> dict[tuple[Scores, paper.Pair], Summary]
 
     Source: Lerma & Lucas (2022), eqs 16 and 17.
     """
-    found: dict[tuple[Scores, paper.Pair], Summary] = {}
-    for scores in SCORES:
-        for pair in paper.PAIRS:
-            first, second = (column(scores, method) for method in pair)
-            both = records[[first, second]].dropna()
-            if len(both) < 2:
-                raise InputError(
-                    f"{len(both)} of {len(records)} images have the scores {first} and {second}; the tables need two or more "
-                    "(a lower --threshold or more images)"
-                )
-            try:
-                found[scores, pair] = summarise(both[first], both[second])
-            except ValueError as error:
-                raise InputError(f"records, columns {first} and {second}: {error}") from None
+    found = {}
+    for scores, pair in paper.CELLS:
+        first, second = (column(scores, method) for method in pair)
+        both = records[[first, second]].dropna()
+        if len(both) < 2:
+            few = f"{len(both)} of {len(records)} images have the scores {first} and {second}"
+            raise InputError(f"{few}; the tables need two or more (a lower --threshold or more images)")
+        try:
+            found[scores, pair] = summarise(both[first], both[second])
+        except ValueError as error:
+            raise InputError(f"records, columns {first} and {second}: {error}") from None
     return found
 
 
 def equivalence(records: pd.DataFrame, margin: float) -> pd.DataFrame:
     """Grad-CAM++ against Grad-CAM+, read as a test of difference and as one of equivalence, in the paper and in this run.
 
-    The paper prints no intervals; they follow from its number of images, its ratio and its standard deviation, in the two
-    decimals that it gives.
+    The paper prints no intervals; they follow from the numbers that it gives, in their two decimals.
 
     Args:
         records: rows of a run.

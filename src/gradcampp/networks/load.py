@@ -44,6 +44,8 @@ def load(
 ) -> Network:
     """A network with its layer, its preprocessing and the names of its classes, on the CPU in evaluation mode and float32.
 
+    Weights lie in the memory format in which the network computes fastest.
+
     Args:
         model: ``mini`` for the embedded network, a name that ``torchvision.models.get_model`` knows, ``module:factory`` for
             a callable that returns a network, importable from the working directory or ``PYTHONPATH``, or a module.
@@ -102,6 +104,7 @@ def load(
     network = Network(
         module, layer, preprocessing, names, name=name, weights=identity, memory_format=memory_format, precision=precision
     )
+    module.to(memory_format=network.memory_format)
     network.capture(blank, torch.tensor([0]))  # a layer that cannot be explained fails now
     return network
 

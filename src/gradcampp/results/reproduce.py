@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -51,7 +51,6 @@ def run(profile: Profile, out: Path, execution: Execution, processes: Processes 
     """
     processes = processes or Processes()
     network = profiles.network(profile)
-    network.module.to(memory_format=network.memory_format)  # also where there is nothing left to evaluate
     out.mkdir(parents=True, exist_ok=True)
     if processes.rank:
         processes.barrier()  # until the first has drawn the scenes
@@ -72,8 +71,9 @@ def run(profile: Profile, out: Path, execution: Execution, processes: Processes 
     if masks:  # of a run that gradcampp evaluate has finished
         _localise(network, profile, out, execution.batch_size)
     said = report.write(finished, out, profile.expected)
-    files = [*said.files, *_illustrations(network, profile, finished)]
-    return replace(said, files=[report.summary(finished, replace(said, files=files), out), *files])
+    said.files.extend(_illustrations(network, profile, finished))
+    said.files.insert(0, report.summary(finished, said, out))
+    return said
 
 
 def data_folder(profile: Profile, out: Path) -> Path:

@@ -16,8 +16,8 @@ from gradcampp.evaluation.records import BOUNDS
 from gradcampp.performance import summaries
 
 TITLES = {
-    "table1": "Table 1. Relative performance",
-    "table2": "Table 2. Log relative performance",
+    "table1": "Table 1. Relative performance, paper (n = {paper}) beside this run (n = {run})",
+    "table2": "Table 2. Log relative performance, paper (n = {paper}) beside this run (n = {run})",
     "certificates": "Certificates. Largest difference of the min-max maps of Grad-CAM++ and Grad-CAM+: guaranteed, and observed",
     "localisation_gain": "Does Grad-CAM++ find several instances better than Grad-CAM+? "
     "Difference of the means, 95 % bootstrap interval",
@@ -102,53 +102,35 @@ def readable(name: str, table: pd.DataFrame) -> pd.DataFrame:
         name: a key of ``TITLES``.
         table: as :func:`paper_tables`, :func:`certificates` or :func:`gradcampp.evaluation.localisation.gains` returns it.
     """
+    form = {"certificates": ".4f", "localisation_gain": "+.4f"}.get(name, ".3f")
+    cells = table.map(lambda value: f"{value:{form}}" if isinstance(value, float) else str(value))
     if name not in ("table1", "table2"):
-        form = "{:.4f}" if name == "certificates" else "{:+.4f}"
-        return table.map(lambda value: form.format(value) if isinstance(value, float) else str(value))
-
-    def cells(column: str, form: str) -> pd.Series[str]:
-        return table[column].map(form.format)
-
-    columns = {"methods": table["methods"]}
-    for scores in SCORES:
-        if name == "table1":
-            columns[f"{scores} paper"] = cells(f"{scores}_paper", "{:.2f}")
-            run, low, high = (cells(f"{scores}_{each}", "{:.3f}") for each in ("run", "low", "high"))
-            columns[f"{scores} this run [95 % CI]"] = run + " [" + low + ", " + high + "]"
-        else:
-            for statistic in ("mean", "std"):
-                columns[f"{scores} {statistic} paper"] = cells(f"{scores}_{statistic}_paper", "{:.2f}")
-                columns[f"{scores} {statistic} run"] = cells(f"{scores}_{statistic}_run", "{:.3f}")
-    return pd.DataFrame(columns)
+        return cells
+    cells = cells.assign(**table.filter(like="_paper").map("{:.2f}".format))
+    if name == "table1":
+        for scores in SCORES:
+            cells[f"{scores}_run"] += " [" + cells[f"{scores}_low"] + ", " + cells[f"{scores}_high"] + "]"
+        cells = cells.rename(columns=lambda column: column.replace("_run", " this run [95 % CI]"))
+    return cells.filter(regex="methods|paper|run").rename(columns=lambda column: column.replace("_", " "))
 
 
 def title(name: str, table: pd.DataFrame) -> str:
     """A one-line caption; that of Tables 1 and 2 says of how many images."""
-    if name not in ("table1", "table2"):
-        return TITLES[name]
-    counts = sorted({int(count) for scores in SCORES for count in table[f"{scores}_n"]})
-    return f"{TITLES[name]}, paper (n = {paper.IMAGES}) beside this run (n = {' to '.join(map(str, counts))})"
+    counts = sorted(set(table.filter(regex="_n$").to_numpy().ravel()))
+    return TITLES[name].format(paper=paper.IMAGES, run=" to ".join(map(str, counts)))
 
 
 def formatted(table: pd.DataFrame, style: str) -> str:
-    """A readable table as text.
-
-    Args:
-        table: as :func:`readable` returns it.
-        style: a format of tabulate: ``simple`` for a terminal, ``github`` for Markdown, ``latex``.
-    """
+    """A readable table as text in a style of tabulate: ``simple`` for a terminal, ``github`` for Markdown, ``latex``."""
     return table.to_markdown(index=False, tablefmt=style, disable_numparse=True, stralign="left")
 
 
 @dataclass(frozen=True)
 class SelfCheck:
-    """A run beside what others have measured.
+    """A run beside what others have measured: as a table, a line for each row that deviates, and all of it for a terminal.
 
-    Attributes:
-        rows: ``quantity``, ``expected`` and ``run`` in percent of the images, ``difference`` in percentage
-            points, and whether it ``deviates``; no rows where the run cannot be compared.
-        warnings: one line for each row that deviates.
-        text: for a terminal, the warnings last.
+    The table has ``quantity``, ``expected`` and ``run`` in percent of the images, ``difference`` in percentage points, and
+    whether it ``deviates``; no rows where the run cannot be compared.
     """
 
     rows: pd.DataFrame
@@ -177,25 +159,21 @@ def self_check(manifest: Mapping[str, Any], expected: Expected) -> SelfCheck:
         return SelfCheck(pd.DataFrame(columns=columns), (), f"Self-check: {note}\n")
     labels = "suspect wrong labels or another preprocessing"
     weighty = "other weights or another preprocessing than the published run's move it; if top-1 and top-5 agree, that is why"
-    over = (expected.over_threshold / images, manifest["over_threshold"] / images)
     compared = [("top-1", expected.top1, manifest["top1"], labels), ("top-5", expected.top5, manifest["top5"], labels)]
     if manifest["experiment"]["threshold"] == expected.threshold:
-        compared.append((f"over {expected.threshold:g}", *over, weighty))
+        shares = (expected.over_threshold / images, manifest["over_threshold"] / images)
+        compared.append((f"over {expected.threshold:g}", *shares, weighty))
     rows = pd.DataFrame(compared, columns=["quantity", "expected", "run", "suspect"])
     rows[["expected", "run"]] *= 100
     rows["difference"] = (rows["run"] - rows["expected"]).round(6)
     rows["deviates"] = rows["difference"].abs() > TOLERANCE
     shown = rows[columns].assign(
-        expected=rows["expected"].map("{:.2f} %".format),
-        run=rows["run"].map("{:.2f} %".format),
+        **rows[["expected", "run"]].map("{:.2f} %".format),
         difference=rows["difference"].map("{:+.2f}".format),
         deviates=rows["deviates"].map({True: "DEVIATES", False: "agrees"}),
     )
-    warnings = tuple(
-        f"{row['quantity']} is {row['run']} and {row['expected']} was published, {row['difference']} points: {suspect}"
-        for suspect, (_, row) in zip(rows["suspect"], shown.iterrows(), strict=True)
-        if row["deviates"] == "DEVIATES"
-    )
+    said = shown["quantity"] + " is " + shown["run"] + " and " + shown["expected"] + " was published, " + shown["difference"]
+    warnings = tuple((said + " points: " + rows["suspect"])[rows["deviates"]])
     lines = "".join(f"\nWARNING: {line}" for line in warnings)
     text = f"Self-check of the whole set, in percent of the images\n\n{formatted(shown, 'simple')}\n{lines}\n"
     return SelfCheck(rows[columns], warnings, text)

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import matplotlib as mpl
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from gradcampp import paper
 from gradcampp.cam import METHODS, SCORES, Scores, column
 from gradcampp.evaluation.alphas import Histogram, box, tanh_histogram
 from gradcampp.performance import log_relative_performance
-from gradcampp.results.figures.style import COLOURS, LONG, PALETTE, STYLE, compact
+from gradcampp.results.figures.style import COLOURS, LONG, PALETTE, REFERENCE, canvas, compact
 
-_LOG_TICKS = (((1, 2, 5), 1), ((1,), 1), ((1,), 2), ((1,), 4), ((1,), 8))
+_METRICS = {
+    "pointing_game": "hottest pixel on an instance",
+    "energy_inside": "heat inside the masks",
+    "best_iou": "best intersection over union",
+    "instance_recall": "instances found",
+}
 
 
 def localisation(rows: pd.DataFrame) -> Figure:
@@ -25,23 +30,14 @@ def localisation(rows: pd.DataFrame) -> Figure:
     Args:
         rows: as ``localisation.averages`` returns it, for one kind of score.
     """
-    titles = {
-        "pointing_game": "hottest pixel on an instance",
-        "energy_inside": "heat inside the masks",
-        "best_iou": "best intersection over union",
-        "instance_recall": "instances found",
-    }
-    markers = {"gradcam": "o", "gradcam+": "s", "gradcam++": "^"}
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(7, 5.6), layout="constrained")
-        for axis, (metric, title) in zip(figure.subplots(2, 2).flat, titles.items(), strict=True):
-            for place, method in enumerate(METHODS):
+    with canvas(7, 5.6) as figure:
+        for axis, (metric, title) in zip(figure.subplots(2, 2).flat, _METRICS.items(), strict=True):
+            for place, (method, marker) in enumerate(zip(METHODS, "os^", strict=True)):
                 own = rows[(rows["metric"] == metric) & (rows["method"] == method)]
                 centres = own["instances"] + 0.12 * (place - 1)
                 spread = [own["mean"] - own["low"], own["high"] - own["mean"]]
-                axis.errorbar(
-                    centres, own["mean"], spread, fmt=markers[method], color=PALETTE[place], capsize=3, label=paper.NAMES[method]
-                )
+                look: dict[str, Any] = {"fmt": marker, "color": PALETTE[place], "capsize": 3, "label": paper.NAMES[method]}
+                axis.errorbar(centres, own["mean"], spread, **look)
             axis.set(title=title, xlabel="instances of the class", ylabel="mean over scenes", ylim=(0, 1.02))
             axis.set_xticks(sorted(rows["instances"].unique()))
         figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
@@ -53,41 +49,20 @@ def alpha_distribution(stream: Histogram, scores: Scores) -> Figure:
 
     Source: Lerma & Lucas (2022), Figure 4.
     """
-    quartiles = box(stream)
+    found = box(stream)
     counts, edges = tanh_histogram(stream)
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(7, 3.3), layout="constrained")
+    with canvas(7, 3.3) as figure:
         left, right = figure.subplots(1, 2, width_ratios=[1, 1.8])
-        left.axhline(0.5, color="0.6", linewidth=1, linestyle="--", zorder=0)
-        left.bxp(
-            [
-                {
-                    "whislo": quartiles.low_whisker,
-                    "q1": quartiles.first_quartile,
-                    "med": quartiles.median,
-                    "q3": quartiles.third_quartile,
-                    "whishi": quartiles.high_whisker,
-                    "label": "",
-                }
-            ],
-            showfliers=False,
-            widths=0.4,
-            patch_artist=True,
-            boxprops={"facecolor": COLOURS[scores]},
-            medianprops={"color": "black"},
-        )
+        left.axhline(0.5, **REFERENCE)
+        drawn = {"whislo": found.low_whisker, "q1": found.first_quartile, "med": found.median, "label": ""}
+        drawn |= {"q3": found.third_quartile, "whishi": found.high_whisker}
+        colours: dict[str, Any] = {"boxprops": {"facecolor": COLOURS[scores]}, "medianprops": {"color": "black"}}
+        left.bxp([drawn], showfliers=False, widths=0.4, patch_artist=True, **colours)
         left.set(title=rf"non-zero $\alpha^k_{{ij}}$, {LONG[scores]}", xticks=[])
         left.set_xlabel(f"{stream.count:,} values\nfrom {compact(stream.minimum)} to {compact(stream.maximum)}")
         right.stairs(counts, edges, fill=True, color=COLOURS[scores])
-        right.set(
-            xticks=[-1, -0.5, 0, 0.5, 1],
-            yscale="log",
-            xlim=(-1, 1),
-            ylim=(0.5, None),
-            title="all of them, squeezed",
-            ylabel="count",
-        )
-        right.set_xlabel(r"$\tanh(\alpha^k_{ij} - 1/2)$")
+        right.set(xticks=[-1, -0.5, 0, 0.5, 1], yscale="log", xlim=(-1, 1), ylim=(0.5, None))
+        right.set(title="all of them, squeezed", xlabel=r"$\tanh(\alpha^k_{ij} - 1/2)$", ylabel="count")
         return figure
 
 
@@ -97,23 +72,23 @@ def relative_performances(records: pd.DataFrame) -> Figure:
     Source: Lerma & Lucas (2022), Figure 6.
     """
     frames = []
-    for scores in SCORES:
-        for pair in paper.PAIRS:
-            first, second = (column(scores, method) for method in pair)
-            both = records[[first, second]].dropna()
-            ratios = np.exp(log_relative_performance(both[first], both[second]))
-            frames.append(
-                pd.DataFrame({"ratio": ratios, "pair": paper.pair_name(pair).replace(" vs ", "\nvs "), "map": LONG[scores]})
-            )
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(6.5, 4), layout="constrained")
+    for scores, pair in paper.CELLS:
+        first, second = (column(scores, method) for method in pair)
+        both = records[[first, second]].dropna()
+        ratios = np.exp(log_relative_performance(both[first], both[second]))
+        name = paper.pair_name(pair).replace(" vs ", "\nvs ")
+        frames.append(pd.DataFrame({"ratio": ratios, "pair": name, "map": LONG[scores]}))
+    with canvas(6.5, 4) as figure:
         axis = figure.subplots()
-        axis.axhline(1, color="0.6", linewidth=1, linestyle="--", zorder=0)
-        sns.boxplot(
-            pd.concat(frames), x="pair", y="ratio", hue="map", ax=axis, log_scale=True, showfliers=False, width=0.6,
-            palette=[COLOURS[scores] for scores in SCORES],
-        )  # fmt: skip
-        _plain_log_ticks(axis)
+        axis.axhline(1, **REFERENCE)
+        look: dict[str, Any] = {"log_scale": True, "showfliers": False, "width": 0.6, "palette": list(COLOURS.values())}
+        sns.boxplot(pd.concat(frames), x="pair", y="ratio", hue="map", ax=axis, **look)
+        low, high = axis.get_ylim()
+        far = LogLocator(subs=(1, 2, 5) if high < 1000 * low else (1,))
+        marks = MaxNLocator(8, steps=[1, 2, 5, 10]) if high < 10 * low else far
+        axis.set_yticks([tick for tick in marks.tick_values(low, high) if low <= tick <= high])
+        axis.yaxis.set_major_formatter("{x:g}")  # 0.5, 1 and 2, not 10^0
+        axis.yaxis.set_minor_locator(NullLocator())
         axis.set(xlabel="", ylabel="relative performance per image")
         axis.legend(title="explanation maps", frameon=False, loc="best")
         return figure
@@ -125,8 +100,7 @@ def certificates(records: pd.DataFrame) -> Figure:
     Args:
         records: with columns ``pre_certificate``, ``pre_difference`` and those of post; images without are left out.
     """
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(7, 3.5), layout="constrained")
+    with canvas(7, 3.5) as figure:
         axes = figure.subplots(1, 2, sharey=True, sharex=True)
         low = 1e-3
         for axis, scores in zip(axes, SCORES, strict=True):
@@ -141,17 +115,3 @@ def certificates(records: pd.DataFrame) -> Figure:
             axis.set(xlim=(low, 1.2), ylim=(low, 1.2))
         axes[0].set_ylabel("largest difference seen")
         return figure
-
-
-def _plain_log_ticks(axis: Axes) -> None:
-    """A logarithmic axis of ratios marked 0.5, 1, 2, not 10^0."""
-    low, high = axis.get_ylim()
-    even = [[step * place for place in range(1, 201)] for step in (0.05, 0.1, 0.2, 0.5)]
-    uneven = [[m * 10.0**power for power in range(-96, 97, every) for m in ms] for ms, every in _LOG_TICKS]
-    for ticks in [*(grid for grid in even if low >= grid[0]), *uneven]:
-        inside = [round(tick, 12) if tick > 1e-6 else tick for tick in ticks if low <= tick <= high]
-        if len(inside) <= 9:
-            break
-    axis.yaxis.set_major_locator(FixedLocator(inside))
-    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.yaxis.set_minor_locator(NullLocator())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
@@ -17,7 +18,7 @@ from gradcampp import paper
 from gradcampp.cam import METHODS, Method, Scores, heatmap, min_max, upsample, weights
 from gradcampp.evaluation.maps import Explanation
 from gradcampp.networks.capture import Capture
-from gradcampp.results.figures.style import LONG, PALETTE, STYLE, compact, wrapped
+from gradcampp.results.figures.style import LONG, PALETTE, REFERENCE, canvas, compact, show, wrapped
 
 
 def overlay(pixels: Tensor, heat: Tensor) -> NDArray[np.float64]:
@@ -35,59 +36,47 @@ def overlay(pixels: Tensor, heat: Tensor) -> NDArray[np.float64]:
     return 0.4 * grey + 0.6 * colours
 
 
-def pipeline(captured: Capture, pixels: Tensor, class_name: str, scores: Scores = "pre", channels: int = 4) -> Figure:
+def pipeline(captured: Capture, pixels: Tensor, class_name: str) -> Figure:
     """Grad-CAM from one photograph to its heatmap, drawn from the network's own numbers.
 
     Args:
         captured: feature maps, gradients and logits of that photograph alone.
         pixels: in [0, 1], (3, h, w).
-        class_name: of the class explained.
-        scores: the score that is differentiated.
-        channels: how many feature maps to show: those that add most to the heatmap.
+        class_name: of the class explained, whose logit is differentiated.
+
+    Shown are the four feature maps that add most to the heatmap.
 
     Source: Lerma & Lucas (2022), Figure 1.
     """
-    activations, gradients = captured.activations, captured.gradients[scores]
+    activations, gradients = captured.activations, captured.gradients["pre"]
     weight = weights("gradcam", activations, gradients)[0]  # (K,)
     parts = weight[:, None, None] * activations[0]  # (K, H, W)
-    strongest = parts.abs().sum((1, 2)).topk(min(channels, len(weight))).indices.tolist()
+    strongest = parts.abs().sum((1, 2)).topk(min(4, len(weight))).indices.tolist()
     coarse = min_max(heatmap(weight[None], activations))  # (1, H, W)
     heat = upsample(coarse, (pixels.shape[1], pixels.shape[2]))[0]
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(8, 4), layout="constrained")
+    with canvas(8, 4) as figure:
         grid = figure.add_gridspec(3, len(strongest) + 3, width_ratios=[1.5, *[1] * len(strongest), 1.2, 1.5])
         photo = figure.add_subplot(grid[:, 0])
-        photo.imshow(pixels.permute(1, 2, 0).numpy())
+        show(photo, pixels.permute(1, 2, 0).numpy())
         photo.set_title(f"image\n“{class_name}”", parse_math=False)
-        for row, (name, values) in enumerate(
-            (
-                ("feature\nmaps $A^k$", activations[0]),
-                (r"gradients" "\n" r"$\partial y/\partial A^k$", gradients[0]),
-                ("$w_k A^k$", parts),
-            )
-        ):
+        names = ("feature\nmaps $A^k$", "gradients\n" r"$\partial y/\partial A^k$", "$w_k A^k$")
+        for row, (name, values) in enumerate(zip(names, (activations[0], gradients[0], parts), strict=True)):
             top = float(values[strongest].abs().max()) or 1.0
+            colours, low = ("PuOr_r", -top) if row else ("viridis", 0.0)
             for place, channel in enumerate(strongest):
                 axis = figure.add_subplot(grid[row, 1 + place])
-                low = 0.0 if row == 0 else -top
-                axis.imshow(values[channel].double().numpy(), cmap="viridis" if row == 0 else "PuOr_r", vmin=low, vmax=top)
-                axis.set(xticks=[], yticks=[])
+                show(axis, values[channel].double().numpy(), cmap=colours, vmin=low, vmax=top)
                 if place == 0:
                     axis.set_ylabel(name)
                 if row == 0:
                     axis.set_title(f"k = {channel}")
                 if row == 1:
                     axis.set_title(f"$w_k$ = {float(weight[channel]):.2g}", fontsize=9)
-        combined = figure.add_subplot(grid[:, -2])
-        combined.imshow(parts.sum(0).relu().double().numpy(), cmap="inferno")
+        combined, result = (figure.add_subplot(grid[:, place]) for place in (-2, -1))
+        show(combined, parts.sum(0).relu().double().numpy(), cmap="inferno")
         combined.set_title("ReLU of\n" + r"$\sum_k w_k A^k$")
-        result = figure.add_subplot(grid[:, -1])
-        result.imshow(overlay(pixels, heat))
+        show(result, overlay(pixels, heat))
         result.set_title("upsampled, on\nthe image")
-        for axis in (photo, combined, result):
-            axis.set(xticks=[], yticks=[])
-        for axis in figure.axes:
-            sns.despine(ax=axis, left=True, bottom=True)
         return figure
 
 
@@ -103,8 +92,7 @@ def solutions(coefficients: tuple[float, float], value: float, marked: Sequence[
     """
     first, second = coefficients
     ends = np.array([-1.5, 3.0])
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(5.5, 3.6), layout="constrained")
+    with canvas(5.5, 3.6) as figure:
         axis = figure.add_subplot()
         axis.axhline(0, color="0.8", linewidth=1, zorder=0)
         axis.axvline(0, color="0.8", linewidth=1, zorder=0)
@@ -128,15 +116,12 @@ def explanations(rows: Sequence[Explanation], names: Sequence[str], scores: Scor
 
     Source: Lerma & Lucas (2022), Figure 5; with several rows of one photograph, Figure 2.
     """
-    with mpl.rc_context({**STYLE, "text.parse_math": False}):  # a class may be called $
-        figure = Figure(figsize=(7, 1.6 * len(rows) + 0.45), layout="constrained")
+    with canvas(7, 1.6 * len(rows) + 0.45, parse_math=False) as figure:  # a class may be called $
         axes = figure.subplots(len(rows), 1 + len(METHODS), squeeze=False)
         for place, row in enumerate(rows):
             pictures = [row.pixels.permute(1, 2, 0).numpy(), *(overlay(row.pixels, row.maps[method]) for method in METHODS)]
             for axis, picture in zip(axes[place], pictures, strict=True):
-                axis.imshow(picture)
-                axis.set(xticks=[], yticks=[])
-                sns.despine(ax=axis, left=True, bottom=True)
+                show(axis, picture)
             axes[place, 0].set_ylabel(f"{wrapped(names[row.label])}\nscore {float(row.probabilities[row.label]):.3g}")
         for axis, title in zip(axes[0], ["photograph", *(paper.NAMES[method] for method in METHODS)], strict=True):
             axis.set_title(title)
@@ -154,13 +139,10 @@ def explanation_maps(row: Explanation, scores: Mapping[Method, float]) -> Figure
 
     Source: Lerma & Lucas (2022), eq. 15.
     """
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(6, 2.4), layout="constrained")
+    with canvas(6, 2.4) as figure:
         for axis, (method, score) in zip(figure.subplots(1, len(scores)), scores.items(), strict=True):
-            axis.imshow((row.maps[method] * row.pixels).permute(1, 2, 0).numpy())
-            axis.set(xticks=[], yticks=[], title=paper.NAMES[method])
-            axis.set_xlabel(f"$O^c$ = {score:.3g}")
-            sns.despine(ax=axis, left=True, bottom=True)
+            show(axis, (row.maps[method] * row.pixels).permute(1, 2, 0).numpy())
+            axis.set(title=paper.NAMES[method], xlabel=f"$O^c$ = {score:.3g}")
         return figure
 
 
@@ -169,17 +151,14 @@ def single_alphas(row: Explanation) -> Figure:
 
     Source: Lerma & Lucas (2022), Figure 3.
     """
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(6, 3.4), layout="constrained")
-        alphas, products = figure.subplots(1, 2)
-        for axis, values, title, reference in (
-            (alphas, row.alphas, r"$\alpha^k_{ij}$", 0.5),
-            (products, row.products, r"$\sum_{ab} A^k_{ab}\,(\partial S/\partial A^k_{ij})$", 0.0),
-        ):
-            axis.axhline(reference, color="0.6", linewidth=1, linestyle="--", zorder=0)
+    with canvas(6, 3.4) as figure:
+        titles = (r"$\alpha^k_{ij}$", r"$\sum_{ab} A^k_{ab}\,(\partial S/\partial A^k_{ij})$")
+        shown = zip(figure.subplots(1, 2), (row.alphas, row.products), titles, (0.5, 0.0), strict=True)
+        for axis, values, title, reference in shown:
+            axis.axhline(reference, **REFERENCE)
             sns.boxplot(y=values.double().numpy(), ax=axis, color=PALETTE[0], width=0.4, showfliers=False)
-            axis.set(title=title, ylabel="")
-            axis.set_xlabel(f"{values.numel():,} units with a gradient\nfrom {compact(values.min())} to {compact(values.max())}")
+            counted = f"{values.numel():,} units with a gradient\nfrom {compact(values.min())} to {compact(values.max())}"
+            axis.set(title=title, xlabel=counted, ylabel="")
         return figure
 
 
@@ -188,11 +167,10 @@ def alpha_pole() -> Figure:
 
     Source: Lerma & Lucas (2022), eq. 13 and section 3.4; theorems 1 and 7 of the companion.
     """
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(7, 3.3), layout="constrained")
+    with canvas(7, 3.3) as figure:
         left, right = figure.subplots(1, 2, width_ratios=[1, 1.2])
         left.axvspan(0, 3, color=PALETTE[2], alpha=0.15, linewidth=0)
-        left.axhline(0.5, color="0.6", linewidth=1, linestyle="--", zorder=0)
+        left.axhline(0.5, **REFERENCE)
         left.axvline(-2, color="0.6", linewidth=1, linestyle=":", zorder=0)
         for side in (np.linspace(-5, -2.05, 200), np.linspace(-1.95, 3, 400)):
             left.plot(side, 1 / (2 + side), color=PALETTE[0])
@@ -215,21 +193,18 @@ def alpha_pole() -> Figure:
         return figure
 
 
-def family(captured: Capture, pixels: Tensor, lams: Sequence[float], scores: Scores = "pre") -> Figure:
-    """One photograph under Grad-CAM++ with several constants lam, and how far each map is from that of Grad-CAM+.
+def family(captured: Capture, pixels: Tensor, lams: Sequence[float]) -> Figure:
+    """One photograph's logit under Grad-CAM++ with several constants lam, and how far each map is from that of Grad-CAM+.
 
     Args:
         captured: feature maps and gradients of that photograph alone, after a ReLU.
         pixels: in [0, 1], (3, h, w).
         lams: the constants of eq. 12, from 0 up.
-        scores: the score that is differentiated.
     """
-    activations, gradients = captured.activations.double(), captured.gradients[scores].double()
+    activations, gradients = captured.activations.double(), captured.gradients["pre"].double()
     plus = min_max(heatmap(weights("gradcam+", activations, gradients), activations))[0]
-    columns = min(4, len(lams))
-    rows = -(-len(lams) // columns)
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(7, 2.15 * rows + 0.1), layout="constrained")
+    columns, rows = min(4, len(lams)), math.ceil(len(lams) / 4)
+    with canvas(7, 2.15 * rows + 0.1) as figure:
         axes = figure.subplots(rows, columns, squeeze=False).ravel()
         for axis in axes:
             axis.set(xticks=[], yticks=[])
@@ -250,8 +225,7 @@ def shrinkages(products: Tensor, deltas: Tensor) -> Figure:
         deltas: the shares of the channels that count, of any shape.
     """
     terms = np.linspace(0, 12, 200)
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(7, 2.9), layout="constrained")
+    with canvas(7, 2.9) as figure:
         left, right = figure.subplots(1, 2)
         left.plot(terms, terms / 2, color="0.6", linestyle="--", label="half of it: Grad-CAM+")
         left.plot(terms, terms / (2 + terms), color=PALETTE[0], label="Grad-CAM++")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from gradcampp.cam import Scores
@@ -18,18 +21,28 @@ PALETTE = sns.color_palette("colorblind")
 COLOURS: dict[Scores, tuple[float, float, float]] = {"pre": PALETTE[0], "post": PALETTE[1]}
 LONG: dict[Scores, str] = {"pre": "pre-softmax", "post": "post-softmax"}
 STYLE: dict[Any, Any] = {"font.size": 10, "axes.titlesize": 11, "axes.spines.top": False, "axes.spines.right": False}
+REFERENCE: dict[str, Any] = {"color": "0.6", "linewidth": 1, "linestyle": "--", "zorder": 0}  # a line to compare with
+
+
+@contextlib.contextmanager
+def canvas(width: float, height: float, parse_math: bool = True) -> Iterator[Figure]:
+    """An empty figure of a size in inches, and the style while it is drawn; without mathematics, $ is a letter."""
+    with mpl.rc_context({**STYLE, "text.parse_math": parse_math}):
+        yield Figure(figsize=(width, height), layout="constrained")
+
+
+def show(axis: Axes, picture: ArrayLike, **options: Any) -> None:
+    """A picture (h, w) or (h, w, 3) without ticks and frame."""
+    axis.imshow(picture, **options)
+    axis.set(xticks=[], yticks=[])
+    sns.despine(ax=axis, left=True, bottom=True)
 
 
 def save(figure: Figure, stem: Path, formats: Sequence[str]) -> list[Path]:
-    """Write a figure in some formats, byte for byte the same for the same figure.
+    """The files of a figure, one for each format such as ``png``; the same figure has the same bytes.
 
     Args:
-        figure: what to write.
         stem: the path without its ending.
-        formats: endings such as ``png`` and ``svg``.
-
-    Returns:
-        The paths, in the order of the formats.
     """
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # the constrained layout would move a little on every drawing
@@ -48,8 +61,8 @@ def compact(value: Tensor | float) -> str:
 
 def wrapped(name: str) -> str:
     """A long class name on two lines."""
-    if len(name) <= 16 or " " not in name:
-        return name
     spaces = [place for place, letter in enumerate(name) if letter == " "]
+    if len(name) <= 16 or not spaces:
+        return name
     middle = min(spaces, key=lambda place: abs(place - len(name) / 2))
     return f"{name[:middle]}\n{name[middle + 1 :]}"

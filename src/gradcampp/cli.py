@@ -6,6 +6,7 @@ Nothing heavy is imported before a command runs, so that ``--help`` answers at o
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import io
 import os
 import shlex
@@ -13,45 +14,34 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from click import option
 
-from gradcampp.cli.options import (
-    PATH,
-    SCORES,
-    choose_device,
-    count_option,
-    device_option,
-    execution_of,
-    execution_options,
-    model_options,
-    path_option,
-    profile_of,
-    run_options,
-    seed_option,
-)
 from gradcampp.errors import InputError
 
 if TYPE_CHECKING:
     from gradcampp.evaluation.processes import Processes
+    from gradcampp.evaluation.profiles import Profile
+    from gradcampp.evaluation.run import Execution
 
 UNEXPECTED, BAD_INPUT = 1, 2
 INTERRUPTED, UNREAD = 130, 141  # what shells report for Ctrl-C, and for a program whose output nobody reads any more
 SHARED = ("evaluate", "reproduce")  # what several processes can do together
+PRECISIONS, SCORES = ("float32", "tf32"), ("pre", "post")  # as capture and cam have them, which load torch
+TF32 = "relative performance by up to 0.24 percent and standard deviations by up to 1.7 percent (SqueezeNet, emulated)"
+PATH, SHARE = click.Path(path_type=Path), click.FloatRange(0, 1, max_open=True)
+COUNT, WHOLE = click.IntRange(min=1), click.IntRange(min=0)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns its exit code.
-
-    0 done, 1 an unexpected verdict, 2 bad input, 130 interrupted, 141 nobody reads the output any more.
-    """
+    """The exit code of a command: 0 done, 1 an unexpected verdict, 2 bad input, 130 interrupted, 141 nobody reads the output."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch loads: threads that wait leave the cores to others
     warnings.filterwarnings("ignore", module=r"PIL\b")  # of odd metadata; damage is an error
-    given = list(sys.argv[1:] if arguments is None else arguments)
     processes = None
     try:
         with contextlib.ExitStack() as undone:
@@ -63,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 processes = started()
             if processes and processes.rank:  # the first process talks to the user
                 undone.enter_context(contextlib.redirect_stdout(io.StringIO()))
+            given = list(sys.argv[1:] if arguments is None else arguments)
             with commands.make_context("gradcampp", given, obj=processes) as context:
                 code = commands.invoke(context)
             sys.stdout.flush()  # here, where a closed pipe is caught
@@ -72,15 +63,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.UsageError as error:
         if processes and processes.rank:
             return BAD_INPUT
-        hint = f"{error.ctx.command_path} --help" if error.ctx else "--help"
-        return _leave(BAD_INPUT, f"error: {error.format_message().rstrip('.')} ({hint} shows what there is)", None)
+        hint = f"({error.ctx.command_path if error.ctx else 'gradcampp'} --help shows what there is)"
+        return _leave(BAD_INPUT, f"error: {error.format_message().rstrip('.')} {hint}", None)
     except InputError as error:
         return _leave(BAD_INPUT, f"error: {error}", processes)
     except OSError as error:
         if isinstance(error, BrokenPipeError) and error.filename is None:  # the reader, such as head, has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
             return UNREAD
-        # a full disk, a folder that may not be written, a broken mount
         where = f" {error.filename}" if error.filename else ""
         reason = f"cannot read or write{where}: {error.strerror or error}; make room, or choose another path"
         return _leave(BAD_INPUT, f"error: {reason}", processes)
@@ -95,22 +85,7 @@ def _leave(code: int, reason: str, processes: Processes | None) -> int:
     return code
 
 
-class _InOrder(click.Group):
-    """Commands are listed as they stand in this file."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        return list(self.commands)
-
-
-def _check_ending(out: Path, endings: str) -> None:
-    """Refuse a file that cannot be written before the work is done."""
-    if out.suffix.lower() not in endings.replace(",", "").split():
-        raise InputError(f"--out {out}: expected a name that ends in {endings}")
-    if not out.parent.is_dir():
-        raise InputError(f"--out {out}: the folder {out.parent} does not exist")
-
-
-@click.group(cls=_InOrder, context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=False)
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=False)
 @click.version_option(package_name="gradcampp", message="%(prog)s %(version)s")
 @click.pass_context
 def commands(context: click.Context) -> None:
@@ -120,21 +95,41 @@ def commands(context: click.Context) -> None:
         raise InputError(f"torchrun has started {size} processes; only evaluate and reproduce can share their work")
 
 
+def _together(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Several options as one decorator."""
+    return lambda command: reduce(lambda decorated, add: add(decorated), reversed(options), command)
+
+
+model_options = _together(
+    option("--model", metavar="NAME", help="mini (embedded), a torchvision name or module:factory (default: mini)"),
+    option("--weights", metavar="FILE", help=".safetensors, a checkpoint of tensors, or 'random' (default: torchvision's cache)"),
+    option("--layer", metavar="NAME", help="module to explain (default: the last feature maps before the classifier)"),
+    option("--classes", type=PATH, metavar="FILE", help="class names, one a line (default: ImageNet's for 1,000 classes)"),
+    option("--resize", type=COUNT, metavar="N", help="shorter side of a photograph in pixels"),
+    option("--crop", type=COUNT, metavar="N", help="side of the central square that the network sees"),
+    option("--mean", type=float, nargs=3, metavar="R G B", help="subtracted from the channels on the scale 0 to 1"),
+    option("--std", type=float, nargs=3, metavar="R G B", help="what the channels are divided by"),
+    option("--seed", type=WHOLE, metavar="N", help="of --weights random, of a sample of photographs and of scenes (default: 0)"),
+    option("--device", type=click.Choice(("auto", "cpu", "cuda")), default="auto"),
+)
+
+run_options = _together(
+    option("--threshold", type=SHARE, metavar="T", help="explain images whose label scores over T (default: 0.5)"),
+    option("--limit", type=COUNT, metavar="N", help="only N images: the first, or with --seed a random sample"),
+    option("--precision", type=click.Choice(PRECISIONS), help=f"of the network (default: float32); tf32 moved {TF32}"),
+    option("--batch-size", type=COUNT, metavar="N", help="images in the network together (default: 8 on a CPU, 128 on a GPU)"),
+    option("--workers", type=WHOLE, metavar="N", help="processes that decode ahead (default: 0 on a CPU, up to 8 on a GPU)"),
+    option("--skip-bad-images", is_flag=True, help="report and leave out unreadable photographs instead of stopping"),
+)
+
+
 @commands.command()
 @click.argument("photos", nargs=-1, required=True, type=PATH, metavar="PHOTO...")
 @model_options
-@option(
-    "--class",
-    "wanted",
-    multiple=True,
-    metavar="NAME_OR_INDEX",
-    help="class to explain; give it several times for several (default: the one with the highest score)",
-)
+@option("--class", "wanted", multiple=True, metavar="CLASS", help="name or index, once or more (default: the highest score's)")
 @option("--scores", type=click.Choice(SCORES), default="pre", help="explain the logit or the softmax score (default: pre)")
-@path_option("--out", default="explanation.png", metavar="FILE", help="png, svg or pdf (default: explanation.png)")
+@option("--out", type=PATH, default="explanation.png", metavar="FILE", help="png, svg or pdf (default: explanation.png)")
 @option("--alphas", is_flag=True, help="also draw the alphas of the first row, as FILE-alphas")
-@device_option
-@seed_option(help="seed of --weights random (default: 0)")
 def explain(photos: list[Path], wanted: list[str], scores: Any, out: Path, alphas: bool, device: str, **options: Any) -> None:
     """Draw the three maps of photographs (Figures 2, 3 and 5)."""
     _check_ending(out, ".png, .svg or .pdf")
@@ -142,7 +137,7 @@ def explain(photos: list[Path], wanted: list[str], scores: Any, out: Path, alpha
     from gradcampp.networks.classes import find
     from gradcampp.results.figures import one_image, style
 
-    network = profiles.network(profile_of(profiles.Profile(), options, None))
+    network = profiles.network(profiles.override(profiles.Profile(), options))
     classes = network.classes
     network.module.to(choose_device(device, None))
     labels = [find(classes, text) for text in wanted]
@@ -151,10 +146,10 @@ def explain(photos: list[Path], wanted: list[str], scores: Any, out: Path, alpha
         photograph = photographs.read_photograph(path, network.preprocessing, upright=True)
         explained = maps.explain(network, photograph, labels, scores)
         rows += explained
-        values, indices = explained[0].probabilities.topk(min(5, len(classes)))
+        probabilities = explained[0].probabilities
         print(path)
-        for value, index in zip(values.tolist(), indices.tolist(), strict=True):
-            print(f"  {value:8.4f}  {classes.label(index)}")
+        for index in probabilities.topk(min(5, len(classes))).indices.tolist():
+            print(f"  {float(probabilities[index]):8.4f}  {classes.label(index)}")
     stem, ending = out.with_suffix(""), [out.suffix.lower().removeprefix(".")]
     written = style.save(one_image.explanations(rows, classes.names, scores), stem, ending)
     if alphas and len(rows[0].alphas) == 0:
@@ -165,11 +160,10 @@ def explain(photos: list[Path], wanted: list[str], scores: Any, out: Path, alpha
 
 
 @commands.command()
-@path_option("--data", required=True, metavar="DIR", help="one folder a class, named by index, WordNet id or name")
-@path_option("--out", required=True, metavar="RUN", help="run folder; an interrupted run in it goes on")
+@option("--data", type=PATH, required=True, metavar="DIR", help="one folder a class, named by index, WordNet id or name")
+@option("--out", type=PATH, required=True, metavar="RUN", help="run folder; an interrupted run in it goes on")
 @model_options
 @run_options
-@execution_options
 @click.pass_obj
 def evaluate(processes: Processes | None, /, data: Path, out: Path, **options: Any) -> None:
     """Score the explanation maps of a folder of photographs."""
@@ -190,13 +184,12 @@ def evaluate(processes: Processes | None, /, data: Path, out: Path, **options: A
 
 @commands.command()
 @option("--profile", default="mini", metavar="NAME_OR_FILE", help="mini, paper or a TOML file (default: mini)")
-@path_option("--out", metavar="RUN", help="run folder; an interrupted run in it goes on (default: runs/PROFILE)")
-@path_option("--data", metavar="DIR", help="folder of class folders (default: the profile's)")
-@count_option("--scenes", help="number of generated scenes, where there is no --data")
-@path_option("--photograph", metavar="PHOTO", help="picture of Figures 1, 2, 3 and 5")
+@option("--out", type=PATH, metavar="RUN", help="run folder; an interrupted run in it goes on (default: runs/PROFILE)")
+@option("--data", type=PATH, metavar="DIR", help="folder of class folders (default: the profile's)")
+@option("--scenes", type=COUNT, metavar="N", help="number of generated scenes, where there is no --data")
+@option("--photograph", type=PATH, metavar="PHOTO", help="picture of Figures 1, 2, 3 and 5")
 @model_options
 @run_options
-@execution_options
 @click.pass_obj
 def reproduce(processes: Processes | None, /, profile: str, out: Path | None, **options: Any) -> None:
     """Everything: a run, Tables 1-2, Figures 1-6, a summary page."""
@@ -206,15 +199,13 @@ def reproduce(processes: Processes | None, /, profile: str, out: Path | None, **
     execution = execution_of(options, processes)
     chosen = download.in_cache(profile_of(profiles.load(profile), options, processes))
     said = reproduce.run(chosen, out or Path("runs", profiles.name(profile)), execution, processes)
-    if said.files:
-        print(said.text)
-        print("\n".join(str(path) for path in said.files if path.suffix in (".png", ".csv")))
-        print(f"open {said.files[0]}")
+    print(said.text, *(path for path in said.files if path.suffix in (".png", ".csv")), sep="\n")
+    print("open", *said.files[:1])
 
 
 @commands.command()
 @click.argument("folder", type=PATH, metavar="RUN")
-@path_option("--out", metavar="DIR", help="where to write (default: RUN/report)")
+@option("--out", type=PATH, metavar="DIR", help="where to write (default: RUN/report)")
 @option("--profile", metavar="NAME_OR_FILE", help="compare the accuracy with what this profile expects")
 def report(folder: Path, out: Path | None, profile: str | None) -> None:
     """Write Tables 1-2 and Figures 4 and 6 of a finished run."""
@@ -228,8 +219,8 @@ def report(folder: Path, out: Path | None, profile: str | None) -> None:
 
 
 @commands.command()
-@path_option("--run", "folder", metavar="RUN", help="a finished run for the empirical claims (default: none of them)")
-@path_option("--out", metavar="FILE", help="where to write the ledger as JSON (default: claims.json, in RUN if given)")
+@option("--run", "folder", type=PATH, metavar="RUN", help="a finished run for the empirical claims (default: none of them)")
+@option("--out", type=PATH, metavar="FILE", help="where to write the ledger as JSON (default: claims.json, in RUN if given)")
 def claims(folder: Path | None, out: Path | None) -> int:
     """Check every claim of the paper; print the ledger of verdicts."""
     from gradcampp.claims import ledger
@@ -242,14 +233,14 @@ def claims(folder: Path | None, out: Path | None) -> int:
     print("\n" + ", ".join(f"{count} {verdict}" for verdict, count in ledger.counts(rows).items()) + f"; wrote {out}")
     deviating = [row for row in rows if row.deviates]
     for row in deviating:
-        found = row.finding
-        print(f"gradcampp: {row.claim.name}: {found.verdict}, expected {row.expected}: {found.evidence}", file=sys.stderr)
+        said = f"{row.finding.verdict}, expected {row.expected}: {row.finding.evidence}"
+        print(f"gradcampp: {row.claim.name}: {said}", file=sys.stderr)
     return UNEXPECTED if deviating else 0
 
 
 @commands.command()
 @option("--profile", default="paper", metavar="NAME_OR_FILE", help="paper or a TOML file (default: paper)")
-@path_option("--to", metavar="DIR", help="cache folder (default: GRADCAMPP_CACHE, or the platform's for caches)")
+@option("--to", type=PATH, metavar="DIR", help="cache folder (default: GRADCAMPP_CACHE, or the platform's for caches)")
 def download(profile: str, to: Path | None) -> None:
     """Fetch what a profile needs, once: weights and photographs."""
     from gradcampp.evaluation import download, profiles
@@ -268,9 +259,9 @@ def download(profile: str, to: Path | None) -> None:
 
 @commands.command()
 @option("--class", "wanted", multiple=True, metavar="NAME", help="class; twice for a pair")
-@count_option("--instances", help="1 to 4 (default: drawn from the seed)")
-@seed_option(default=0, help="another seed, another scene (default: 0)")
-@path_option("--out", default="scene.png", metavar="FILE", help="a .png (default: scene.png)")
+@option("--instances", type=COUNT, metavar="N", help="1 to 4 (default: drawn from the seed)")
+@option("--seed", type=WHOLE, metavar="N", default=0, help="another seed, another scene (default: 0)")
+@option("--out", type=PATH, default="scene.png", metavar="FILE", help="a .png (default: scene.png)")
 def scene(wanted: Sequence[str], instances: int | None, seed: int, out: Path) -> None:
     """Draw a generated scene."""
     _check_ending(out, ".png")
@@ -291,3 +282,61 @@ def scene(wanted: Sequence[str], instances: int | None, seed: int, out: Path) ->
         raise InputError(f"no such scene: {error}") from None
     save_scene(drawn, out)
     print(f"{out}: {len(drawn.masks)} x {', '.join(scenes.CLASSES[label] for label in drawn.labels)}")
+
+
+def profile_of(start: Profile, options: dict[str, Any], processes: Processes | None) -> Profile:
+    """A profile with the options that were given in the place of its own; says what a quick precision costs."""
+    from gradcampp.evaluation import profiles
+
+    profile = profiles.override(start, options)
+    if profile.precision == "tf32" and not (processes and processes.rank):
+        print(f"gradcampp: warning: --precision tf32 is for a quick look, not for results: it moved {TF32}", file=sys.stderr)
+    return profile
+
+
+def execution_of(options: dict[str, Any], processes: Processes | None) -> Execution:
+    """The execution that ``run_options`` ask for, which are taken out of the options."""
+    from gradcampp.evaluation.run import Execution
+
+    batch_size, workers, device, skip = (options.pop(name) for name in ("batch_size", "workers", "device", "skip_bad_images"))
+    device = choose_device(device, processes)
+    cores = max(1, (os.cpu_count() or 1) // (processes.local_size if processes else 1))
+    if device == "cpu":
+        _keep_freed_memory()
+        return Execution(batch_size or 8, workers or 0, device, skip)
+    return Execution(batch_size or 128, min(8, cores) if workers is None else workers, device, skip)
+
+
+def choose_device(name: str, processes: Processes | None) -> str:
+    """The device to use; of several CUDA devices, each process of a machine makes one its own."""
+    import torch
+
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda: this machine has no CUDA device that torch can use; choose cpu or auto")
+    device = ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+    if device == "cuda" and processes and processes.size > 1:
+        count = torch.cuda.device_count()
+        if processes.local_rank >= count:
+            raise InputError(f"torchrun has started more processes than the {count} CUDA devices of this machine; choose fewer")
+        torch.cuda.set_device(processes.local_rank)
+    return device
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc keep freed memory for as long as this process lives; without glibc, do nothing.
+
+    By default it returns blocks over 32 MiB to the system, and the page faults of getting them back take a tenth (VGG16) to a
+    third (SqueezeNet) of a forward pass with eight images.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(-4, 0)  # M_MMAP_MAX: no block has a mapping of its own
+        mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: the heap keeps up to 2 GiB that are free
+
+
+def _check_ending(out: Path, endings: str) -> None:
+    """Refuse a file that cannot be written before the work is done."""
+    if out.suffix.lower() not in endings.replace(",", "").split():
+        raise InputError(f"--out {out}: expected a name that ends in {endings}")
+    if not out.parent.is_dir():
+        raise InputError(f"--out {out}: the folder {out.parent} does not exist")
