@@ -277,10 +277,8 @@ class Run:
         Raises:
             InputError: if they cannot be read.
         """
-        try:
+        with _readable(self.folder / "localisation.parquet"):
             return pd.read_parquet(self.folder / "localisation.parquet")
-        except (OSError, pa.ArrowException, ValueError) as error:
-            raise _unreadable(self.folder / "localisation.parquet", error) from None
 
     def _check_finished(self) -> None:
         if not self.manifest["finished"]:
