@@ -13,6 +13,7 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -23,11 +24,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyarrow.fs import LocalFileSystem
 
 from gradcampp.cam import COLUMNS, SCORES, Scores
 from gradcampp.errors import InputError
-from gradcampp.evaluation.alphas import BINS, EMPTY, Histogram, merge
+from gradcampp.evaluation.alphas import BINS, Histogram
 from gradcampp.files import atomic_write
 from gradcampp.networks.capture import Network
 
@@ -193,11 +193,9 @@ def read_columns(run: Path, columns: Sequence[str]) -> pd.DataFrame:
     Raises:
         InputError: if a part cannot be read.
     """
-    files = [str(_file(run, "records", part).absolute()) for part in parts(run)]
     with _readable(run / "records.parquet"):
-        # Absolute, and with a file system of its own, or pyarrow takes a path with a colon for an address.
-        table = pq.read_table(files, columns=list(columns), use_threads=False, filesystem=LocalFileSystem())
-        rows: pd.DataFrame = table.to_pandas()
+        tables = [_read(_file(run, "records", part), list(columns)).replace_schema_metadata() for part in parts(run)]
+        rows: pd.DataFrame = pa.concat_tables(tables).to_pandas()  # pyarrow's own way keeps what each file says of itself
     return rows
 
 
@@ -251,7 +249,8 @@ class Run:
     def alphas(self) -> dict[Scores, Histogram]:
         """The non-zero alphas of all images, pre and post."""
         self._check_finished()
-        found = dict.fromkeys(SCORES, EMPTY)
+        counts = {scores: np.zeros(BINS, np.int64) for scores in SCORES}
+        ends: dict[Scores, list[float]] = {scores: [math.inf, -math.inf] for scores in SCORES}
         for part in parts(self.folder):
             file = _file(self.folder, "alphas", part)
             with _readable(file):
@@ -259,11 +258,10 @@ class Run:
                 extremes = json.loads(table.schema.metadata[b"extremes"])
                 kinds, bins, numbers = (column.to_numpy() for column in table.columns)
             for scores in SCORES:
-                counts = np.zeros(BINS, np.int64)
-                counts[bins[kinds == scores]] = numbers[kinds == scores]
-                ends = (float.fromhex(value) for value in extremes[scores])
-                found[scores] = merge(found[scores], Histogram(counts, *ends))
-        return found
+                counts[scores][bins[kinds == scores]] += numbers[kinds == scores]
+                low, high = (float.fromhex(value) for value in extremes[scores])
+                ends[scores] = [min(ends[scores][0], low), max(ends[scores][1], high)]
+        return {scores: Histogram(counts[scores], *ends[scores]) for scores in SCORES}
 
     @property
     def has_masks(self) -> bool:
