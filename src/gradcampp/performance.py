@@ -96,15 +96,10 @@ def summarise(scores: ArrayLike, baseline: ArrayLike, confidence: float = 0.95) 
 
 
 def interval(mean: float, std: float, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Student's t interval of a relative performance, from the mean and the deviation of its logarithm.
+    """Student's t interval of a relative performance, as ratios.
 
-    Args:
-        mean, std: of the log relative performance; std uses n - 1.
-        n: number of images, two or more.
-        confidence: coverage of the interval, between 0 and 1.
-
-    Returns:
-        The ends, as ratios.
+    It follows from the mean of the logarithm and its deviation (over n - 1) in two images or more; ``confidence`` is its
+    coverage, between 0 and 1.
     """
     # scipy's ttest_1samp wants the sample, which the paper does not print, and warns where two methods score alike everywhere
     half = float(student.ppf((1 + confidence) / 2, n - 1)) * std / n**0.5

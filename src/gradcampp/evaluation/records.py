@@ -31,7 +31,6 @@ from gradcampp.evaluation.alphas import BINS, EMPTY, Histogram, merge
 from gradcampp.files import atomic_write
 from gradcampp.networks.capture import Network
 
-Row = dict[str, Any]
 Experiment = dict[str, Any]  # everything that decides the numbers of a run, by name
 DAMAGED = (OSError, pa.ArrowException, ValueError, KeyError, TypeError)  # what reading a file raises that is not whole
 HEATS = tuple(f"{name}_mean_heat" for name in COLUMNS)
@@ -143,15 +142,11 @@ def parts(run: Path) -> list[int]:
     return sorted(int(file.stem) for file in (run / "records.parquet").glob("[0-9]*.parquet"))
 
 
-def write_part(run: Path, part: int, rows: Sequence[Row], alphas: Mapping[Scores, Histogram], skipped: Mapping[str, str]) -> None:
+def write_part(run: Path, part: int, rows: pa.Table, alphas: Mapping[Scores, Histogram], skipped: Mapping[str, str]) -> None:
     """Add a finished part to a run, its records last.
 
-    Args:
-        run: the run folder.
-        part: its number.
-        rows: of its photographs, in order.
-        alphas: histograms of their alphas.
-        skipped: why photographs of this part could not be read.
+    ``rows`` are those of its photographs in order, with the columns of ``SCHEMA``, ``alphas`` the histograms of theirs;
+    ``skipped`` says why others could not be read.
     """
     bins = {scores: np.flatnonzero(alphas[scores].counts) for scores in SCORES}
     columns = [
@@ -161,7 +156,7 @@ def write_part(run: Path, part: int, rows: Sequence[Row], alphas: Mapping[Scores
     ]
     extremes = {scores: [alphas[scores].minimum.hex(), alphas[scores].maximum.hex()] for scores in SCORES}
     counted = pa.table(columns, schema=_BINS.with_metadata({"extremes": json.dumps(extremes)}))
-    told = pa.Table.from_pylist(list(rows), SCHEMA.with_metadata({"skipped": json.dumps(dict(skipped))}))
+    told = rows.replace_schema_metadata({"skipped": json.dumps(dict(skipped))})
     for kind, table in (("alphas", counted), ("records", told)):
         with atomic_write(_file(run, kind, part)) as temporary, temporary.open("wb") as target:
             pq.write_table(table, target, compression="zstd")
