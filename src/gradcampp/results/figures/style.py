@@ -39,11 +39,7 @@ def show(axis: Axes, picture: ArrayLike, **options: Any) -> None:
 
 
 def save(figure: Figure, stem: Path, formats: Sequence[str]) -> list[Path]:
-    """The files of a figure, one for each format such as ``png``; the same figure has the same bytes.
-
-    Args:
-        stem: the path without its ending.
-    """
+    """The files of a figure, its path and each format such as ``png``; the same figure has the same bytes."""
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # the constrained layout would move a little on every drawing
     paths = [stem.with_name(f"{stem.name}.{ending}") for ending in formats]
