@@ -2,7 +2,7 @@
 
 RUN/manifest.json                 the experiment, from the first moment on; counts and versions at the end
 RUN/records.parquet/00012.parquet one row an image; part 12 holds photographs 12 n to 13 n - 1
-RUN/alphas.parquet/00012.parquet  histograms of their alphas, pre and post
+RUN/alphas.parquet/00012.parquet  histograms of their alphas, a row a bin, pre and post
 
 A part is finished when its records are there, so what is left to do is what files are missing.
 """
@@ -19,7 +19,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -27,7 +26,7 @@ from pyarrow.fs import LocalFileSystem
 
 from gradcampp.cam import COLUMNS, SCORES, Scores
 from gradcampp.errors import InputError
-from gradcampp.evaluation.alphas import BINS, EMPTY, Histogram, merge
+from gradcampp.evaluation.alphas import EMPTY, Histogram, merge
 from gradcampp.files import atomic_write
 from gradcampp.networks.capture import Network
 
@@ -50,7 +49,6 @@ SCHEMA = pa.schema(
         *(pa.field(name, pa.float64()) for name in (*BOUNDS, *HEATS)),
     ]
 )
-_BINS = pa.schema([("scores", pa.string()), ("bin", pa.int32()), ("count", pa.int64())])
 
 
 def experiment_of(network: Network, threshold: float = 0.5, limit: int | None = None, seed: int | None = None) -> Experiment:
@@ -99,21 +97,12 @@ def opened(run: Path, experiment: Experiment) -> Iterator[None]:
             pass
         if not (run / "manifest.json").exists():
             write_manifest(run, {"finished": False, "experiment": experiment})
-        check(run, experiment)
+        there = read_manifest(run)["experiment"]
+        for key in [*experiment, *sorted(there.keys() - experiment.keys())]:
+            if (found := there.get(key)) != (wanted := experiment.get(key)):
+                raise InputError(f"{run} holds a run with {key} = {found}, and this one has {wanted}; choose another --out")
         yield
     (run / ".lock").unlink(missing_ok=True)
-
-
-def check(run: Path, experiment: Experiment) -> None:
-    """See to it that a run is one of an experiment.
-
-    Raises:
-        InputError: if the folder is not a run, or holds another experiment; the line names the difference.
-    """
-    there = read_manifest(run)["experiment"]
-    for key in [*experiment, *sorted(there.keys() - experiment.keys())]:
-        if there.get(key) != (wanted := experiment.get(key)):
-            raise InputError(f"{run} holds a run with {key} = {there.get(key)}, and this one has {wanted}; choose another --out")
 
 
 def read_manifest(run: Path) -> dict[str, Any]:
@@ -148,14 +137,9 @@ def write_part(run: Path, part: int, rows: pa.Table, alphas: Mapping[Scores, His
     ``rows`` are those of its photographs in order, with the columns of ``SCHEMA``, ``alphas`` the histograms of theirs;
     ``skipped`` says why others could not be read.
     """
-    bins = {scores: np.flatnonzero(alphas[scores].counts) for scores in SCORES}
-    columns = [
-        pa.array(np.repeat(SCORES, [len(bins[scores]) for scores in SCORES])),
-        np.concatenate([bins[scores] for scores in SCORES]).astype(np.int32),
-        np.concatenate([alphas[scores].counts[bins[scores]] for scores in SCORES]),
-    ]
-    extremes = {scores: [alphas[scores].minimum.hex(), alphas[scores].maximum.hex()] for scores in SCORES}
-    counted = pa.table(columns, schema=_BINS.with_metadata({"extremes": json.dumps(extremes)}))
+    extremes = {scores: [alphas[scores].minimum, alphas[scores].maximum] for scores in SCORES}
+    columns = {scores: alphas[scores].counts for scores in SCORES}
+    counted = pa.table(columns, metadata={"extremes": json.dumps(extremes)})
     told = rows.replace_schema_metadata({"skipped": json.dumps(dict(skipped))})
     for kind, table in (("alphas", counted), ("records", told)):
         with atomic_write(_file(run, kind, part)) as temporary, temporary.open("wb") as target:
@@ -168,7 +152,7 @@ def read_part(run: Path, part: int) -> tuple[dict[str, int], dict[str, str]] | N
     A power failure may leave files half on disk.
     """
     try:
-        _read(_file(run, "alphas", part))
+        _read(_file(run, "alphas", part), SCORES)
         table = _read(_file(run, "records", part), ["image", "bytes"])
         images = dict(zip(*(column.to_pylist() for column in table.columns), strict=True))
         return images, json.loads(table.schema.metadata[b"skipped"])
@@ -200,9 +184,9 @@ def _file(run: Path, kind: str, part: int) -> Path:
     return run / f"{kind}.parquet" / f"{part:05d}.parquet"
 
 
-def _read(file: Path, columns: list[str] | None = None) -> pa.Table:
+def _read(file: Path, columns: Sequence[str]) -> pa.Table:
     with file.open("rb") as source:  # pyarrow takes a path with a colon for an address, and threads keep memory each
-        return pq.read_table(source, columns=columns, use_threads=False)
+        return pq.read_table(source, columns=list(columns), use_threads=False)
 
 
 @contextlib.contextmanager
@@ -211,7 +195,7 @@ def _readable(path: Path) -> Iterator[None]:
         yield
     except DAMAGED as error:
         advice = "repeat the command that made the run, and it computes anew what is damaged"
-        raise InputError(f"cannot read {path}: {error}; {advice}") from None
+        raise InputError(f"cannot read {path}: {' '.join(str(error).split())}; {advice}") from None
 
 
 @dataclass(frozen=True)
@@ -250,14 +234,10 @@ class Run:
         for part in parts(self.folder):
             file = _file(self.folder, "alphas", part)
             with _readable(file):
-                table = _read(file)
+                table = _read(file, SCORES)
                 extremes = json.loads(table.schema.metadata[b"extremes"])
-                kinds, bins, numbers = (column.to_numpy() for column in table.columns)
-            for scores in SCORES:
-                counts = np.zeros(BINS, np.int64)
-                counts[bins[kinds == scores]] = numbers[kinds == scores]
-                ends = (float.fromhex(value) for value in extremes[scores])
-                found[scores] = merge(found[scores], Histogram(counts, *ends))
+                read = {scores: Histogram(table[scores].to_numpy(), *extremes[scores]) for scores in SCORES}
+            found = {scores: merge(found[scores], read[scores]) for scores in SCORES}
         return found
 
     @property
