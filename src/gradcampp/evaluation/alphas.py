@@ -106,12 +106,10 @@ def box(alphas: Histogram) -> Box:
     Source: Lerma & Lucas (2022), Figure 4 (left).
     """
     first, median, third = (quantile(alphas, probability) for probability in (0.25, 0.5, 0.75))
-    if math.isnan(median):
-        return Box(first, first, first, first, first)
     reach = 1.5 * (third - first) if third > first else 0.0
     values = _values(alphas)
     inside = values[(values >= first - reach) & (values <= third + reach)]
-    return Box(min(inside.min(initial=first), first), first, median, third, max(inside.max(initial=third), third))
+    return Box(float(inside.min(initial=first)), first, median, third, float(inside.max(initial=third)))
 
 
 def share(alphas: Histogram, low: float, high: float) -> float:

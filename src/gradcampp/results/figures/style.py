@@ -44,7 +44,7 @@ def save(figure: Figure, stem: Path, formats: Sequence[str]) -> list[Path]:
     figure.set_layout_engine("none")  # the constrained layout would move a little on every drawing
     paths = [stem.with_name(f"{stem.name}.{ending}") for ending in formats]
     for path, ending in zip(paths, formats, strict=True):
-        undated = {"Date": None} if ending == "svg" else {"CreationDate": None} if ending == "pdf" else None
+        undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(ending)
         with mpl.rc_context({"svg.hashsalt": "gradcampp"}), atomic_write(path) as temporary:
             figure.savefig(temporary, format=ending, dpi=200, metadata=undated)
     return paths
