@@ -97,12 +97,21 @@ def opened(run: Path, experiment: Experiment) -> Iterator[None]:
             pass
         if not (run / "manifest.json").exists():
             write_manifest(run, {"finished": False, "experiment": experiment})
-        there = read_manifest(run)["experiment"]
-        for key in [*experiment, *sorted(there.keys() - experiment.keys())]:
-            if (found := there.get(key)) != (wanted := experiment.get(key)):
-                raise InputError(f"{run} holds a run with {key} = {found}, and this one has {wanted}; choose another --out")
+        check(run, experiment)
         yield
     (run / ".lock").unlink(missing_ok=True)
+
+
+def check(run: Path, experiment: Experiment) -> None:
+    """See to it that a run is one of an experiment.
+
+    Raises:
+        InputError: if the folder is not a run, or holds another experiment; the line names the difference.
+    """
+    there = read_manifest(run)["experiment"]
+    for key in [*experiment, *sorted(there.keys() - experiment.keys())]:
+        if there.get(key) != (wanted := experiment.get(key)):
+            raise InputError(f"{run} holds a run with {key} = {there.get(key)}, and this one has {wanted}; choose another --out")
 
 
 def read_manifest(run: Path) -> dict[str, Any]:
