@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 
@@ -328,7 +329,8 @@ def small_run(folder: Path, count: int = 24, **changes: Any) -> Path:
     ]
     for kind in ("records", "alphas"):
         (folder / f"{kind}.parquet").mkdir(parents=True)
-    records.write_part(folder, 0, rows, dict.fromkeys(SCORES, histogram(torch.tensor([0.4, 0.5, 0.6]))), {})
+    table = pa.Table.from_pylist(rows, records.SCHEMA)
+    records.write_part(folder, 0, table, dict.fromkeys(SCORES, histogram(torch.tensor([0.4, 0.5, 0.6]))), {})
     experiment = {"model": "mini", "weights": mini.SHA256, "layer": mini.LAYER, "threshold": 0.5, "limit": None, "seed": 0}
     counts = {"images": count, "over_threshold": count, "data": {"folder": "0"}}
     records.write_manifest(folder, {"finished": True, "experiment": experiment | changes, **counts})

@@ -25,7 +25,6 @@ from gradcampp.cli import commands, main
 from gradcampp.errors import InputError
 from gradcampp.evaluation import download, records
 from gradcampp.evaluation import measure as measure_module
-from gradcampp.evaluation.measure import Measured
 from gradcampp.evaluation.processes import Processes
 from gradcampp.networks import capture
 from tests.conftest import photograph
@@ -110,7 +109,7 @@ def test_sigterm_saves_what_is_finished(
 ) -> None:
     measure, before, calls = measure_module.measure, signal.getsignal(signal.SIGTERM), []
 
-    def terminated(*arguments: Any) -> Measured:
+    def terminated(*arguments: Any) -> Any:
         calls.append(1)
         if len(calls) == 3:
             os.kill(os.getpid(), signal.SIGTERM)

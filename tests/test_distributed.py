@@ -14,13 +14,14 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import torch.distributed as dist
 from torch import nn
 
 from gradcampp.errors import InputError
 from gradcampp.evaluation import records
-from gradcampp.evaluation.measure import Measured, measure
+from gradcampp.evaluation.measure import measure
 from gradcampp.evaluation.photographs import list_photographs
 from gradcampp.evaluation.processes import Processes, agreed_name, started
 from gradcampp.evaluation.records import Run, experiment_of
@@ -106,7 +107,7 @@ def test_parts_of_another_number_of_processes_are_kept(
         records.remove_part(tmp_path / "run", part)
     measured: list[str] = []
 
-    def counted(network: Any, batch: Any, *others: Any) -> Measured:
+    def counted(network: Any, batch: Any, *others: Any) -> Any:
         measured.extend(photograph.image for photograph in batch.photographs)
         return measure(network, batch, *others)
 
@@ -126,8 +127,9 @@ def test_parts_of_a_call_with_more_photographs_do_not_stay(folder: Callable[...,
     stray |= {f"{scores}_alpha_{name}": 0 for scores in ("pre", "post") for name in ("count", "min", "max")}
     (tmp_path / "run" / "records.parquet").mkdir(parents=True)
     (tmp_path / "run" / "alphas.parquet").mkdir()
+    rows = pa.Table.from_pylist([stray], records.SCHEMA)
     for part in (2, 99):  # one with another photograph, and one behind the last
-        records.write_part(tmp_path / "run", part, [stray], Run(tmp_path / "alone").alphas, {})
+        records.write_part(tmp_path / "run", part, rows, Run(tmp_path / "alone").alphas, {})
     shared_run(data, tmp_path / "run", Processes())
     assert same_files(tmp_path / "alone", tmp_path / "run")
 

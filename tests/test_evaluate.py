@@ -28,7 +28,7 @@ from gradcampp.certificate import bound
 from gradcampp.errors import InputError
 from gradcampp.evaluation import records
 from gradcampp.evaluation.maps import explain, heatmaps
-from gradcampp.evaluation.measure import Measured, measure
+from gradcampp.evaluation.measure import measure
 from gradcampp.evaluation.photographs import list_photographs, read_photograph
 from gradcampp.evaluation.records import Run, experiment_of
 from gradcampp.evaluation.run import Execution, evaluate
@@ -148,7 +148,7 @@ class _Dying:
     def __init__(self, error: BaseException, after: int) -> None:
         self.error, self.left, self.original = error, after, measure
 
-    def __call__(self, *arguments: Any) -> Measured:
+    def __call__(self, *arguments: Any) -> Any:
         if self.left == 0:
             raise self.error
         self.left -= 1

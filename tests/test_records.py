@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -18,10 +20,14 @@ from gradcampp.evaluation.records import Run
 FIELDS = [field.name for field in records.SCHEMA if not field.nullable]
 
 
-def row(image: str) -> records.Row:
+def row(image: str) -> dict[str, Any]:
     """A row whose numbers belong to its image, with all that may be null left out."""
     number = sum(image.encode())
     return dict.fromkeys(FIELDS, number) | {"image": image, "sha256": image[::-1], "score": number / 7}
+
+
+def table(images: list[str]) -> pa.Table:
+    return pa.Table.from_pylist(list(map(row, images)), records.SCHEMA)
 
 
 def written(run: Path, parts: list[list[str]]) -> Run:
@@ -31,7 +37,7 @@ def written(run: Path, parts: list[list[str]]) -> Run:
     (run / "manifest.json").write_text('{"finished": true, "experiment": {}}')
     for number, part in enumerate(parts):
         counted = {scores: alphas.histogram(torch.tensor([float(len(image)) for image in part])) for scores in SCORES}
-        records.write_part(run, number, [row(image) for image in part], counted, {f"{number}.txt": "not an image"})
+        records.write_part(run, number, table(part), counted, {f"{number}.txt": "not an image"})
     return Run(run)
 
 
@@ -64,7 +70,7 @@ def test_records_do_not_depend_on_how_they_were_parted(
 def test_parts_stay_in_order_behind_the_hundred_thousandth(tmp_path: Path) -> None:
     run = written(tmp_path / "run", [["a"]]).folder
     for number, image in ((99_999, "b"), (100_000, "c")):
-        records.write_part(run, number, [row(image)], dict.fromkeys(SCORES, alphas.EMPTY), {})
+        records.write_part(run, number, table([image]), dict.fromkeys(SCORES, alphas.EMPTY), {})
     assert records.parts(run) == [0, 99_999, 100_000]
     assert list(Run(run).records["image"]) == ["a", "b", "c"]
 

@@ -34,13 +34,7 @@ def check_shapes(activations: Tensor, gradients: Tensor) -> None:
 
 
 def activation_sums(activations: Tensor) -> Tensor:
-    """The sum s_k of each feature map over its units.
-
-    Args:
-        activations: feature maps, (B, K, H, W).
-
-    Returns:
-        (B, K, 1, 1), same dtype and device.
+    """The sum s_k of each feature map (B, K, H, W) over its units, (B, K, 1, 1), same dtype and device.
 
     Raises:
         ValueError: if the shape is not four-dimensional.

@@ -76,14 +76,10 @@ def summarise(scores: ArrayLike, baseline: ArrayLike, confidence: float = 0.95) 
     """Relative performance with its confidence interval, and mean and deviation of its logarithm.
 
     The interval is Student's t on the mean of the logarithms, carried through the exponential; that of a single image says
-    nothing.
-
-    Args:
-        scores, baseline: as :func:`log_relative_performance` takes them, (n,) each; one image or more.
-        confidence: coverage of the interval, between 0 and 1.
+    nothing. Its coverage is ``confidence``, between 0 and 1.
 
     Raises:
-        ValueError: if scores, their number or the confidence are not so.
+        ValueError: if the confidence is not so, or as in :func:`relative_performance`.
 
     Source: Lerma & Lucas (2022), eqs 16 and 17, Tables 1 and 2.
     """
@@ -96,15 +92,10 @@ def summarise(scores: ArrayLike, baseline: ArrayLike, confidence: float = 0.95) 
 
 
 def interval(mean: float, std: float, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Student's t interval of a relative performance, from the mean and the deviation of its logarithm.
+    """Student's t interval of a relative performance, as ratios.
 
-    Args:
-        mean, std: of the log relative performance; std uses n - 1.
-        n: number of images, two or more.
-        confidence: coverage of the interval, between 0 and 1.
-
-    Returns:
-        The ends, as ratios.
+    It follows from the mean of the logarithm and its deviation (over n - 1) in two images or more; ``confidence`` is its
+    coverage, between 0 and 1.
     """
     # scipy's ttest_1samp wants the sample, which the paper does not print, and warns where two methods score alike everywhere
     half = float(student.ppf((1 + confidence) / 2, n - 1)) * std / n**0.5
@@ -112,10 +103,7 @@ def interval(mean: float, std: float, n: int, confidence: float = 0.95) -> tuple
 
 
 def summaries(records: pd.DataFrame) -> dict[tuple[Scores, paper.Pair], Summary]:
-    """Every entry of Tables 1 and 2, with its confidence interval.
-
-    Args:
-        records: rows of a run; a row counts for a pair where it has the scores of both maps.
+    """Every entry of Tables 1 and 2, with its confidence interval; a row of the records counts where it has both scores.
 
     Raises:
         InputError: if fewer than two images have both scores, or a score is not a positive number.
@@ -139,11 +127,8 @@ def summaries(records: pd.DataFrame) -> dict[tuple[Scores, paper.Pair], Summary]
 def equivalence(records: pd.DataFrame, margin: float) -> pd.DataFrame:
     """Grad-CAM++ against Grad-CAM+, read as a test of difference and as one of equivalence, in the paper and in this run.
 
-    The paper prints no intervals; they follow from the numbers that it gives, in their two decimals.
-
-    Args:
-        records: rows of a run.
-        margin: two methods whose ratio is certainly within this factor count as equivalent.
+    The paper prints no intervals; they follow from the numbers that it gives, in their two decimals. Two methods whose ratio is
+    certainly within a factor of ``margin`` count as equivalent.
 
     Returns:
         ``source``, ``scores``, ``n``, ``ratio``, ``low``, ``high`` (95 %), whether the interval excludes 1 (``differs``), and

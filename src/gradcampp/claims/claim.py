@@ -111,13 +111,9 @@ def several(given: T | tuple[T, ...]) -> tuple[T, ...]:
 def claim(
     name: str, *, section: str | tuple[str, ...], kind: Kind = "proof", chapter: str = "", sentence: str = "", **more: Any
 ) -> Callable[[Callable[..., Finding]], Claim]:
-    """Make a check the claim that it decides.
+    """Make a check the claim that it decides; arguments are those of :class:`Claim`.
 
-    Args:
-        name, section, kind: as a :class:`Claim` has them.
-        chapter: that of the section, if none is given.
-        sentence: the docstring of the check, if none is given.
-        more: what else a :class:`Claim` has.
+    The chapter is that of the section, and the sentence the docstring of the check, where none is given.
     """
     chapter = chapter or next(found for start, found in CHAPTERS.items() if several(section)[0].startswith(start))
     return lambda check: Claim(name, sentence or " ".join((check.__doc__ or "").split()), check, section, kind, chapter, **more)

@@ -41,11 +41,7 @@ class Row:
 
 
 def ledger(run: Run | None = None, claims: Iterable[Claim] = CLAIMS) -> list[Row]:
-    """Check every claim.
-
-    Args:
-        run: what the empirical claims are judged on; without it they are not tested.
-        claims: which; all by default.
+    """Check claims, the empirical ones on a run; without it they are not tested.
 
     Raises:
         InputError: if the run is not finished, cannot be read, or has too few images over the threshold.

@@ -76,19 +76,12 @@ def histogram(alphas: Tensor) -> Histogram:
 
 def merge(first: Histogram, second: Histogram) -> Histogram:
     """The histogram of both multisets together; the order of merging never matters."""
-    return Histogram(
-        first.counts + second.counts,
-        min(first.minimum, second.minimum),
-        max(first.maximum, second.maximum),
-    )
+    counts = first.counts + second.counts
+    return Histogram(counts, min(first.minimum, second.minimum), max(first.maximum, second.maximum))
 
 
 def quantile(alphas: Histogram, probability: float) -> float:
     """The quantile as NumPy defines it (linear between order statistics), to half a bin.
-
-    Args:
-        alphas: counted.
-        probability: between 0 and 1.
 
     Returns:
         The quantile, off by at most 3.9e-6 around 1/2; NaN for an empty histogram.
@@ -106,32 +99,23 @@ def quantile(alphas: Histogram, probability: float) -> float:
 
 
 def box(alphas: Histogram) -> Box:
-    """Quartiles and whiskers of the boxplot of Figure 4.
+    """Quartiles and whiskers of the boxplot of Figure 4, all NaN for an empty histogram.
 
-    Returns:
-        The box; its whiskers end at the outermost alpha within 1.5 interquartile ranges of the
-        quartiles, as in matplotlib. All NaN for an empty histogram.
+    The whiskers end at the outermost alpha within 1.5 interquartile ranges of the quartiles, as in matplotlib.
 
     Source: Lerma & Lucas (2022), Figure 4 (left).
     """
     first, median, third = (quantile(alphas, probability) for probability in (0.25, 0.5, 0.75))
-    if math.isnan(median):
-        return Box(first, first, first, first, first)
     reach = 1.5 * (third - first) if third > first else 0.0
     values = _values(alphas)
     inside = values[(values >= first - reach) & (values <= third + reach)]
-    return Box(min(inside.min(initial=first), first), first, median, third, max(inside.max(initial=third), third))
+    return Box(float(inside.min(initial=first)), first, median, third, float(inside.max(initial=third)))
 
 
 def share(alphas: Histogram, low: float, high: float) -> float:
-    """The share of the alphas between two bounds, up to those in the bins of the bounds themselves.
+    """The share in [0, 1] of the alphas between two bounds, NaN for an empty histogram.
 
-    Args:
-        alphas: counted.
-        low, high: bounds; the bin of the lower one counts, that of the upper one does not.
-
-    Returns:
-        A number in [0, 1]; NaN for an empty histogram.
+    The whole bin of the lower bound counts, that of the upper one does not.
     """
     if alphas.count == 0:
         return math.nan
@@ -140,17 +124,10 @@ def share(alphas: Histogram, low: float, high: float) -> float:
 
 
 def tanh_histogram(alphas: Histogram, bars: int = 128) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Exact counts of tanh(alpha - 1/2) in equal bars over [-1, 1].
-
-    Args:
-        alphas: counted.
-        bars: a power of two, at most ``BINS``.
-
-    Returns:
-        Counts (bars,) and the edges between them (bars + 1,).
+    """Exact counts of tanh(alpha - 1/2) in equal bars over [-1, 1], (bars,), and the edges between them, (bars + 1,).
 
     Raises:
-        ValueError: if the bars do not divide the bins of the histogram.
+        ValueError: if the number of bars is not a power of two, at most ``BINS``.
 
     Source: Lerma & Lucas (2022), Figure 4 (right).
     """

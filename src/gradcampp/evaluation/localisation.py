@@ -25,12 +25,9 @@ Masks = NDArray[np.bool_]
 
 
 def localise(network: Network, scenes: Sequence[Scene], batch_size: int) -> pd.DataFrame:
-    """Every metric of each of the six maps in single-class scenes.
+    """Every metric of each of the six maps in single-class scenes, whose class is the one explained.
 
-    Args:
-        network: a module on the CPU whose input has the size of the scenes.
-        scenes: what it sees; the class explained is the label.
-        batch_size: scenes in the network together.
+    The network is on the CPU and its input has the size of the scenes; ``batch_size`` of them pass through it together.
 
     Returns:
         One row for each scene and map: ``scene`` (its place in the sequence), ``instances``, ``score`` of
@@ -114,17 +111,19 @@ def bootstrap_intervals(values: NDArray[np.float64]) -> tuple[NDArray[np.float64
         raise ValueError("expected at least one value, got none")
     if values.shape[1] == 1:  # one image has one resample, which scipy refuses
         return values[:, 0], values[:, 0]
+
+    def mean(resamples: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
+        """Each mean added up in the order in which it would be alone, so that it does not depend on its neighbours."""
+        return np.asarray(np.ascontiguousarray(resamples).mean(axis))
+
     rng = np.random.default_rng(0)
-    resampled = bootstrap((values,), _mean, axis=1, n_resamples=2000, batch=100, method="percentile", rng=rng)
+    resampled = bootstrap((values,), mean, axis=1, n_resamples=2000, batch=100, method="percentile", rng=rng)
     low, high = np.quantile(resampled.bootstrap_distribution, [(1 - 0.95) / 2, (1 + 0.95) / 2], axis=1)
     return low, high
 
 
 def averages(rows: pd.DataFrame) -> pd.DataFrame:
-    """Mean of each localisation metric, with its bootstrap interval.
-
-    Args:
-        rows: as ``localise`` returns it; choose the scenes before.
+    """Mean of each localisation metric over the scenes in rows of :func:`localise`, with its bootstrap interval.
 
     Returns:
         One row for each kind of score, number of instances, metric and method: ``scores``, ``instances``,
@@ -138,12 +137,9 @@ def averages(rows: pd.DataFrame) -> pd.DataFrame:
 def gains(rows: pd.DataFrame) -> pd.DataFrame:
     """Gain of Grad-CAM++ over Grad-CAM+ in scenes with several instances: the claim that it was made for.
 
-    Args:
-        rows: as ``localise`` returns it; choose the scenes before.
-
     Returns:
         One row for each kind of score and metric: mean difference scene by scene, with its 95 % bootstrap
-        interval, over the scenes with two or more instances; no rows where there are none.
+        interval, over the scenes with two or more instances in rows of :func:`localise`; no rows where there are none.
     """
     several = rows[rows["instances"] > 1]
     if several.empty:
@@ -163,8 +159,3 @@ def _means(scenes: pd.DataFrame) -> pd.DataFrame:
     values = np.ascontiguousarray(scenes.to_numpy().T)
     low, high = bootstrap_intervals(values)
     return pd.DataFrame({"n": len(scenes), "mean": values.mean(1), "low": low, "high": high}, index=scenes.columns)
-
-
-def _mean(values: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
-    """Each mean added up in the order in which it would be alone, so that it does not depend on its neighbours."""
-    return np.asarray(np.ascontiguousarray(values).mean(axis))

@@ -22,11 +22,10 @@ class BatchLimit:
 
 
 def in_batches(function: Callable[[slice], list[Tensor]], count: int, limit: BatchLimit) -> list[Tensor]:
-    """Apply a function to slices of a long batch, halving them for good when memory runs out.
+    """Apply a function to slices of a batch of length ``count``, halving them for good when memory runs out.
 
     Args:
         function: maps a slice of ``range(count)`` to tensors whose first dimension is the slice's length.
-        count: length of the batch.
         limit: length of the slices; lowered here where the device is out of memory.
 
     Returns:
@@ -131,16 +130,10 @@ class Explanation:
 
 
 def explain(network: Network, photograph: Tensor, labels: Sequence[int], scores: Scores) -> list[Explanation]:
-    """Explain one photograph for some classes.
-
-    Args:
-        network: a module on any device.
-        photograph: uint8, (3, crop, crop).
-        labels: the classes; none means the one with the highest score.
-        scores: explain the pre- or the post-softmax score.
+    """Explain the pre- or the post-softmax score of one photograph, uint8 (3, crop, crop), for some classes.
 
     Returns:
-        One explanation a class, in the order given.
+        One explanation for each label, in their order; without labels, that of the class with the highest score.
 
     Raises:
         InputError: if the network's logits are not finite.

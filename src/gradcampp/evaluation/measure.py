@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
+import pandas as pd
+import pyarrow as pa
 import torch
 from torch import Tensor
 
@@ -16,26 +15,18 @@ from gradcampp.certificate import bound
 from gradcampp.errors import InputError
 from gradcampp.evaluation import records
 from gradcampp.evaluation.alphas import Histogram, histogram
-from gradcampp.evaluation.maps import (
-    BatchLimit,
-    heatmaps,
-    in_batches,
-    score_explanation_maps,
-)
+from gradcampp.evaluation.maps import BatchLimit, heatmaps, in_batches, score_explanation_maps
 from gradcampp.evaluation.photographs import Batch, Photograph
 from gradcampp.networks.capture import Capture, Network, probabilities
 
 
-@dataclass(frozen=True)
-class Measured:
-    """The rows of a batch, and the non-zero alphas of all its photographs, counted."""
-
-    rows: list[records.Row]
-    alphas: dict[Scores, Histogram]
-
-
-def measure(network: Network, batch: Batch, threshold: float, device: str, limit: BatchLimit) -> Measured:
+def measure(
+    network: Network, batch: Batch, threshold: float, device: str, limit: BatchLimit
+) -> tuple[pa.Table, dict[Scores, Histogram]]:
     """Everything that a run records about a batch of photographs.
+
+    Returns:
+        Their rows, with the columns of ``records.SCHEMA``, and the non-zero alphas of all of them, counted.
 
     Raises:
         InputError: if logits, activations or gradients are not finite; the line names the photograph.
@@ -50,40 +41,35 @@ def measure(network: Network, batch: Batch, threshold: float, device: str, limit
     activations, pre, post, logits = in_batches(photographs, len(pixels), limit)
     captured = Capture(activations, {"pre": pre, "post": post}, logits)
     _check_finite(captured, batch.photographs)
-    own = logits.gather(1, labels[:, None])
+    rank = 1 + (logits > logits.gather(1, labels[:, None])).sum(1)
     scores = probabilities(logits).gather(1, labels[:, None])[:, 0]
-    over = (scores > threshold).nonzero()[:, 0]
     alphas = {kind: cam.alphas(activations, captured.gradients[kind]) for kind in SCORES}
-    columns: dict[str, list[Any]] = {
-        "image": [photograph.image for photograph in batch.photographs],
-        "label": labels.tolist(),
-        "score": scores.tolist(),
-        "prediction": logits.argmax(1).tolist(),
-        "label_rank": (1 + (logits > own).sum(1)).tolist(),
-        "sha256": batch.hashes,
-        "bytes": batch.sizes,
-        **{
-            f"{kind}_alpha_{name}": values
-            for kind in SCORES
-            for name, values in _extremes(alphas[kind], captured.gradients[kind]).items()
-        },
-    }
-    rows: list[records.Row] = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    numbers = {"label": labels, "score": scores, "prediction": logits.argmax(1), "label_rank": rank}
+    for kind in SCORES:
+        extremes = _extremes(alphas[kind], captured.gradients[kind])
+        numbers |= {f"{kind}_alpha_{name}": values for name, values in extremes.items()}
+    explained = [*records.BOUNDS, *COLUMNS, *records.HEATS]
+    table = torch.full((len(pixels), len(explained)), torch.nan, dtype=torch.float64, device=device)
+    over = (scores > threshold).nonzero()[:, 0]
     if len(over):
 
-        def explained(part: slice) -> list[Tensor]:
-            chosen = _select(captured, over[part])
+        def explain(part: slice) -> list[Tensor]:
+            own = over[part]
+            gradients = {kind: values[own] for kind, values in captured.gradients.items()}
+            chosen = Capture(activations[own], gradients, logits[own])
             return [heatmaps(chosen), _certified(chosen)]
 
-        maps, bounds = in_batches(explained, len(over), limit)
+        maps, bounds = in_batches(explain, len(over), limit)
         found, mean_heat = score_explanation_maps(network, maps, pixels[over], labels[over], limit)
-        for index, row_scores, row_heat, row_bounds in zip(
-            over.tolist(), found.tolist(), mean_heat.tolist(), bounds.tolist(), strict=True
-        ):
-            rows[index] |= {name: bound for name, bound in zip(records.BOUNDS, row_bounds, strict=True) if not math.isnan(bound)}
-            for name, score, heat in zip(COLUMNS, row_scores, row_heat, strict=True):
-                rows[index] |= {} if math.isnan(score) else {name: score, f"{name}_mean_heat": heat}
-    return Measured(rows, {kind: histogram(alphas[kind].masked_select(captured.gradients[kind] != 0)) for kind in SCORES})
+        table[over] = torch.cat([bounds, found, mean_heat.where(found.isfinite(), torch.nan)], 1)
+    numbers |= dict(zip(explained, table.T, strict=True))
+    values = torch.stack([column.double() for column in numbers.values()]).cpu().numpy()  # at once: each copy waits for a GPU
+    files = {"image": [photograph.image for photograph in batch.photographs], "sha256": batch.hashes, "bytes": batch.sizes}
+    rows = pd.DataFrame({**files, **dict(zip(numbers, values, strict=True))})
+    return (
+        pa.Table.from_pandas(rows, records.SCHEMA, preserve_index=False).replace_schema_metadata(),  # NaN becomes null
+        {kind: histogram(alphas[kind].masked_select(captured.gradients[kind] != 0)) for kind in SCORES},
+    )
 
 
 def _check_finite(captured: Capture, photographs: Sequence[Photograph]) -> None:
@@ -119,26 +105,16 @@ def _certified(captured: Capture) -> Tensor:
     return bounds
 
 
-def _extremes(alphas: Tensor, gradients: Tensor) -> dict[str, list[Any]]:
-    """Of each photograph, how many units have a gradient, and the extreme alphas among them.
+def _extremes(alphas: Tensor, gradients: Tensor) -> dict[str, Tensor]:
+    """Of each photograph, how many units have a gradient, and the extreme alphas among them, (B,) each.
 
-    The largest is also that among the units that count, those with a positive gradient. None where there are no such units.
+    The largest is also that among the units that count, those with a positive gradient. NaN where there are no such units.
     """
+    units = (1, 2, 3)
     some, positive = gradients != 0, gradients > 0  # (B, K, H, W)
-    counts = some.sum((1, 2, 3))
-    low = torch.where(some, alphas, torch.inf).amin((1, 2, 3))
-    high = torch.where(some, alphas, -torch.inf).amax((1, 2, 3))
-    counted = torch.where(positive, alphas, -torch.inf).amax((1, 2, 3))
-    table = torch.stack([values.double() for values in (counts, positive.sum((1, 2, 3)), low, high, counted)])
-    numbers, positives, lows, highs, largest = table.tolist()  # at once: on a GPU each copy waits for all work before it
     return {
-        "count": [int(number) for number in numbers],
-        "min": [value if number else None for value, number in zip(lows, numbers, strict=True)],
-        "max": [value if number else None for value, number in zip(highs, numbers, strict=True)],
-        "max_positive": [value if number else None for value, number in zip(largest, positives, strict=True)],
+        "count": some.sum(units),
+        "min": alphas.where(some, torch.inf).amin(units).where(some.any(units), torch.nan),
+        "max": alphas.where(some, -torch.inf).amax(units).where(some.any(units), torch.nan),
+        "max_positive": alphas.where(positive, -torch.inf).amax(units).where(positive.any(units), torch.nan),
     }
-
-
-def _select(captured: Capture, indices: Tensor) -> Capture:
-    gradients = {scores: values[indices] for scores, values in captured.gradients.items()}
-    return Capture(captured.activations[indices], gradients, captured.logits[indices])

@@ -20,8 +20,6 @@ import torch.distributed as dist
 from gradcampp.errors import InputError
 
 _POLL = 0.05  # seconds between two looks; a blocking wait would keep Ctrl-C and SIGTERM out
-
-
 Store = Any  # torch.distributed.Store, which has no types
 
 

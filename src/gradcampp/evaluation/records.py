@@ -2,7 +2,7 @@
 
 RUN/manifest.json                 the experiment, from the first moment on; counts and versions at the end
 RUN/records.parquet/00012.parquet one row an image; part 12 holds photographs 12 n to 13 n - 1
-RUN/alphas.parquet/00012.parquet  histograms of their alphas, pre and post
+RUN/alphas.parquet/00012.parquet  histograms of their alphas, a row a bin, pre and post
 
 A part is finished when its records are there, so what is left to do is what files are missing.
 """
@@ -31,7 +31,6 @@ from gradcampp.evaluation.alphas import BINS, Histogram
 from gradcampp.files import atomic_write
 from gradcampp.networks.capture import Network
 
-Row = dict[str, Any]
 Experiment = dict[str, Any]  # everything that decides the numbers of a run, by name
 DAMAGED = (OSError, pa.ArrowException, ValueError, KeyError, TypeError)  # what reading a file raises that is not whole
 HEATS = tuple(f"{name}_mean_heat" for name in COLUMNS)
@@ -51,7 +50,6 @@ SCHEMA = pa.schema(
         *(pa.field(name, pa.float64()) for name in (*BOUNDS, *HEATS)),
     ]
 )
-_BINS = pa.schema([("scores", pa.string()), ("bin", pa.int32()), ("count", pa.int64())])
 
 
 def experiment_of(network: Network, threshold: float = 0.5, limit: int | None = None, seed: int | None = None) -> Experiment:
@@ -143,25 +141,16 @@ def parts(run: Path) -> list[int]:
     return sorted(int(file.stem) for file in (run / "records.parquet").glob("[0-9]*.parquet"))
 
 
-def write_part(run: Path, part: int, rows: Sequence[Row], alphas: Mapping[Scores, Histogram], skipped: Mapping[str, str]) -> None:
+def write_part(run: Path, part: int, rows: pa.Table, alphas: Mapping[Scores, Histogram], skipped: Mapping[str, str]) -> None:
     """Add a finished part to a run, its records last.
 
-    Args:
-        run: the run folder.
-        part: its number.
-        rows: of its photographs, in order.
-        alphas: histograms of their alphas.
-        skipped: why photographs of this part could not be read.
+    ``rows`` are those of its photographs in order, with the columns of ``SCHEMA``, ``alphas`` the histograms of theirs;
+    ``skipped`` says why others could not be read.
     """
-    bins = {scores: np.flatnonzero(alphas[scores].counts) for scores in SCORES}
-    columns = [
-        pa.array(np.repeat(SCORES, [len(bins[scores]) for scores in SCORES])),
-        np.concatenate([bins[scores] for scores in SCORES]).astype(np.int32),
-        np.concatenate([alphas[scores].counts[bins[scores]] for scores in SCORES]),
-    ]
-    extremes = {scores: [alphas[scores].minimum.hex(), alphas[scores].maximum.hex()] for scores in SCORES}
-    counted = pa.table(columns, schema=_BINS.with_metadata({"extremes": json.dumps(extremes)}))
-    told = pa.Table.from_pylist(list(rows), SCHEMA.with_metadata({"skipped": json.dumps(dict(skipped))}))
+    extremes = {scores: [alphas[scores].minimum, alphas[scores].maximum] for scores in SCORES}
+    columns = {scores: alphas[scores].counts for scores in SCORES}
+    counted = pa.table(columns, metadata={"extremes": json.dumps(extremes)})
+    told = rows.replace_schema_metadata({"skipped": json.dumps(dict(skipped))})
     for kind, table in (("alphas", counted), ("records", told)):
         with atomic_write(_file(run, kind, part)) as temporary, temporary.open("wb") as target:
             pq.write_table(table, target, compression="zstd")
@@ -173,7 +162,7 @@ def read_part(run: Path, part: int) -> tuple[dict[str, int], dict[str, str]] | N
     A power failure may leave files half on disk.
     """
     try:
-        _read(_file(run, "alphas", part))
+        _read(_file(run, "alphas", part), SCORES)
         table = _read(_file(run, "records", part), ["image", "bytes"])
         images = dict(zip(*(column.to_pylist() for column in table.columns), strict=True))
         return images, json.loads(table.schema.metadata[b"skipped"])
@@ -203,9 +192,9 @@ def _file(run: Path, kind: str, part: int) -> Path:
     return run / f"{kind}.parquet" / f"{part:05d}.parquet"
 
 
-def _read(file: Path, columns: list[str] | None = None) -> pa.Table:
+def _read(file: Path, columns: Sequence[str]) -> pa.Table:
     with file.open("rb") as source:  # pyarrow takes a path with a colon for an address, and threads keep memory each
-        return pq.read_table(source, columns=columns, use_threads=False)
+        return pq.read_table(source, columns=list(columns), use_threads=False)
 
 
 @contextlib.contextmanager
@@ -214,7 +203,7 @@ def _readable(path: Path) -> Iterator[None]:
         yield
     except DAMAGED as error:
         advice = "repeat the command that made the run, and it computes anew what is damaged"
-        raise InputError(f"cannot read {path}: {error}; {advice}") from None
+        raise InputError(f"cannot read {path}: {' '.join(str(error).split())}; {advice}") from None
 
 
 @dataclass(frozen=True)
@@ -254,12 +243,11 @@ class Run:
         for part in parts(self.folder):
             file = _file(self.folder, "alphas", part)
             with _readable(file):
-                table = _read(file)
+                table = _read(file, SCORES)
                 extremes = json.loads(table.schema.metadata[b"extremes"])
-                kinds, bins, numbers = (column.to_numpy() for column in table.columns)
             for scores in SCORES:
-                counts[scores][bins[kinds == scores]] += numbers[kinds == scores]
-                low, high = (float.fromhex(value) for value in extremes[scores])
+                counts[scores] += table[scores].to_numpy()
+                low, high = extremes[scores]
                 ends[scores] = [min(ends[scores][0], low), max(ends[scores][1], high)]
         return {scores: Histogram(counts[scores], *ends[scores]) for scores in SCORES}
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import torch
 from tqdm import tqdm
 
@@ -60,11 +61,11 @@ def evaluate(
 
     Args:
         network: on any device; moved to the one asked for.
-        photographs: what to evaluate, sorted by path.
+        photographs: sorted by path.
         folder: the data folder that their paths are relative to.
         run: the run folder; made where it does not exist.
-        experiment: what the numbers depend on.
-        execution: how to carry it out.
+        experiment: of :func:`gradcampp.evaluation.records.experiment_of`.
+        execution: what does not change the numbers.
         processes: those that share the run, each of which makes this call; None for this one alone.
 
     Returns:
@@ -157,22 +158,22 @@ def _work(
     limit = BatchLimit(size)
     with tqdm(total=sum(map(len, missing.values())), unit="image", disable=None) as progress:
         for part, own in batches.items():
-            rows: list[records.Row] = []
+            tables = [records.SCHEMA.empty_table()]
             alphas = dict.fromkeys(SCORES, EMPTY)
             skipped: dict[str, str] = {}
             for _ in own:
                 batch = next(decoded)
                 if batch.photographs:
-                    measured = measure(network, batch, threshold, execution.device, limit)
-                    rows += measured.rows
-                    alphas = {scores: merge(alphas[scores], measured.alphas[scores]) for scores in SCORES}
+                    rows, counted = measure(network, batch, threshold, execution.device, limit)
+                    tables.append(rows)
+                    alphas = {scores: merge(alphas[scores], counted[scores]) for scores in SCORES}
                 for reason in batch.bad.values():
                     if not execution.skip_bad_images:
                         raise InputError(f"{reason} (--skip-bad-images leaves it out)")
                     tqdm.write(f"skipped: {reason}", file=sys.stderr)
                 skipped |= batch.bad
                 progress.update(len(batch.photographs) + len(batch.bad))
-            records.write_part(run, part, rows, alphas, skipped)
+            records.write_part(run, part, pa.concat_tables(tables), alphas, skipped)
 
 
 @contextlib.contextmanager

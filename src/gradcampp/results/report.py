@@ -29,10 +29,7 @@ class Report:
 def write(run: Run, out: Path, expected: Expected | None = None) -> Report:
     """Write the tables of a run (CSV, and those for reading Markdown and LaTeX too) and the figures of its data set.
 
-    Args:
-        run: a finished run.
-        out: folder to write to; made where it does not exist.
-        expected: known values that the run is compared with.
+    The folder is made where it does not exist; the run is compared with ``expected`` values, if there are any.
 
     Raises:
         InputError: if the run is not finished or has too few images over the threshold.
@@ -73,13 +70,7 @@ def draw(figures: dict[str, Figure], out: Path) -> list[Path]:
 
 
 def summary(run: Run, report: Report, out: Path) -> Path:
-    """Write the page that shows a report with its figures.
-
-    Args:
-        run: a finished run.
-        report: of that run; the page shows the figures among its files that it has a caption for.
-        out: folder that holds the figures.
-    """
+    """Write the page that shows a report, with the figures in its folder that the page has a caption for."""
     environment = Environment(loader=PackageLoader("gradcampp", "resources"), autoescape=True, undefined=StrictUndefined)
     figures = {path.stem for path in report.files if path.suffix == ".png"}
     page = environment.get_template("summary.html.j2").render(manifest=run.manifest, report=report, figures=figures)

@@ -38,9 +38,9 @@ def run(profile: Profile, out: Path, execution: Execution, processes: Processes 
     """Evaluate, tabulate and draw everything that the paper shows, and what the scenes add.
 
     Args:
-        profile: what to do; its downloads are in the cache.
+        profile: one whose downloads are in the cache.
         out: folder for the run, the tables, the figures and the summary page; what is finished in it stays.
-        execution: how to carry it out.
+        execution: what does not change the numbers.
         processes: those that share the evaluation; the first one does the rest. None for this one alone.
 
     Returns:
@@ -84,10 +84,7 @@ def data_folder(profile: Profile, out: Path) -> Path:
 def pictures(network: Network, profile: Profile, run: Run) -> tuple[Picture, Picture]:
     """A picture with one class for Figures 1, 3 and 5, and a picture with two classes for Figure 2.
 
-    Args:
-        network: of the profile, on the CPU.
-        profile: what was run; its downloads are in the cache.
-        run: the finished run, with at least one image over the threshold.
+    Network and run are those of the profile: the network on the CPU, the run finished, with an image over the threshold.
     """
     labels = wanted = [classes.find(network.classes, text) for text in profile.explain]
     if profile.photograph is not None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -50,10 +49,7 @@ def paper_tables(records: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def alphas(streams: Mapping[Scores, Histogram]) -> pd.DataFrame:
-    """Distance of the non-zero alphas of a data set from 1/2, pre and post beside each other.
-
-    Args:
-        streams: the alphas of a run.
+    """Distance of the non-zero alphas of a run from 1/2, pre and post beside each other.
 
     Returns:
         ``quantity``, and a column for each kind of score: quartiles, whiskers, the share within 0.1 of 1/2, extremes and the
@@ -81,8 +77,7 @@ def alphas(streams: Mapping[Scores, Histogram]) -> pd.DataFrame:
 def certificates(records: pd.DataFrame) -> pd.DataFrame:
     """Bounds on the difference of the min-max maps of Grad-CAM++ and Grad-CAM+, and the differences, over all images.
 
-    Args:
-        records: rows of a run; those without a certificate (under the threshold, or negative activations) are left out.
+    Those without a certificate (under the threshold, or with negative activations) are left out.
 
     Returns:
         One row for each kind of score and for ``certificate`` and ``difference``: ``scores``, ``of``, ``n``, ``min``,
@@ -96,12 +91,7 @@ def certificates(records: pd.DataFrame) -> pd.DataFrame:
 
 
 def readable(name: str, table: pd.DataFrame) -> pd.DataFrame:
-    """A table as people read it: every cell a string, the interval behind its value.
-
-    Args:
-        name: a key of ``TITLES``.
-        table: as :func:`paper_tables`, :func:`certificates` or :func:`gradcampp.evaluation.localisation.gains` returns it.
-    """
+    """The table of a name in ``TITLES`` as people read it: every cell a string, the interval behind its value."""
     form = {"certificates": ".4f", "localisation_gain": "+.4f"}.get(name, ".3f")
     cells = table.map(lambda value: f"{value:{form}}" if isinstance(value, float) else str(value))
     if name not in ("table1", "table2"):
@@ -125,8 +115,7 @@ def formatted(table: pd.DataFrame, style: str) -> str:
     return table.to_markdown(index=False, tablefmt=style, disable_numparse=True, stralign="left")
 
 
-@dataclass(frozen=True)
-class SelfCheck:
+class SelfCheck(NamedTuple):
     """A run beside what others have measured: as a table, a line for each row that deviates, and all of it for a terminal.
 
     The table has ``quantity``, ``expected`` and ``run`` in percent of the images, ``difference`` in percentage points, and
@@ -141,16 +130,11 @@ class SelfCheck:
 def self_check(manifest: Mapping[str, Any], expected: Expected) -> SelfCheck:
     """Compare the accuracy of a finished run, and its number of images over the threshold, with known values.
 
-    Args:
-        manifest: of a finished run.
-        expected: the known values; they hold for their weights and for the whole set only.
-
-    Returns:
-        Rows that deviate by more than 0.5 percentage points come with a warning that says what to suspect.
+    They hold for their weights and for the whole set only. A row that deviates by more than 0.5 percentage points comes with a
+    warning that says what to suspect.
     """
     columns = ["quantity", "expected", "run", "difference", "deviates"]
-    weights, images = manifest["experiment"]["weights"], manifest["images"]
-    note = ""
+    weights, images, note = manifest["experiment"]["weights"], manifest["images"], ""
     if weights != expected.weights:
         note = f"nothing is published for these weights ({weights})"
     elif images != expected.images:

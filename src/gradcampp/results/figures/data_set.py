@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple
 from typing import Any
 
 import numpy as np
@@ -25,11 +26,7 @@ _METRICS = {
 
 
 def localisation(rows: pd.DataFrame) -> Figure:
-    """Each localisation metric by number of instances and method, with bootstrap intervals.
-
-    Args:
-        rows: as ``localisation.averages`` returns it, for one kind of score.
-    """
+    """Each metric by number of instances and method, from ``localisation.averages`` for one kind of score."""
     with canvas(7, 5.6) as figure:
         for axis, (metric, title) in zip(figure.subplots(2, 2).flat, _METRICS.items(), strict=True):
             for place, (method, marker) in enumerate(zip(METHODS, "os^", strict=True)):
@@ -54,8 +51,7 @@ def alpha_distribution(stream: Histogram, scores: Scores) -> Figure:
     with canvas(7, 3.3) as figure:
         left, right = figure.subplots(1, 2, width_ratios=[1, 1.8])
         left.axhline(0.5, **REFERENCE)
-        drawn = {"whislo": found.low_whisker, "q1": found.first_quartile, "med": found.median, "label": ""}
-        drawn |= {"q3": found.third_quartile, "whishi": found.high_whisker}
+        drawn = dict(zip(("whislo", "q1", "med", "q3", "whishi"), astuple(found), strict=True)) | {"label": ""}
         colours: dict[str, Any] = {"boxprops": {"facecolor": COLOURS[scores]}, "medianprops": {"color": "black"}}
         left.bxp([drawn], showfliers=False, widths=0.4, patch_artist=True, **colours)
         left.set(title=rf"non-zero $\alpha^k_{{ij}}$, {LONG[scores]}", xticks=[])
@@ -95,11 +91,7 @@ def relative_performances(records: pd.DataFrame) -> Figure:
 
 
 def certificates(records: pd.DataFrame) -> Figure:
-    """Each image's certificate and the largest difference that was seen, pre and post.
-
-    Args:
-        records: with columns ``pre_certificate``, ``pre_difference`` and those of post; images without are left out.
-    """
+    """Each image's certificate and the largest difference that was seen, pre and post; images without are left out."""
     with canvas(7, 3.5) as figure:
         axes = figure.subplots(1, 2, sharey=True, sharex=True)
         low = 1e-3

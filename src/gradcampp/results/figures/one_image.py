@@ -22,27 +22,18 @@ from gradcampp.results.figures.style import LONG, PALETTE, REFERENCE, canvas, co
 
 
 def overlay(pixels: Tensor, heat: Tensor) -> NDArray[np.float64]:
-    """A photograph in grey under its heatmap, brighter and warmer where the map is high.
-
-    Args:
-        pixels: in [0, 1], (3, h, w).
-        heat: in [0, 1], (h, w).
-
-    Returns:
-        RGB in [0, 1], (h, w, 3).
-    """
+    """A photograph (3, h, w) in grey under its heatmap (h, w), warmer where the map is high: RGB (h, w, 3), all in [0, 1]."""
     grey = pixels.double().mean(0).numpy()[..., None]  # (h, w, 1)
     colours = np.asarray(colormaps["inferno"](heat.double().numpy()))[..., :3]  # (h, w, 3)
     return 0.4 * grey + 0.6 * colours
 
 
 def pipeline(captured: Capture, pixels: Tensor, class_name: str) -> Figure:
-    """Grad-CAM from one photograph to its heatmap, drawn from the network's own numbers.
+    """Grad-CAM from one photograph to its heatmap, drawn from the network's own numbers for the logit of a class.
 
     Args:
-        captured: feature maps, gradients and logits of that photograph alone.
+        captured: that photograph alone.
         pixels: in [0, 1], (3, h, w).
-        class_name: of the class explained, whose logit is differentiated.
 
     Shown are the four feature maps that add most to the heatmap.
 
@@ -83,10 +74,7 @@ def pipeline(captured: Capture, pixels: Tensor, class_name: str) -> Figure:
 def solutions(coefficients: tuple[float, float], value: float, marked: Sequence[tuple[float, float]]) -> Figure:
     """All alphas of two units that solve eq. 10: a line, with some of its points marked.
 
-    Args:
-        coefficients: of both alphas; the second is not 0.
-        value: right side of the equation.
-        marked: solutions with something to say about them.
+    ``value`` is the right side of the equation; the second coefficient is not 0.
 
     Source: Lerma & Lucas (2022), section 3.1.1.
     """
@@ -107,12 +95,7 @@ def solutions(coefficients: tuple[float, float], value: float, marked: Sequence[
 
 
 def explanations(rows: Sequence[Explanation], names: Sequence[str], scores: Scores) -> Figure:
-    """Each row a photograph and a class, each column a method.
-
-    Args:
-        rows: what to draw.
-        names: class names in the order of the logits.
-        scores: the score that the maps explain, for the caption.
+    """Each row a photograph and a class, each column a method; class names are in the order of the logits.
 
     Source: Lerma & Lucas (2022), Figure 5; with several rows of one photograph, Figure 2.
     """
@@ -131,11 +114,7 @@ def explanations(rows: Sequence[Explanation], names: Sequence[str], scores: Scor
 
 
 def explanation_maps(row: Explanation, scores: Mapping[Method, float]) -> Figure:
-    """A photograph as the network sees it through each method's map.
-
-    Args:
-        row: a photograph explained for one class.
-        scores: what the network gives to each explanation map.
+    """A photograph as the network sees it through each method's map, with the score of each such explanation map.
 
     Source: Lerma & Lucas (2022), eq. 15.
     """
@@ -220,9 +199,8 @@ def family(captured: Capture, pixels: Tensor, lams: Sequence[float]) -> Figure:
 def shrinkages(products: Tensor, deltas: Tensor) -> Figure:
     """A positive gradient before and after Grad-CAM++, and the shares by which channel weights shrink.
 
-    Args:
-        products: lam * s * g at the units with positive gradient, of any shape.
-        deltas: the shares of the channels that count, of any shape.
+    ``products`` are lam * s * g at the units with positive gradient, ``deltas`` the shares of the channels that count, both of
+    any shape.
     """
     terms = np.linspace(0, 12, 200)
     with canvas(7, 2.9) as figure:

@@ -39,16 +39,12 @@ def show(axis: Axes, picture: ArrayLike, **options: Any) -> None:
 
 
 def save(figure: Figure, stem: Path, formats: Sequence[str]) -> list[Path]:
-    """The files of a figure, one for each format such as ``png``; the same figure has the same bytes.
-
-    Args:
-        stem: the path without its ending.
-    """
+    """The files of a figure, its path and each format such as ``png``; the same figure has the same bytes."""
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # the constrained layout would move a little on every drawing
     paths = [stem.with_name(f"{stem.name}.{ending}") for ending in formats]
     for path, ending in zip(paths, formats, strict=True):
-        undated = {"Date": None} if ending == "svg" else {"CreationDate": None} if ending == "pdf" else None
+        undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(ending)
         with mpl.rc_context({"svg.hashsalt": "gradcampp"}), atomic_write(path) as temporary:
             figure.savefig(temporary, format=ending, dpi=200, metadata=undated)
     return paths
