@@ -26,7 +26,6 @@ from gradcampp.networks.layers import default_layer
 from gradcampp.scenes.shapes import CLASSES
 
 RANDOM = "random"
-EMBEDDED = "mini"
 
 
 def load(
@@ -63,7 +62,7 @@ def load(
         InputError: if the model, its weights, layer, preprocessing or class names do not fit.
     """
     name = model if isinstance(model, str) else type(model).__name__
-    embedded, own = model == EMBEDDED, not isinstance(model, str) or ":" in model
+    embedded, own = model == "mini", not isinstance(model, str) or ":" in model
     published: WeightsEnum | None = None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -102,9 +101,8 @@ def load(
         memory_format = torch.contiguous_format
     layer = layer or default_layer(module, blank)
     network = Network(
-        module, layer, preprocessing, names, name=name, weights=identity, memory_format=memory_format, precision=precision
+        module.to(memory_format=memory_format), layer, preprocessing, names, name, identity, memory_format, precision
     )
-    module.to(memory_format=network.memory_format)
     network.capture(blank, torch.tensor([0]))  # a layer that cannot be explained fails now
     return network
 
@@ -171,15 +169,12 @@ def _read_weights(path: Path) -> Mapping[str, Tensor]:
     if not path.is_file():
         raise InputError(f"weights {path}: no such file")
     try:
-        if path.suffix == ".safetensors":
-            content: Any = load_file(path)
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
+        tensors = path.suffix == ".safetensors"
+        content: Any = load_file(path) if tensors else torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load meets damaged files with anything from KeyError to AssertionError
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(
-            f"cannot read weights {path}: {reason}; expected a .safetensors file or a checkpoint of tensors only"
-        ) from None
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        expected = "expected a .safetensors file or a checkpoint of tensors only"
+        raise InputError(f"cannot read weights {path}: {reason}; {expected}") from None
     for wrapper in ("state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
