@@ -238,20 +238,14 @@ def appendix_of_any_size(varying: bool) -> Expr:
     x = sp.Symbol("x", positive=True)
     slope, total = sp.Function("Y'")(*unit, x), sp.Function("s")(other, x)
     alpha = sp.Function("alpha")(*unit, x) if varying else sp.IndexedBase("alpha")[unit]
-
-    def over_map(term: Expr) -> Expr:
-        return sp.Sum(term, (a, 1, height), (b, 1, width))
-
-    def over_channels(term: Expr) -> Expr:
-        return sp.Sum(term, (other, 1, channels))
-
-    activations = sp.IndexedBase("A")
-    moved = over_map(activations[unit]).diff(activations[k, i, j]).doit()  # of one map's sum, by one of all activations
+    every, *of_map = (other, 1, channels), (a, 1, height), (b, 1, width)
+    weight, activations = sp.Sum(alpha * slope, *of_map), sp.IndexedBase("A")
+    moved = sp.Sum(activations[unit], *of_map).diff(activations[k, i, j]).doit()  # a map's sum, by one of all activations
     moved = moved.replace(lambda part: isinstance(part, sp.Piecewise), lambda part: part.args[0][0])  # the unit is in its map
-    derived = over_channels(over_map(alpha * slope) * total).diff(x).replace(total.diff(x), moved)
-    stated = over_map(alpha * slope).subs(other, k) + over_channels(total * over_map(alpha * slope.diff(x)))
+    derived = sp.Sum(weight * total, every).diff(x).replace(total.diff(x), moved)
+    stated = weight.subs(other, k) + sp.Sum(total * sp.Sum(alpha * slope.diff(x), *of_map), every)
     if varying:
-        stated += over_channels(total * over_map(alpha.diff(x) * slope))
+        stated += sp.Sum(total * sp.Sum(alpha.diff(x) * slope, *of_map), every)
     return _equation(_settled(derived), _settled(stated))
 
 

@@ -60,28 +60,14 @@ class Printer(LatexPrinter):  # type: ignore[misc]
 
 
 def latex(expression: Expr) -> str:
-    r"""An expression, or an equation, without the arguments of its functions.
-
-    Args:
-        expression: built by :mod:`gradcampp.algebra.derivation`: activations called ``A^k_ij``,
-            functions of all of them, derivatives.
-
-    Returns:
-        LaTeX for mathematics mode, such as ``s_{1} \alpha^{1}_{11} \dfrac{\partial Y}{\partial A^{1}_{11}}``.
-    """
+    r"""An expression, or an equation, for mathematics mode: ``s_{1} \alpha^{1}_{11} \dfrac{\partial Y}{\partial A^{1}_{11}}``."""
     if isinstance(expression, sp.Eq):
         return f"{latex(expression.lhs)} = {latex(expression.rhs)}"
     return str(Printer().doprint(_short(expression)))
 
 
 def equation(left: Expr, right: Expr, terms_a_line: int = 2) -> str:
-    """An equation whose right side is broken where it is a long sum.
-
-    Args:
-        left: one short expression.
-        right: any expression.
-        terms_a_line: after how many terms of a sum a new line begins.
-    """
+    """An equation whose right side, where it is a sum, begins a new line after every so many terms."""
     return rf"\begin{{aligned}} {latex(left)} &= {_broken(_terms(_short(right)), terms_a_line, '&')} \end{{aligned}}"
 
 

@@ -103,7 +103,6 @@ def read_photograph(path: Path, preprocessing: Preprocessing, upright: bool = Fa
 
     Args:
         path: an image in any format and mode that Pillow reads; 16-bit ones are scaled to 8 bits.
-        preprocessing: its shorter side and central crop.
         upright: turn it as its EXIF orientation says. Published accuracies are measured without.
 
     Returns:
@@ -140,11 +139,9 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 def load(
     folder: Path, batches: Sequence[list[Photograph]], preprocessing: Preprocessing, workers: int, pinned: bool = False
 ) -> DataLoader[Batch]:
-    """Decode batches of photographs below the data folder in worker processes, in the order given.
+    """Decode batches of photographs below the data folder in so many worker processes, in the order given.
 
-    Args:
-        workers: number of processes; 0 decodes between the batches, in as many threads as there are cores.
-        pinned: for a fast copy to a GPU.
+    With 0 workers they are decoded between the batches, in as many threads as there are cores. A GPU copies pinned ones fast.
     """
     return DataLoader(
         batches,  # type: ignore[arg-type]  # any sequence will do

@@ -118,11 +118,7 @@ def computing(precision: Precision, device: str) -> Iterator[None]:
 
     ``float32`` is exact, also on a GPU where torch would round convolutions to TF32. ``tf32`` keeps 10
     bits after the point of the factors of convolutions and matrix products, and sums in float32; it is
-    float32 on a CPU. Autocasting that surrounds the block is off in it.
-
-    Args:
-        precision: one of ``PRECISIONS``.
-        device: ``cpu`` or ``cuda``.
+    float32 on the ``device`` ``cpu``. Autocasting that surrounds the block is off in it.
     """
     rounded = precision == "tf32" and device == "cuda"
     before = torch.get_float32_matmul_precision()
