@@ -87,9 +87,7 @@ class Network:
             InputError: as :func:`capture`.
         """
         with computing(self.precision, pixels.device.type):
-            captured = capture(self.module, self.layer, self._inputs(pixels), labels)
-        gradients = {scores: _single(values) for scores, values in captured.gradients.items()}
-        return Capture(_single(captured.activations), gradients, _single(captured.logits))
+            return capture(self.module, self.layer, self._inputs(pixels), labels)
 
     def logits(self, pixels: Tensor) -> Tensor:
         """The logits of photographs, (B, C), in float32 or better.
@@ -101,7 +99,7 @@ class Network:
             InputError: if the network does not return class logits.
         """
         with computing(self.precision, pixels.device.type):
-            return _single(forward(self.module, self._inputs(pixels)))
+            return forward(self.module, self._inputs(pixels))
 
     def _inputs(self, pixels: Tensor) -> Tensor:
         inputs: Tensor = normalize(pixels, list(self.preprocessing.mean), list(self.preprocessing.std))
@@ -139,7 +137,7 @@ def probabilities(logits: Tensor) -> Tensor:
 
 
 def forward(module: nn.Module, inputs: Tensor) -> Tensor:
-    """The logits of a batch, (B, C), in evaluation mode and without a graph.
+    """The logits of a batch, (B, C), in float32 or better, in evaluation mode and without a graph.
 
     Raises:
         InputError: if the network fails, or does not return class logits.
@@ -147,21 +145,20 @@ def forward(module: nn.Module, inputs: Tensor) -> Tensor:
     try:
         with evaluation_mode(module), torch.no_grad():
             output = module(inputs)
-    except (InputError, torch.OutOfMemoryError, MemoryError):
-        raise
     except Exception as error:  # the network is the user's code
-        if "can't allocate memory" in str(error):
+        known = isinstance(error, InputError | torch.OutOfMemoryError | MemoryError)
+        if known or "can't allocate memory" in str(error):
             raise
         size = f"{inputs.shape[1]} x {inputs.shape[2]} x {inputs.shape[3]}"
         raise InputError(f"the network fails on an input of {size} numbers: {type(error).__name__}: {error}") from error
     if not isinstance(output, Tensor) or output.ndim != 2:
         shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
         raise InputError(f"the network returns {shape}; expected class logits (B, C)")
-    return output
+    return _single(output)
 
 
 def capture(module: nn.Module, layer: str, inputs: Tensor, labels: Tensor) -> Capture:
-    """Feature maps, logits and both gradients of a batch, for hardly more than one forward pass.
+    """Feature maps, logits and both gradients of a batch in float32 or better, for hardly more than one forward pass.
 
     The network up to the layer runs without a graph; only what follows is differentiated. Of a module
     that is called several times in one pass, the last call counts. Training mode, gradient flags and
@@ -196,17 +193,14 @@ def capture(module: nn.Module, layer: str, inputs: Tensor, labels: Tensor) -> Ca
         return leaf.clone()  # so that an in-place operation behind the layer may write into it
 
     with torch.inference_mode(False), evaluation_mode(module):  # a head with checkpoints runs again for its gradients
-        handle = children[layer].register_forward_hook(cut)
-        try:
+        with children[layer].register_forward_hook(cut):
             logits = forward(module, inputs)
-        finally:
-            handle.remove()
         if leaf is None:
             raise InputError(f"layer '{layer}': expected an output (B, K, H, W), got {other}; choose another --layer")
         gradients = _gradients(logits, labels, leaf) if logits.requires_grad else None
     if gradients is None:
         raise InputError(f"the class scores do not depend on layer '{layer}'; choose another --layer")
-    return Capture(leaf.detach(), dict(zip(SCORES, gradients, strict=True)), logits.detach())
+    return Capture(_single(leaf.detach()), dict(zip(SCORES, _single(gradients), strict=True)), logits.detach())
 
 
 def _gradients(logits: Tensor, labels: Tensor, leaf: Tensor) -> Tensor | None:
@@ -215,10 +209,10 @@ def _gradients(logits: Tensor, labels: Tensor, leaf: Tensor) -> Tensor | None:
     Images do not mix, so the derivative of a sum of scores holds that of each. The two cotangents share
     the pass, because a fully connected head costs what it takes to read its weights.
     """
-    scores = logits.detach().softmax(1, dtype=torch.promote_types(logits.dtype, torch.float32))
+    scores = logits.detach().softmax(1)
     own = nn.functional.one_hot(labels, logits.shape[1]).to(scores.dtype)
     post = scores * (own - scores.gather(1, labels[:, None]))  # the derivative of a softmax score by all logits
-    cotangents = torch.stack([own, post]).to(logits.dtype)  # (2, B, C)
+    cotangents = torch.stack([own, post])  # (2, B, C)
     try:
         return torch.autograd.grad(logits, leaf, cotangents, retain_graph=True, is_grads_batched=True, allow_unused=True)[0]
     except torch.OutOfMemoryError:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 from torch import Tensor, nn
 
 from gradcampp.errors import InputError
@@ -49,13 +51,11 @@ def default_layer(module: nn.Module, inputs: Tensor) -> str:
         elif output[0, 0].numel() > 1 and type(child) is not nn.Sequential and not isinstance(child, _TRANSPARENT):
             candidates.append((names[child], output.data_ptr()))
 
-    handles = [child.register_forward_hook(finished) for child in names]
-    handles += [child.register_forward_pre_hook(started) for child in names]
-    try:
+    with ExitStack() as hooks:
+        for child in names:
+            hooks.enter_context(child.register_forward_hook(finished))
+            hooks.enter_context(child.register_forward_pre_hook(started))
         classes = forward(module, inputs).shape[1]
-    finally:
-        for handle in handles:
-            handle.remove()
     before = [count for count, channels in scored if channels == classes] or [len(candidates)]
     usable = [name for name, address in candidates[: before[-1]] if address not in pooled]
     if not usable:
