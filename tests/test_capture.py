@@ -151,6 +151,14 @@ def test_capture_works_where_gradients_are_switched_off(context: Callable[[], ob
         torch.testing.assert_close(capture(module, "features", inputs, labels).gradients["pre"], expected, rtol=0, atol=0)
 
 
+def test_networks_in_half_precision_are_captured_in_float32_also_where_gradients_are_switched_off() -> None:
+    module, inputs, labels = made(Scored)
+    with torch.no_grad():
+        captured = capture(module.bfloat16(), "features", inputs.bfloat16(), labels)
+    assert {part.dtype for part in (captured.activations, captured.logits, *captured.gradients.values())} == {torch.float32}
+    assert all(gradients.abs().sum() > 0 for gradients in captured.gradients.values())
+
+
 @pytest.mark.parametrize(
     ("factory", "layer", "says"),
     [

@@ -99,7 +99,7 @@ class Network:
             InputError: if the network does not return class logits.
         """
         with computing(self.precision, pixels.device.type):
-            return forward(self.module, self._inputs(pixels))
+            return _single(forward(self.module, self._inputs(pixels)))
 
     def _inputs(self, pixels: Tensor) -> Tensor:
         inputs: Tensor = normalize(pixels, list(self.preprocessing.mean), list(self.preprocessing.std))
@@ -137,7 +137,7 @@ def probabilities(logits: Tensor) -> Tensor:
 
 
 def forward(module: nn.Module, inputs: Tensor) -> Tensor:
-    """The logits of a batch, (B, C), in float32 or better, in evaluation mode and without a graph.
+    """The logits of a batch, (B, C), in evaluation mode and without a graph.
 
     Raises:
         InputError: if the network fails, or does not return class logits.
@@ -154,7 +154,7 @@ def forward(module: nn.Module, inputs: Tensor) -> Tensor:
     if not isinstance(output, Tensor) or output.ndim != 2:
         shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
         raise InputError(f"the network returns {shape}; expected class logits (B, C)")
-    return _single(output)
+    return output
 
 
 def capture(module: nn.Module, layer: str, inputs: Tensor, labels: Tensor) -> Capture:
@@ -200,7 +200,7 @@ def capture(module: nn.Module, layer: str, inputs: Tensor, labels: Tensor) -> Ca
         gradients = _gradients(logits, labels, leaf) if logits.requires_grad else None
     if gradients is None:
         raise InputError(f"the class scores do not depend on layer '{layer}'; choose another --layer")
-    return Capture(_single(leaf.detach()), dict(zip(SCORES, _single(gradients), strict=True)), logits.detach())
+    return Capture(_single(leaf.detach()), dict(zip(SCORES, _single(gradients), strict=True)), _single(logits.detach()))
 
 
 def _gradients(logits: Tensor, labels: Tensor, leaf: Tensor) -> Tensor | None:
@@ -209,10 +209,10 @@ def _gradients(logits: Tensor, labels: Tensor, leaf: Tensor) -> Tensor | None:
     Images do not mix, so the derivative of a sum of scores holds that of each. The two cotangents share
     the pass, because a fully connected head costs what it takes to read its weights.
     """
-    scores = logits.detach().softmax(1)
+    scores = _single(logits.detach()).softmax(1)
     own = nn.functional.one_hot(labels, logits.shape[1]).to(scores.dtype)
     post = scores * (own - scores.gather(1, labels[:, None]))  # the derivative of a softmax score by all logits
-    cotangents = torch.stack([own, post])  # (2, B, C)
+    cotangents = torch.stack([own, post]).to(logits.dtype)  # (2, B, C)
     try:
         return torch.autograd.grad(logits, leaf, cotangents, retain_graph=True, is_grads_batched=True, allow_unused=True)[0]
     except torch.OutOfMemoryError:
