@@ -90,10 +90,7 @@ class Network:
             return capture(self.module, self.layer, self._inputs(pixels), labels)
 
     def logits(self, pixels: Tensor) -> Tensor:
-        """The logits of photographs, (B, C), in float32 or better.
-
-        Args:
-            pixels: in [0, 1], (B, 3, crop, crop), on the device of the module.
+        """The logits of photographs, (B, C), in float32 or better; pixels as in :meth:`capture`.
 
         Raises:
             InputError: if the network does not return class logits.

@@ -84,8 +84,9 @@ def load(
         if published is not None and getattr(module, "transform_input", None) is False:
             module.transform_input = True  # type: ignore[assignment]  # as the weights of torchvision's Inception expect it
     module = module.float().eval()
-    default = mini.PREPROCESSING if embedded else _published(published)
-    preprocessing = _override(default, resize=resize, crop=crop, mean=mean and tuple(mean), std=std and tuple(std))
+    default = mini.PREPROCESSING if embedded else Preprocessing()
+    means, stds = mean and tuple(mean), std and tuple(std)
+    preprocessing = _preprocessing(default, published, resize=resize, crop=crop, mean=means, std=stds)
     blank = torch.zeros(1, 3, preprocessing.crop, preprocessing.crop)
     count = forward(module, blank).shape[1]
     if isinstance(classes, Path):
@@ -183,16 +184,12 @@ def _read_weights(path: Path) -> Mapping[str, Tensor]:
     return {str(key).removeprefix("module."): value for key, value in content.items()}
 
 
-def _published(weights: WeightsEnum | None) -> Preprocessing:
-    """The preprocessing that torchvision publishes beside its weights; its ImageNet values for one's own network."""
-    if weights is None:
-        return Preprocessing()
-    given = weights.transforms()
-    return Preprocessing(given.resize_size[0], given.crop_size[0], tuple(given.mean), tuple(given.std), given.interpolation.value)
-
-
-def _override(default: Preprocessing, **given: Any) -> Preprocessing:
-    """The network's own preprocessing with what the user gives in its place."""
+def _preprocessing(default: Preprocessing, published: WeightsEnum | None, **given: Any) -> Preprocessing:
+    """The preprocessing that torchvision publishes beside weights, or else the default, with what the user gives in its place."""
+    if published is not None:
+        known = published.transforms()
+        sizes = known.resize_size[0], known.crop_size[0]
+        default = Preprocessing(*sizes, tuple(known.mean), tuple(known.std), known.interpolation.value)
     chosen = replace(default, **{name: value for name, value in given.items() if value is not None})
     for name, values in (("mean", chosen.mean), ("std", chosen.std)):
         if len(values) != 3:
