@@ -36,6 +36,7 @@ from statistics import median
 import numpy as np
 import torch
 from PIL import Image
+from torchvision.transforms.v2.functional import normalize
 
 sys.path.insert(0, str(Path(__file__).parent))
 from packages import evaluate_with_grad_cam, installed
@@ -45,7 +46,7 @@ from gradcampp.evaluation.photographs import list_photographs, load
 from gradcampp.evaluation.records import Run, experiment_of
 from gradcampp.evaluation.run import Execution, evaluate
 from gradcampp.networks import load as networks
-from gradcampp.networks.capture import PRECISIONS, computing, normalise
+from gradcampp.networks.capture import PRECISIONS, computing
 from gradcampp.networks.classes import numbered
 
 READY = 8  # batches that the floor and grad-cam take turns with; all of a large data set would not fit
@@ -140,9 +141,9 @@ def main() -> None:
 
         over = int((whole().records["score"] > options.threshold).sum())
         ready = [
-            normalise(batch.pixels.to(device).float() / 255, network.preprocessing.mean, network.preprocessing.std).contiguous(
-                memory_format=memory_format
-            )
+            normalize(
+                batch.pixels.to(device).float() / 255, list(network.preprocessing.mean), list(network.preprocessing.std)
+            ).contiguous(memory_format=memory_format)
             for batch in load(folder, batches[:READY], network.preprocessing, 0)
         ]
         labels = [torch.tensor([photograph.label for photograph in batch], device=device) for batch in batches[:READY]]

@@ -11,6 +11,7 @@ import hashlib
 import json
 import sys
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,13 +21,14 @@ import click
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms.v2.functional import normalize
 from tqdm import tqdm
 
 from gradcampp.errors import InputError
 from gradcampp.files import atomic_write
-from gradcampp.networks.capture import normalise
-from gradcampp.networks.mini import BLOCKS, LAYER, PREPROCESSING, MiniVGG, fold_batch_norm, from_tensors
+from gradcampp.networks.mini import BLOCKS, LAYER, PREPROCESSING, MiniVGG
 from gradcampp.scenes import CLASSES, SIZE, draw, pair
 
 
@@ -71,13 +73,37 @@ def collect(seed: int, split: str, n: int, workers: int = 2) -> tuple[Tensor, Te
 
 def _inputs(pixels: Tensor) -> Tensor:
     """From uint8 (B, 3, H, W) to the network's input."""
-    return normalise(pixels.float() / 255, PREPROCESSING.mean, PREPROCESSING.std)
+    inputs: Tensor = normalize(pixels.float() / 255, list(PREPROCESSING.mean), list(PREPROCESSING.std))
+    return inputs
 
 
 def grey(pixels: Tensor) -> Tensor:
     """The same pictures without colour, uint8 (B, 3, H, W)."""
     r, g, b = pixels.float().unbind(1)
     return (0.299 * r + 0.587 * g + 0.114 * b).round().to(torch.uint8)[:, None].expand_as(pixels)
+
+
+def with_batch_norm(model: MiniVGG) -> MiniVGG:
+    """The network with batch normalisation after every convolution, for its training; `fold_batch_norm` removes it."""
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    for name, layer in model.features.named_children():
+        layers[name] = layer
+        if isinstance(layer, nn.Conv2d):
+            layers[name.replace("conv", "norm")] = nn.BatchNorm2d(layer.out_channels)
+    model.features = nn.Sequential(layers)
+    return model
+
+
+@torch.no_grad()
+def fold_batch_norm(model: MiniVGG) -> MiniVGG:
+    """The same function in evaluation mode, with batch normalisation absorbed by the convolutions."""
+    model, plain = model.eval(), MiniVGG()
+    plain.classifier.load_state_dict(model.classifier.state_dict())
+    for name, target in plain.features.named_children():
+        if isinstance(target, nn.Conv2d):
+            conv, norm = getattr(model.features, name), getattr(model.features, name.replace("conv", "norm"))
+            target.load_state_dict(fuse_conv_bn_eval(conv, norm).state_dict())
+    return plain.eval()
 
 
 class _Guided(nn.Module):
@@ -89,7 +115,7 @@ class _Guided(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.network = MiniVGG(norm=True)
+        self.network = with_batch_norm(MiniVGG())
         self.guide = nn.Linear(BLOCKS[-1][-1], len(CLASSES))
 
     def forward(self, x: Tensor, alone: bool = False) -> list[Tensor]:
@@ -227,7 +253,9 @@ def train(out: Path, seed: int = 0, *, workers: int = 2, held_out: int = 1000, *
         )
     trained = drawing + sum(seconds for _, _, seconds in history)
     measured = {"training time, drawing included": f"{trained / 60:.1f} minutes, {torch.get_num_threads()} threads"}
-    measured |= measure(from_tensors(load_file(path)), seed, held_out, workers)
+    trained_network = MiniVGG()
+    trained_network.load_state_dict(load_file(path))
+    measured |= measure(trained_network.eval(), seed, held_out, workers)
     (folder / "model_card.md").write_text(_card(recipe, history, measured, path))
     checkpoint.unlink(missing_ok=True)
     return measured

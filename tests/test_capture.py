@@ -13,7 +13,8 @@ from torchvision.models import get_model
 
 from gradcampp.cam import SCORES
 from gradcampp.errors import InputError
-from gradcampp.networks.capture import Precision, capture, computing, find_layer, forward, normalise, probabilities
+from gradcampp.networks.capture import Network, Precision, Preprocessing, capture, computing, forward, probabilities
+from gradcampp.networks.classes import numbered
 from gradcampp.networks.layers import default_layer
 from tests.networks import Custom, InPlace, Scored, Shared, Vector
 
@@ -31,7 +32,7 @@ def whole_graph(module: nn.Module, layer: str, inputs: Tensor, labels: Tensor) -
         kept.append(output)
         return output.clone()
 
-    handle = find_layer(module, layer).register_forward_hook(keep)
+    handle = module.get_submodule(layer).register_forward_hook(keep)
     logits = module.eval()(inputs)
     handle.remove()
     rows = torch.arange(len(inputs))
@@ -150,6 +151,14 @@ def test_capture_works_where_gradients_are_switched_off(context: Callable[[], ob
         torch.testing.assert_close(capture(module, "features", inputs, labels).gradients["pre"], expected, rtol=0, atol=0)
 
 
+def test_networks_in_half_precision_are_captured_in_float32_also_where_gradients_are_switched_off() -> None:
+    module, inputs, labels = made(Scored)
+    with torch.no_grad():
+        captured = capture(module.bfloat16(), "features", inputs.bfloat16(), labels)
+    assert {part.dtype for part in (captured.activations, captured.logits, *captured.gradients.values())} == {torch.float32}
+    assert all(gradients.abs().sum() > 0 for gradients in captured.gradients.values())
+
+
 @pytest.mark.parametrize(
     ("factory", "layer", "says"),
     [
@@ -208,10 +217,11 @@ def test_last_feature_maps_of_networks_of_ones_own() -> None:
         default_layer(nn.Sequential(nn.Flatten(), nn.Linear(48, 3)), torch.zeros(1, 3, 4, 4))
 
 
-def test_normalise_and_probabilities_by_hand() -> None:
+def test_the_normalisation_and_probabilities_by_hand() -> None:
     pixels = torch.tensor([0.5, 0.25, 1.0], dtype=torch.float64)[None, :, None, None]
     expected = torch.tensor([(0.5 - 0.1) / 2, (0.25 - 0.2) / 4, (1 - 0.3) / 5], dtype=torch.float64)
-    assert_exact(normalise(pixels, (0.1, 0.2, 0.3), (2, 4, 5)).flatten(), expected)
+    network = Network(nn.Flatten(), "", Preprocessing(1, 1, (0.1, 0.2, 0.3), (2, 4, 5)), numbered(3), "flat", "none")
+    assert_exact(network.logits(pixels).flatten(), expected)
     # A score that float32 cannot hold: exp(-200).
     assert probabilities(torch.tensor([[0.0, 200.0]]))[0, 0].item() == pytest.approx(1.3838965267367376e-87, rel=1e-9)
 

@@ -91,10 +91,9 @@ def test_gradients_and_map_sums_are_the_loops() -> None:
     assert derivation.map_sums(MAPS) == [map_sum(0), map_sum(1)]
 
 
-def test_weights_are_eq_4_with_and_without_its_relu() -> None:
+def test_weights_are_eq_4() -> None:
     slopes, alphas = sp.Array([2, -3, 5, -7], (2, 1, 2)), sp.Array([11, 13, 17, 19], (2, 1, 2))
     assert derivation.weights(alphas, slopes) == [22, 85]
-    assert derivation.weights(alphas, slopes, relu=False) == [22 - 39, 85 - 133]
 
 
 def test_equation_5_multiplies_each_weight_with_the_sum_of_its_map() -> None:

@@ -27,11 +27,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 from torch import Tensor
+from torchvision.transforms.v2.functional import normalize
 
 from book.explorer import export
 from gradcampp import cam
 from gradcampp.cam import METHODS, SCORES, Method, Scores, min_max, upsample
-from gradcampp.networks.capture import Capture, forward, normalise, probabilities
+from gradcampp.networks.capture import Capture, forward, probabilities
 from gradcampp.networks.load import load
 from gradcampp.scenes import CLASSES, SIZE, Scene
 from tests.conftest import ROOT
@@ -54,7 +55,8 @@ class Truth:
         self.scene: Scene = export.draw(exhibit)
         network = load("mini")
         pixels = torch.from_numpy(self.scene.pixels).permute(2, 0, 1)[None].float() / 255
-        logits = forward(network.module, normalise(pixels, network.preprocessing.mean, network.preprocessing.std))
+        preprocessing = network.preprocessing
+        logits = forward(network.module, normalize(pixels, list(preprocessing.mean), list(preprocessing.std)))
         self.scores = probabilities(logits)[0]
         self.labels = export.classes(self.scene, self.scores)
         self.captured: Capture = network.capture(pixels.expand(len(self.labels), -1, -1, -1), torch.tensor(self.labels))

@@ -18,7 +18,7 @@ from gradcampp.networks import load, mini
 from gradcampp.networks.capture import capture
 from gradcampp.networks.layers import default_layer
 from gradcampp.scenes import CLASSES, SIZE
-from scripts.train_mini import Recipe, collect, grey, probabilities, train
+from scripts.train_mini import Recipe, collect, fold_batch_norm, grey, probabilities, train, with_batch_norm
 from tests.conftest import ROOT
 
 RESOURCES = files("gradcampp").joinpath("resources")
@@ -61,11 +61,11 @@ def test_it_knows_unseen_scenes_also_without_colour(unseen: tuple[Tensor, Tensor
 
 def test_folding_the_batch_normalisation_changes_nothing() -> None:
     torch.manual_seed(0)
-    model = mini.MiniVGG(norm=True)
+    model = with_batch_norm(mini.MiniVGG())
     model(torch.randn(8, 3, SIZE, SIZE))  # moves the running statistics
     inputs = torch.randn(2, 3, SIZE, SIZE)
     # float32 through 8 convolutions in another order of operations.
-    torch.testing.assert_close(mini.fold_batch_norm(model)(inputs), model.eval()(inputs), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(fold_batch_norm(model)(inputs), model.eval()(inputs), rtol=1e-3, atol=1e-3)
 
 
 def test_training_is_a_function_of_its_seed_and_goes_on_where_it_was_stopped(

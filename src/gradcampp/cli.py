@@ -247,11 +247,7 @@ def download(profile: str, to: Path | None) -> None:
 
     downloads = list(profiles.load(profile).download.values())
     cache = to or download.cache_folder()
-    try:
-        paths = download.fetch(downloads, cache) if downloads else []
-    except download.NoNetworkError:
-        print(download.instructions(downloads, cache), file=sys.stderr)
-        raise
+    paths = download.fetch(downloads, cache) if downloads else []
     print("\n".join(map(str, paths)) if paths else f"profile {profile} needs no download")
     setting = f"{download.VARIABLE}={shlex.quote(str(cache.absolute()))} " if to else ""
     print(f"now: {setting}gradcampp reproduce --profile {shlex.quote(profile)}")

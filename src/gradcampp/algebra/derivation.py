@@ -82,9 +82,9 @@ def map_sums(maps: Expr) -> list[Expr]:
     return [sum(sp.flatten(maps[k])) for k in range(maps.shape[0])]
 
 
-def weights(alphas: Expr, slopes: Expr, relu: bool = True) -> list[Expr]:
-    """Channel weights of Grad-CAM++ from alphas and gradients, both (K, H, W); eq. 4, or without its ReLU."""
-    positive = slopes.applyfunc(lambda slope: sp.Max(slope, 0)) if relu else slopes
+def weights(alphas: Expr, slopes: Expr) -> list[Expr]:
+    """Channel weights of Grad-CAM++ from alphas and gradients, both (K, H, W); eq. 4."""
+    positive = slopes.applyfunc(lambda slope: sp.Max(slope, 0))
     return [_sum_of_products(alphas[k], positive[k]) for k in range(slopes.shape[0])]
 
 
@@ -176,11 +176,11 @@ def missing_terms(value: Expr, alphas: Expr, maps: Expr, unit: Unit) -> dict[str
     return {"own channel": own_channel, "own unit": sum(curvature.values()) - own_channel - curvature[unit]}
 
 
-def _derivative_terms(value: Expr, alphas: Expr, maps: Expr, unit: Unit) -> tuple[Expr, dict[Unit, Expr]]:
+def _derivative_terms(value: Expr, alphas: Expr, maps: Expr, unit: Unit) -> tuple[Expr, dict[tuple[int, ...], Expr]]:
     """Eq. 6 differentiated for constant alphas: the term of the unit's own map, and by unit those with a second derivative."""
     k, totals, slope = unit[0], map_sums(maps), value.diff(maps[unit])
     own = _sum_of_products(alphas[k], gradients(value, maps)[k])
-    return own, {other: totals[other[0]] * alphas[other] * slope.diff(maps[other]) for other in _units(maps)}
+    return own, {other: totals[other[0]] * alphas[other] * slope.diff(maps[other]) for other in product(*map(range, maps.shape))}
 
 
 def derivation(channels: int = 2, height: int = 1, width: int = 2) -> list[Step]:
@@ -238,20 +238,14 @@ def appendix_of_any_size(varying: bool) -> Expr:
     x = sp.Symbol("x", positive=True)
     slope, total = sp.Function("Y'")(*unit, x), sp.Function("s")(other, x)
     alpha = sp.Function("alpha")(*unit, x) if varying else sp.IndexedBase("alpha")[unit]
-
-    def over_map(term: Expr) -> Expr:
-        return sp.Sum(term, (a, 1, height), (b, 1, width))
-
-    def over_channels(term: Expr) -> Expr:
-        return sp.Sum(term, (other, 1, channels))
-
-    activations = sp.IndexedBase("A")
-    moved = over_map(activations[unit]).diff(activations[k, i, j]).doit()  # of one map's sum, by one of all activations
+    every, *of_map = (other, 1, channels), (a, 1, height), (b, 1, width)
+    weight, activations = sp.Sum(alpha * slope, *of_map), sp.IndexedBase("A")
+    moved = sp.Sum(activations[unit], *of_map).diff(activations[k, i, j]).doit()  # a map's sum, by one of all activations
     moved = moved.replace(lambda part: isinstance(part, sp.Piecewise), lambda part: part.args[0][0])  # the unit is in its map
-    derived = over_channels(over_map(alpha * slope) * total).diff(x).replace(total.diff(x), moved)
-    stated = over_map(alpha * slope).subs(other, k) + over_channels(total * over_map(alpha * slope.diff(x)))
+    derived = sp.Sum(weight * total, every).diff(x).replace(total.diff(x), moved)
+    stated = weight.subs(other, k) + sp.Sum(total * sp.Sum(alpha * slope.diff(x), *of_map), every)
     if varying:
-        stated += over_channels(total * over_map(alpha.diff(x) * slope))
+        stated += sp.Sum(total * sp.Sum(alpha.diff(x) * slope, *of_map), every)
     return _equation(_settled(derived), _settled(stated))
 
 
@@ -265,10 +259,6 @@ def _settled(expression: Expr) -> Expr:
         lambda part: isinstance(part, sp.Sum) and part.function.has(sp.KroneckerDelta),
         lambda part: part.doit(deep=False).args[0][0],
     )
-
-
-def _units(maps: Expr) -> list[Unit]:
-    return [(k, i, j) for k, i, j in product(*map(range, maps.shape))]
 
 
 def _sum_of_products(first: Expr, second: Expr) -> Expr:

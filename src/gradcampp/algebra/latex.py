@@ -60,28 +60,14 @@ class Printer(LatexPrinter):  # type: ignore[misc]
 
 
 def latex(expression: Expr) -> str:
-    r"""An expression, or an equation, without the arguments of its functions.
-
-    Args:
-        expression: built by :mod:`gradcampp.algebra.derivation`: activations called ``A^k_ij``,
-            functions of all of them, derivatives.
-
-    Returns:
-        LaTeX for mathematics mode, such as ``s_{1} \alpha^{1}_{11} \dfrac{\partial Y}{\partial A^{1}_{11}}``.
-    """
+    r"""An expression, or an equation, for mathematics mode: ``s_{1} \alpha^{1}_{11} \dfrac{\partial Y}{\partial A^{1}_{11}}``."""
     if isinstance(expression, sp.Eq):
         return f"{latex(expression.lhs)} = {latex(expression.rhs)}"
     return str(Printer().doprint(_short(expression)))
 
 
 def equation(left: Expr, right: Expr, terms_a_line: int = 2) -> str:
-    """An equation whose right side is broken where it is a long sum.
-
-    Args:
-        left: one short expression.
-        right: any expression.
-        terms_a_line: after how many terms of a sum a new line begins.
-    """
+    """An equation whose right side, where it is a sum, begins a new line after every so many terms."""
     return rf"\begin{{aligned}} {latex(left)} &= {_broken(_terms(_short(right)), terms_a_line, '&')} \end{{aligned}}"
 
 
@@ -125,33 +111,25 @@ def _lost(one: Step) -> Expr:
 
 
 def _short(expression: Expr) -> Expr:
-    """The expression with a symbol for every function, derivative and sum of a map."""
+    """The expression with a symbol for every function, derivative and sum of a map.
+
+    A product prints its factors by name, so that of a symbol begins with its place: rates, sums, functions, derivatives.
+    """
     parts = expression.atoms(AppliedUndef, sp.Derivative, sp.Indexed)
-    rates = {part for part in expression.atoms(sp.Symbol) if part.name == "lambda"}
-    orders = dict.fromkeys(rates, "a 0") | {part: "z" if _is_slope(part) else "b" for part in parts}
-    stand_ins = {part: _stand_in(order, Printer().doprint(part)) for part, order in orders.items()}
-    short = expression.xreplace(stand_ins).replace(sp.Max, lambda *both: ReLU(sum(both)))  # of a slope and 0
-    for channel, units in _maps(parts):
-        summed = short.xreplace({units[-1]: _stand_in("a 1", f"s_{{{channel}}}") - sum(units[:-1])})
-        if summed.has(*units):
+    slopes = {part for part in parts if isinstance(part, sp.Derivative) or part.func.__name__ == GRADIENT}
+    places = dict.fromkeys(parts, "b") | dict.fromkeys(slopes, "z")
+    places |= {part: "a 0" for part in expression.atoms(sp.Symbol) if part.name == "lambda"}
+    symbols = {part: sp.Symbol(f"{place}\t{Printer().doprint(part)}") for part, place in places.items()}
+    short = expression.xreplace(symbols).replace(sp.Max, lambda *both: ReLU(sum(both)))  # of a slope and 0
+    arguments = {argument for part in parts if isinstance(part, AppliedUndef) for argument in part.args}
+    activations = sorted((argument for argument in arguments if str(argument).startswith("A^")), key=str)
+    for name, of_map in groupby(activations, key=lambda unit: str(unit).partition("_")[0]):
+        *others, last = of_map
+        if not others:
+            continue
+        summed = short.xreplace({last: sp.Symbol(f"a 1\ts_{{{name[2:]}}}") - sum(others)})
+        if summed.has(*others, last):
             summed = sp.expand(summed)
-        if not summed.has(*units):
+        if not summed.has(*others, last):
             short = summed
     return short
-
-
-def _stand_in(order: str, printed: str) -> Expr:
-    """A symbol that stands among the factors of a product where ``order`` sorts it."""
-    return sp.Symbol(f"{order}\t{printed}")
-
-
-def _is_slope(part: Expr) -> bool:
-    return isinstance(part, sp.Derivative) or part.func.__name__ == GRADIENT
-
-
-def _maps(functions: set[Expr]) -> list[tuple[str, list[Expr]]]:
-    """The activations of each feature map with several units, from the arguments of the functions."""
-    arguments = {argument for part in functions if isinstance(part, AppliedUndef) for argument in part.args}
-    units = sorted((unit for unit in arguments if str(unit).startswith("A^")), key=str)
-    maps = [(name[2:], list(of_map)) for name, of_map in groupby(units, key=lambda unit: str(unit).partition("_")[0])]
-    return [(channel, of_map) for channel, of_map in maps if len(of_map) > 1]

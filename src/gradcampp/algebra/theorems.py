@@ -70,19 +70,14 @@ def between() -> Check:
     worst, outside = 0.0, 0
     for seed in range(20):
         activations, gradients = random_layer(seed)
-        plus, plusplus = maps(activations, gradients)
+        weights = (cam.weights(method, activations, gradients) for method in ("gradcam+", "gradcam++"))
+        plus, plusplus = (cam.heatmap(of_method, activations) for of_method in weights)
         low, high = sandwich(activations, gradients)
         outside += int(((low > plusplus * (1 + ROUNDING)) | (plusplus > high * (1 + ROUNDING))).sum())
         difference = (min_max(plusplus) - min_max(plus)).abs().amax((1, 2))
         worst = max(worst, float((difference / bound(activations, gradients)).max()))
     told = f"{outside} pixels outside; largest difference / certificate {worst:.3f}"
     return Check(outside == 0 and worst <= 1 + ROUNDING, told)
-
-
-def maps(activations: Tensor, gradients: Tensor, lam: float = 1.0) -> tuple[Tensor, Tensor]:
-    """Heatmaps of Grad-CAM+ and Grad-CAM++ before their min-max, (B, H, W) each."""
-    plus, plusplus = (cam.weights(method, activations, gradients, lam) for method in ("gradcam+", "gradcam++"))
-    return cam.heatmap(plus, activations), cam.heatmap(plusplus, activations)
 
 
 def one_family() -> Check:

@@ -37,10 +37,6 @@ TRIES = 3  # connections that may be cut before the user is asked
 TIMEOUT = 30  # seconds without a byte
 
 
-class NoNetworkError(InputError):
-    """No connection to the machine that has the file."""
-
-
 def cache_folder() -> Path:
     """The folder of downloads: ``GRADCAMPP_CACHE``, or the platform's folder for caches."""
     return Path(os.environ.get(VARIABLE) or user_cache_dir("gradcampp")).expanduser()
@@ -98,15 +94,6 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def instructions(downloads: Sequence[Download], cache: Path) -> str:
-    """The files to copy on a machine without a network, and where to: two lines a file."""
-    lines = [f"copy these files into {cache}, then run the same command again:"]
-    for download in downloads:
-        if problem(download, cache) and _file_problem(cache / download.file, download):
-            lines += [f"  {download.address}", f"    {download.file}: {download.size} bytes, SHA-256 {download.sha256}"]
-    return "\n".join(lines)
-
-
 def fetch(downloads: Sequence[Download], cache: Path) -> list[Path]:
     """Bring downloads into the cache, which is made where it does not exist; what is there and right is kept.
 
@@ -114,9 +101,8 @@ def fetch(downloads: Sequence[Download], cache: Path) -> list[Path]:
         What to use of each download: the file, or the folder of photographs that was in it.
 
     Raises:
-        NoNetworkError: if there is no connection; :func:`instructions` says what to copy.
         InputError: if the network, the disk, a file or another process at work on the cache is at fault. What is right
-            stays, and a later call goes on from there.
+            stays, and a later call goes on from there. Without a connection, stderr lists the files to copy.
     """
     cache.mkdir(parents=True, exist_ok=True)
     with (cache / ".lock").open("w") as lock:
@@ -129,11 +115,21 @@ def fetch(downloads: Sequence[Download], cache: Path) -> list[Path]:
             if download.folder and path_of(download, cache).exists():
                 raise InputError(f"{found}; delete the folder, then run the same command again")
         _check_room(needed, cache)
-        for download in needed:
-            if found := _file_problem(cache / download.file, download):
-                _get(download, cache / download.file, found)
-            if download.folder:
-                _unpack(download, cache / download.file, cache / download.folder)
+        try:
+            for download in needed:
+                if found := _file_problem(cache / download.file, download):
+                    _get(download, cache / download.file, found)
+                if download.folder:
+                    _unpack(download, cache / download.file, cache / download.folder)
+        except requests.RequestException as error:
+            print(f"copy these files into {cache}, then run the same command again:", file=sys.stderr)
+            for absent in (each for each in needed if _file_problem(cache / each.file, each)):
+                print(f"  {absent.address}", file=sys.stderr)
+                print(f"    {absent.file}: {absent.size} bytes, SHA-256 {absent.sha256}", file=sys.stderr)
+            cause: BaseException = error
+            while cause.__context__ is not None:  # the last in the chain is the system's own
+                cause = cause.__context__
+            raise InputError(f"no connection to {urlsplit(download.address).netloc} ({cause})") from None
     return [path_of(download, cache) for download in downloads]
 
 
@@ -170,13 +166,7 @@ def _transfer(download: Download, part: Path) -> None:
     """Append to a part what the server has beyond it; a connection that is cut later is no error here."""
     have, size, address = _size(part), download.size, download.address
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
-    try:
-        response = requests.get(address, headers=headers, stream=True, timeout=TIMEOUT)
-    except requests.RequestException as error:
-        cause: BaseException = error
-        while cause.__context__ is not None:  # the last in the chain is the system's own
-            cause = cause.__context__
-        raise NoNetworkError(f"no connection to {urlsplit(address).netloc} ({cause})") from None
+    response = requests.get(address, headers=headers, stream=True, timeout=TIMEOUT)
     if response.status_code == requests.codes.requested_range_not_satisfiable:
         part.unlink()  # the server has less than the part: not the same file
     if response.status_code not in (requests.codes.ok, requests.codes.partial):

@@ -7,9 +7,9 @@ import random
 import signal
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -26,16 +26,14 @@ from gradcampp.networks.classes import Classes, of_folder
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
 
 
-@dataclass(frozen=True, slots=True)
-class Photograph:
+class Photograph(NamedTuple):
     """A labelled image file: path relative to the data folder (with forward slashes), and class index."""
 
     image: str
     label: int
 
 
-@dataclass(frozen=True)
-class Batch:
+class Batch(NamedTuple):  # which DataLoader knows how to bring into page-locked memory
     """Photographs that could be read, and the reasons why the others could not.
 
     Attributes:
@@ -49,10 +47,6 @@ class Batch:
     hashes: list[str]
     sizes: list[int]
     bad: dict[str, str]
-
-    def pin_memory(self) -> Batch:
-        """The same in page-locked memory, which a GPU copies while it computes; DataLoader calls this by its name."""
-        return replace(self, pixels=self.pixels.pin_memory())
 
 
 def list_photographs(folder: Path, classes: Classes) -> list[Photograph]:
@@ -107,7 +101,6 @@ def read_photograph(path: Path, preprocessing: Preprocessing, upright: bool = Fa
 
     Args:
         path: an image in any format and mode that Pillow reads; 16-bit ones are scaled to 8 bits.
-        preprocessing: its shorter side and central crop.
         upright: turn it as its EXIF orientation says. Published accuracies are measured without.
 
     Returns:
@@ -144,11 +137,9 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 def load(
     folder: Path, batches: Sequence[list[Photograph]], preprocessing: Preprocessing, workers: int, pinned: bool = False
 ) -> DataLoader[Batch]:
-    """Decode batches of photographs below the data folder in worker processes, in the order given.
+    """Decode batches of photographs below the data folder in so many worker processes, in the order given.
 
-    Args:
-        workers: number of processes; 0 decodes between the batches, in as many threads as there are cores.
-        pinned: for a fast copy to a GPU.
+    With 0 workers they are decoded between the batches, in as many threads as there are cores. A GPU copies pinned ones fast.
     """
     return DataLoader(
         batches,  # type: ignore[arg-type]  # any sequence will do

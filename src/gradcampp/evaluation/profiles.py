@@ -162,10 +162,9 @@ def _in_one_line(error: ValidationError) -> str:
         same = listed([str(each["loc"][-1]) for each in problems if each["type"] == kind and [*each["loc"][:-1]] == table])
         says = f"lacks {same}" if kind == "missing" else f"has the unknown key {same}"
         return f"{'table ' if table else 'it'}{'.'.join(table)} {says}; expected some of {', '.join(_keys(*table))}"
-    if kind == "dataclass_type":
-        return f"{where} is {found!r}; expected a table of {', '.join(_keys(*table, key))}"
-    if kind == "value_error":
-        return f"{where} is {found!r}; expected {first['ctx']['error']}"
+    if kind in ("dataclass_type", "value_error"):
+        expected = first["ctx"].get("error") or f"a table of {', '.join(_keys(*table, key))}"
+        return f"{where} is {found!r}; expected {expected}"
     of_a_type = f" is a {type(found).__name__}" if kind.endswith("_type") else ""
     return f"{where} = {found!r}{of_a_type}; expected {_keys(*table).get(key) or first['msg'].removeprefix('Input should be ')}"
 

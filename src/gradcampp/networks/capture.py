@@ -10,6 +10,7 @@ from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
+from torchvision.transforms.v2.functional import normalize
 
 from gradcampp.cam import SCORES, Scores
 from gradcampp.errors import InputError, listed
@@ -17,7 +18,6 @@ from gradcampp.networks.classes import Classes
 
 Precision = Literal["float32", "tf32"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
-Triple = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class Preprocessing:
 
     resize: int = 256
     crop: int = 224
-    mean: Triple = (0.485, 0.456, 0.406)
-    std: Triple = (0.229, 0.224, 0.225)
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
     interpolation: str = "bilinear"
 
 
@@ -61,8 +61,6 @@ class Network:
     Attributes:
         module: takes (B, 3, crop, crop), ends in class logits (B, C); on any device.
         layer: name of the module whose output is explained.
-        preprocessing: how a photograph becomes its input.
-        classes: the names of its classes.
         name: as the user gave it.
         weights: SHA-256 of the weight file, ``random (seed N)``, or ``from the factory`` with a hash of them.
         memory_format: of its inputs and weights.
@@ -89,15 +87,10 @@ class Network:
             InputError: as :func:`capture`.
         """
         with computing(self.precision, pixels.device.type):
-            captured = capture(self.module, self.layer, self._inputs(pixels), labels)
-        gradients = {scores: _single(values) for scores, values in captured.gradients.items()}
-        return Capture(_single(captured.activations), gradients, _single(captured.logits))
+            return capture(self.module, self.layer, self._inputs(pixels), labels)
 
     def logits(self, pixels: Tensor) -> Tensor:
-        """The logits of photographs, (B, C), in float32 or better.
-
-        Args:
-            pixels: in [0, 1], (B, 3, crop, crop), on the device of the module.
+        """The logits of photographs, (B, C), in float32 or better; pixels as in :meth:`capture`.
 
         Raises:
             InputError: if the network does not return class logits.
@@ -106,18 +99,12 @@ class Network:
             return _single(forward(self.module, self._inputs(pixels)))
 
     def _inputs(self, pixels: Tensor) -> Tensor:
-        inputs = normalise(pixels, self.preprocessing.mean, self.preprocessing.std)
+        inputs: Tensor = normalize(pixels, list(self.preprocessing.mean), list(self.preprocessing.std))
         return inputs.contiguous(memory_format=self.memory_format)
 
 
 def _single(values: Tensor) -> Tensor:
     return values.to(torch.promote_types(values.dtype, torch.float32))
-
-
-def normalise(pixels: Tensor, mean: Triple, std: Triple) -> Tensor:
-    """Pixels in [0, 1] to the input of a network, (B, 3, h, w) in both cases."""
-    shift, scale = pixels.new_tensor(mean), pixels.new_tensor(std)
-    return (pixels - shift[:, None, None]) / scale[:, None, None]
 
 
 @contextmanager
@@ -126,11 +113,7 @@ def computing(precision: Precision, device: str) -> Iterator[None]:
 
     ``float32`` is exact, also on a GPU where torch would round convolutions to TF32. ``tf32`` keeps 10
     bits after the point of the factors of convolutions and matrix products, and sums in float32; it is
-    float32 on a CPU. Autocasting that surrounds the block is off in it.
-
-    Args:
-        precision: one of ``PRECISIONS``.
-        device: ``cpu`` or ``cuda``.
+    float32 on the ``device`` ``cpu``. Autocasting that surrounds the block is off in it.
     """
     rounded = precision == "tf32" and device == "cuda"
     before = torch.get_float32_matmul_precision()
@@ -154,14 +137,25 @@ def forward(module: nn.Module, inputs: Tensor) -> Tensor:
     """The logits of a batch, (B, C), in evaluation mode and without a graph.
 
     Raises:
-        InputError: if the network does not return class logits.
+        InputError: if the network fails, or does not return class logits.
     """
-    with evaluation_mode(module), torch.no_grad():
-        return _logits(module, inputs)
+    try:
+        with evaluation_mode(module), torch.no_grad():
+            output = module(inputs)
+    except Exception as error:  # the network is the user's code
+        known = isinstance(error, InputError | torch.OutOfMemoryError | MemoryError)
+        if known or "can't allocate memory" in str(error):
+            raise
+        size = f"{inputs.shape[1]} x {inputs.shape[2]} x {inputs.shape[3]}"
+        raise InputError(f"the network fails on an input of {size} numbers: {type(error).__name__}: {error}") from error
+    if not isinstance(output, Tensor) or output.ndim != 2:
+        shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise InputError(f"the network returns {shape}; expected class logits (B, C)")
+    return output
 
 
 def capture(module: nn.Module, layer: str, inputs: Tensor, labels: Tensor) -> Capture:
-    """Feature maps, logits and both gradients of a batch, for hardly more than one forward pass.
+    """Feature maps, logits and both gradients of a batch in float32 or better, for hardly more than one forward pass.
 
     The network up to the layer runs without a graph; only what follows is differentiated. Of a module
     that is called several times in one pass, the last call counts. Training mode, gradient flags and
@@ -179,6 +173,10 @@ def capture(module: nn.Module, layer: str, inputs: Tensor, labels: Tensor) -> Ca
 
     Source: Lerma & Lucas (2022), section 2.1.1; the footnote there for pre and post.
     """
+    children = {name: child for name, child in module.named_modules() if name}
+    if layer not in children:
+        near = get_close_matches(layer, children, n=5, cutoff=0.3) or list(children)[-5:]
+        raise InputError(f"unknown layer '{layer}'; the nearest: {listed(near, 5)}")
     leaf: Tensor | None = None
     other = "nothing: it is not used when the network runs"
 
@@ -191,60 +189,34 @@ def capture(module: nn.Module, layer: str, inputs: Tensor, labels: Tensor) -> Ca
         torch.set_grad_enabled(True)  # until the surrounding no_grad ends: the head alone has a graph
         return leaf.clone()  # so that an in-place operation behind the layer may write into it
 
-    with torch.inference_mode(False), evaluation_mode(module):
-        handle = find_layer(module, layer).register_forward_hook(cut)
-        try:
-            with torch.no_grad():
-                logits = _logits(module, inputs)
-        finally:
-            handle.remove()
+    with torch.inference_mode(False), evaluation_mode(module):  # a head with checkpoints runs again for its gradients
+        with children[layer].register_forward_hook(cut):
+            logits = forward(module, inputs)
         if leaf is None:
             raise InputError(f"layer '{layer}': expected an output (B, K, H, W), got {other}; choose another --layer")
-        gradients = _gradients(logits, labels, leaf, layer)
-    return Capture(leaf.detach(), gradients, logits.detach())
+        gradients = _gradients(logits, labels, leaf) if logits.requires_grad else None
+    if gradients is None:
+        raise InputError(f"the class scores do not depend on layer '{layer}'; choose another --layer")
+    return Capture(_single(leaf.detach()), dict(zip(SCORES, _single(gradients), strict=True)), _single(logits.detach()))
 
 
-def _gradients(logits: Tensor, labels: Tensor, leaf: Tensor, layer: str) -> dict[Scores, Tensor]:
-    """Derivatives of each image's own score, pre and post, in one backward pass through the head.
+def _gradients(logits: Tensor, labels: Tensor, leaf: Tensor) -> Tensor | None:
+    """Derivatives of each image's own score, pre and post, in one backward pass through the head, (2, B, K, H, W).
 
     Images do not mix, so the derivative of a sum of scores holds that of each. The two cotangents share
     the pass, because a fully connected head costs what it takes to read its weights.
     """
-    if not logits.requires_grad:
-        raise _unreachable(layer)
-    with torch.enable_grad():
-        values = logits.detach().requires_grad_()
-        single = torch.promote_types(logits.dtype, torch.float32)
-        targets: dict[Scores, Tensor] = {"pre": values, "post": values.softmax(1, dtype=single)}
-        own = [targets[scores].gather(1, labels[:, None]).sum() for scores in SCORES]
-    cotangents = torch.stack([torch.autograd.grad(score, values)[0] for score in own])  # (2, B, C)
+    scores = _single(logits.detach()).softmax(1)
+    own = nn.functional.one_hot(labels, logits.shape[1]).to(scores.dtype)
+    post = scores * (own - scores.gather(1, labels[:, None]))  # the derivative of a softmax score by all logits
+    cotangents = torch.stack([own, post]).to(logits.dtype)  # (2, B, C)
     try:
-        gradients = torch.autograd.grad(logits, leaf, cotangents, retain_graph=True, is_grads_batched=True, allow_unused=True)[0]
+        return torch.autograd.grad(logits, leaf, cotangents, retain_graph=True, is_grads_batched=True, allow_unused=True)[0]
     except torch.OutOfMemoryError:
         raise
     except RuntimeError:  # an operation of the head that cannot be batched, such as one's own autograd.Function
         passes = [torch.autograd.grad(logits, leaf, one, retain_graph=True, allow_unused=True)[0] for one in cotangents]
-        gradients = None if passes[0] is None else torch.stack(passes)
-    if gradients is None:
-        raise _unreachable(layer)
-    return dict(zip(SCORES, gradients, strict=True))
-
-
-def _unreachable(layer: str) -> InputError:
-    return InputError(f"the class scores do not depend on layer '{layer}'; choose another --layer")
-
-
-def find_layer(module: nn.Module, layer: str) -> nn.Module:
-    """A module of the network by its name.
-
-    Raises:
-        InputError: if there is none; the line lists the nearest names.
-    """
-    names: dict[str, nn.Module] = {name: child for name, child in module.named_modules() if name}
-    if layer not in names:
-        near = get_close_matches(layer, names, n=5, cutoff=0.3) or list(names)[-5:]
-        raise InputError(f"unknown layer '{layer}'; the nearest: {listed(near, 5)}")
-    return names[layer]
+        return None if passes[0] is None else torch.stack(passes)
 
 
 @contextmanager
@@ -257,20 +229,3 @@ def evaluation_mode(module: nn.Module) -> Iterator[None]:
     finally:
         for child, training in modes.items():
             child.training = training
-
-
-def _logits(module: nn.Module, inputs: Tensor) -> Tensor:
-    """The network's answer, or one line that says why there is none."""
-    try:
-        output = module(inputs)
-    except (InputError, torch.OutOfMemoryError, MemoryError):
-        raise
-    except Exception as error:  # the network is the user's code
-        if "can't allocate memory" in str(error):
-            raise
-        size = f"{inputs.shape[1]} x {inputs.shape[2]} x {inputs.shape[3]}"
-        raise InputError(f"the network fails on an input of {size} numbers: {type(error).__name__}: {error}") from error
-    if not isinstance(output, Tensor) or output.ndim != 2:
-        shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-        raise InputError(f"the network returns {shape}; expected class logits (B, C)")
-    return output

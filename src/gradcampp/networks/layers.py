@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 from torch import Tensor, nn
 
 from gradcampp.errors import InputError
 from gradcampp.networks.capture import forward
 
 _POOLING = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveMaxPool2d, nn.AdaptiveAvgPool2d, nn.LPPool2d, nn.FractionalMaxPool2d)
-
-
 _TRANSPARENT = (nn.Identity, nn.Dropout, nn.Dropout2d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 
 
@@ -30,15 +30,13 @@ def default_layer(module: nn.Module, inputs: Tensor) -> str:
     names = {child: name for name, child in module.named_modules()}
     candidates: list[tuple[str, int]] = []  # names and addresses of outputs, in the order in which they are finished
     pooled: set[int] = set()
-    before_scores: list[list[tuple[str, int]]] = []  # the candidates at the start of each layer with weights
-    scored: list[tuple[int, int]] = []  # for each finished layer with weights: its place above, its channels
-    starts: dict[nn.Module, int] = {}
+    starts: dict[nn.Module, int] = {}  # the number of candidates at the start of each layer with weights
+    scored: list[tuple[int, int]] = []  # that number and the channels, for each of these layers as it is finished
     kept: list[Tensor] = []  # keeps addresses unique
 
     def started(child: nn.Module, _inputs: object) -> None:
         if next(child.parameters(recurse=False), None) is not None and next(child.children(), None) is None:
-            starts[child] = len(before_scores)
-            before_scores.append(list(candidates))
+            starts[child] = len(candidates)
 
     def finished(child: nn.Module, _inputs: object, output: object) -> None:
         if not isinstance(output, Tensor):
@@ -53,15 +51,13 @@ def default_layer(module: nn.Module, inputs: Tensor) -> str:
         elif output[0, 0].numel() > 1 and type(child) is not nn.Sequential and not isinstance(child, _TRANSPARENT):
             candidates.append((names[child], output.data_ptr()))
 
-    handles = [child.register_forward_hook(finished) for child in names]
-    handles += [child.register_forward_pre_hook(started) for child in names]
-    try:
+    with ExitStack() as hooks:
+        for child in names:
+            hooks.enter_context(child.register_forward_hook(finished))
+            hooks.enter_context(child.register_forward_pre_hook(started))
         classes = forward(module, inputs).shape[1]
-    finally:
-        for handle in handles:
-            handle.remove()
-    scoring = [before_scores[place] for place, channels in scored if channels == classes]
-    usable = [name for name, address in (scoring[-1] if scoring else candidates) if address not in pooled]
+    before = [count for count, channels in scored if channels == classes] or [len(candidates)]
+    usable = [name for name, address in candidates[: before[-1]] if address not in pooled]
     if not usable:
         raise InputError("the network has no feature maps (B, K, H, W) before its classifier; name one with --layer")
     return usable[-1]

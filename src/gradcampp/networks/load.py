@@ -26,7 +26,6 @@ from gradcampp.networks.layers import default_layer
 from gradcampp.scenes.shapes import CLASSES
 
 RANDOM = "random"
-EMBEDDED = "mini"
 
 
 def load(
@@ -63,7 +62,7 @@ def load(
         InputError: if the model, its weights, layer, preprocessing or class names do not fit.
     """
     name = model if isinstance(model, str) else type(model).__name__
-    embedded, own = model == EMBEDDED, not isinstance(model, str) or ":" in model
+    embedded, own = model == "mini", not isinstance(model, str) or ":" in model
     published: WeightsEnum | None = None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -85,8 +84,9 @@ def load(
         if published is not None and getattr(module, "transform_input", None) is False:
             module.transform_input = True  # type: ignore[assignment]  # as the weights of torchvision's Inception expect it
     module = module.float().eval()
-    default = mini.PREPROCESSING if embedded else _published(published)
-    preprocessing = _override(default, resize=resize, crop=crop, mean=mean and tuple(mean), std=std and tuple(std))
+    default = mini.PREPROCESSING if embedded else Preprocessing()
+    means, stds = mean and tuple(mean), std and tuple(std)
+    preprocessing = _preprocessing(default, published, resize=resize, crop=crop, mean=means, std=stds)
     blank = torch.zeros(1, 3, preprocessing.crop, preprocessing.crop)
     count = forward(module, blank).shape[1]
     if isinstance(classes, Path):
@@ -102,9 +102,8 @@ def load(
         memory_format = torch.contiguous_format
     layer = layer or default_layer(module, blank)
     network = Network(
-        module, layer, preprocessing, names, name=name, weights=identity, memory_format=memory_format, precision=precision
+        module.to(memory_format=memory_format), layer, preprocessing, names, name, identity, memory_format, precision
     )
-    module.to(memory_format=network.memory_format)
     network.capture(blank, torch.tensor([0]))  # a layer that cannot be explained fails now
     return network
 
@@ -171,15 +170,12 @@ def _read_weights(path: Path) -> Mapping[str, Tensor]:
     if not path.is_file():
         raise InputError(f"weights {path}: no such file")
     try:
-        if path.suffix == ".safetensors":
-            content: Any = load_file(path)
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
+        tensors = path.suffix == ".safetensors"
+        content: Any = load_file(path) if tensors else torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load meets damaged files with anything from KeyError to AssertionError
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(
-            f"cannot read weights {path}: {reason}; expected a .safetensors file or a checkpoint of tensors only"
-        ) from None
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        expected = "expected a .safetensors file or a checkpoint of tensors only"
+        raise InputError(f"cannot read weights {path}: {reason}; {expected}") from None
     for wrapper in ("state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
@@ -188,16 +184,12 @@ def _read_weights(path: Path) -> Mapping[str, Tensor]:
     return {str(key).removeprefix("module."): value for key, value in content.items()}
 
 
-def _published(weights: WeightsEnum | None) -> Preprocessing:
-    """The preprocessing that torchvision publishes beside its weights; its ImageNet values for one's own network."""
-    if weights is None:
-        return Preprocessing()
-    given = weights.transforms()
-    return Preprocessing(given.resize_size[0], given.crop_size[0], tuple(given.mean), tuple(given.std), given.interpolation.value)
-
-
-def _override(default: Preprocessing, **given: Any) -> Preprocessing:
-    """The network's own preprocessing with what the user gives in its place."""
+def _preprocessing(default: Preprocessing, published: WeightsEnum | None, **given: Any) -> Preprocessing:
+    """The preprocessing that torchvision publishes beside weights, or else the default, with what the user gives in its place."""
+    if published is not None:
+        known = published.transforms()
+        sizes = known.resize_size[0], known.crop_size[0]
+        default = Preprocessing(*sizes, tuple(known.mean), tuple(known.std), known.interpolation.value)
     chosen = replace(default, **{name: value for name, value in given.items() if value is not None})
     for name, values in (("mean", chosen.mean), ("std", chosen.std)):
         if len(values) != 3:

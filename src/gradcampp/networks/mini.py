@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Mapping
 from importlib.resources import files
 
-import torch
 from safetensors.torch import load as load_tensors
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from gradcampp.errors import InputError
 from gradcampp.networks.capture import Preprocessing
@@ -31,20 +28,15 @@ class MiniVGG(nn.Module):
     """Four blocks of 3 x 3 convolutions and max-pooling, then a fully connected head with two hidden layers.
 
     Maps normalised pictures (B, 3, 128, 128) to the scores before softmax, (B, classes).
-
-    Args:
-        norm: batch normalisation after every convolution, for training; `fold_batch_norm` removes it.
     """
 
-    def __init__(self, *, norm: bool = False) -> None:
+    def __init__(self) -> None:
         super().__init__()
         layers: OrderedDict[str, nn.Module] = OrderedDict()
         channels = 3
         for i, block in enumerate(BLOCKS, start=1):
             for j, width in enumerate(block, start=1):
                 layers[f"block{i}_conv{j}"] = nn.Conv2d(channels, width, 3, padding=1)
-                if norm:
-                    layers[f"block{i}_norm{j}"] = nn.BatchNorm2d(width)
                 layers[f"block{i}_relu{j}"] = nn.ReLU()
                 channels = width
             layers[f"block{i}_pool"] = nn.MaxPool2d(2)
@@ -60,29 +52,17 @@ class MiniVGG(nn.Module):
                 predictions=nn.Linear(HIDDEN, len(CLASSES)),
             )
         )
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d | nn.Linear):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        for parameter in self.parameters():
+            if parameter.ndim > 1:
+                nn.init.kaiming_normal_(parameter, nonlinearity="relu")
+            else:
+                nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> Tensor:
         """Scores before softmax."""
         maps = self.features(x)  # (B, 96, 8, 8)
         scores: Tensor = self.classifier(maps.flatten(1))  # (B, classes)
         return scores
-
-
-@torch.no_grad()
-def fold_batch_norm(model: MiniVGG) -> MiniVGG:
-    """The same function in evaluation mode, with batch normalisation absorbed by the convolutions."""
-    model, plain = model.eval(), MiniVGG()
-    plain.classifier.load_state_dict(model.classifier.state_dict())
-    for name, target in plain.features.named_children():
-        if isinstance(target, nn.Conv2d):
-            conv, norm = getattr(model.features, name), getattr(model.features, name.replace("conv", "norm"))
-            target.load_state_dict(fuse_conv_bn_eval(conv, norm).state_dict())
-    return plain.eval()
 
 
 def load() -> MiniVGG:
@@ -95,11 +75,6 @@ def load() -> MiniVGG:
     found = hashlib.sha256(data).hexdigest()
     if found != SHA256:
         raise InputError(f"the embedded weights are damaged: expected SHA-256 {SHA256}, got {found}; install the package again")
-    return from_tensors(load_tensors(data))
-
-
-def from_tensors(tensors: Mapping[str, Tensor]) -> MiniVGG:
-    """The network with the given weights (float16 on disk), in evaluation mode and float32."""
     model = MiniVGG()
-    model.load_state_dict(tensors)
+    model.load_state_dict(load_tensors(data))  # float16 on disk
     return model.eval()
