@@ -34,12 +34,9 @@ class Photograph(NamedTuple):
 
 
 class Batch(NamedTuple):  # which DataLoader knows how to bring into page-locked memory
-    """Photographs that could be read, and the reasons why the others could not.
+    """Photographs that could be read, uint8 pixels (B, 3, crop, crop), SHA-256 and length in bytes of their files; bad ones.
 
-    Attributes:
-        pixels: of those that could be read, uint8 (B, 3, crop, crop).
-        hashes, sizes: SHA-256 and length in bytes of their files.
-        bad: reason by image for the unreadable ones.
+    ``bad`` has the reason by image for those that could not be read.
     """
 
     photographs: list[Photograph]
