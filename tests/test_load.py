@@ -143,11 +143,3 @@ def test_wrong_weights_are_explained(tmp_path: Path) -> None:
     (tmp_path / "empty.pth").touch()
     refused("empty.pth", "cannot read weights")
     refused("absent.pth", "no such file")
-
-
-@pytest.mark.parametrize("name", ["mini", "squeezenet1_1"])
-def test_weights_lie_in_the_memory_format_of_the_inputs(name: str) -> None:
-    network = load(name, weights=None if name == "mini" else "random")
-    kernels = [parameter for parameter in network.module.parameters() if parameter.ndim == 4]
-    assert kernels
-    assert all(kernel.is_contiguous(memory_format=network.memory_format) for kernel in kernels)

@@ -63,7 +63,7 @@ class Network:
         layer: name of the module whose output is explained.
         name: as the user gave it.
         weights: SHA-256 of the weight file, ``random (seed N)``, or ``from the factory`` with a hash of them.
-        memory_format: of its inputs and weights.
+        memory_format: of its inputs.
         precision: of its own arithmetic.
     """
 

@@ -101,9 +101,7 @@ def load(
     except InputError:  # it reshapes its maps in a way that needs them contiguous
         memory_format = torch.contiguous_format
     layer = layer or default_layer(module, blank)
-    network = Network(
-        module.to(memory_format=memory_format), layer, preprocessing, names, name, identity, memory_format, precision
-    )
+    network = Network(module, layer, preprocessing, names, name, identity, memory_format, precision)
     network.capture(blank, torch.tensor([0]))  # a layer that cannot be explained fails now
     return network
 

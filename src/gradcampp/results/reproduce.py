@@ -51,6 +51,7 @@ def run(profile: Profile, out: Path, execution: Execution, processes: Processes 
     """
     processes = processes or Processes()
     network = profiles.network(profile)
+    network.module.to(memory_format=network.memory_format)  # a run that is finished already is drawn as a new one
     out.mkdir(parents=True, exist_ok=True)
     if processes.rank:
         processes.barrier()  # until the first has drawn the scenes
