@@ -40,7 +40,8 @@ COUNT, WHOLE = click.IntRange(min=1), click.IntRange(min=0)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code of a command: 0 done, 1 an unexpected verdict, 2 bad input, 130 interrupted, 141 nobody reads the output."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch loads: threads that wait leave the cores to others
+    if "OMP_WAIT_POLICY" not in os.environ:  # read when torch loads: threads that wait soon leave the cores to others
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     warnings.filterwarnings("ignore", module=r"PIL\b")  # of odd metadata; damage is an error
     processes = None
     try:

@@ -183,7 +183,8 @@ def read_columns(run: Path, columns: Sequence[str]) -> pd.DataFrame:
         InputError: if a part cannot be read.
     """
     with _readable(run / "records.parquet"):
-        tables = [_read(_file(run, "records", part), list(columns)).replace_schema_metadata() for part in parts(run)]
+        wanted = pa.schema([SCHEMA.field(name) for name in columns])  # a part that somebody wrote again may have others
+        tables = [_read(_file(run, "records", part), columns).cast(wanted) for part in parts(run)]
         rows: pd.DataFrame = pa.concat_tables(tables).to_pandas()  # pyarrow's own way keeps what each file says of itself
     return rows
 
