@@ -196,6 +196,8 @@ def _finish(run: Path, count: int, folder: Path, execution: Execution, processes
     manifest = records.read_manifest(run)
     if manifest["finished"]:
         return
+    for half in run.glob("*.parquet/.*"):  # of writes that were killed
+        half.unlink()
     for part in set(records.parts(run)) - set(range(count)):  # of a call with more photographs
         records.remove_part(run, part)
     if len(records.parts(run)) < count:
