@@ -197,7 +197,7 @@ def _finish(run: Path, count: int, folder: Path, execution: Execution, processes
     if manifest["finished"]:
         return
     for half in run.glob("*.parquet/.*"):  # of writes that were killed
-        half.unlink()
+        half.unlink(missing_ok=True)
     for part in set(records.parts(run)) - set(range(count)):  # of a call with more photographs
         records.remove_part(run, part)
     if len(records.parts(run)) < count:
