@@ -40,8 +40,9 @@ from torchvision.transforms.v2.functional import normalize
 
 sys.path.insert(0, str(Path(__file__).parent))
 from packages import evaluate_with_grad_cam, installed
-from timing import conclude, keep_freed_memory, machine, side_by_side
+from timing import conclude, machine, side_by_side
 
+from gradcampp.cli import keep_freed_memory
 from gradcampp.evaluation.photographs import list_photographs, load
 from gradcampp.evaluation.records import Run, experiment_of
 from gradcampp.evaluation.run import Execution, evaluate

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import json
 import platform
 import time
@@ -31,14 +29,6 @@ def side_by_side(rounds: int, **contestants: Callable[[], object]) -> dict[str, 
                 torch.cuda.synchronize()  # it returns before the GPU is done
             seconds[name].append(time.perf_counter() - start)
     return seconds
-
-
-def keep_freed_memory() -> None:
-    """Tell glibc to keep freed memory, as the command line does in its own process; elsewhere, do nothing."""
-    with contextlib.suppress(OSError, AttributeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(-4, 0)  # M_MMAP_MAX: no block has a mapping of its own
-        mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: the heap keeps up to 2 GiB that are free
 
 
 def machine() -> str:

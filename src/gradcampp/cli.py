@@ -299,7 +299,7 @@ def execution_of(options: dict[str, Any], processes: Processes | None) -> Execut
     device = choose_device(device, processes)
     cores = max(1, (os.cpu_count() or 1) // (processes.local_size if processes else 1))
     if device == "cpu":
-        _keep_freed_memory()
+        keep_freed_memory()
         return Execution(batch_size or 8, workers or 0, device, skip)
     return Execution(batch_size or 128, min(8, cores) if workers is None else workers, device, skip)
 
@@ -319,7 +319,7 @@ def choose_device(name: str, processes: Processes | None) -> str:
     return device
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Let glibc keep freed memory for as long as this process lives; without glibc, do nothing.
 
     By default it returns blocks over 32 MiB to the system, and the page faults of getting them back take a tenth (VGG16) to a
