@@ -22,7 +22,9 @@ from gradcampp.evaluation.records import Run
 
 T = TypeVar("T")
 Kind = Literal["proof", "numeric", "empirical"]
-Verdict = Literal["holds", "fails", "sharpened", "not tested by this profile"]
+Role = Literal["claim", "definition", "theorem"]
+Verdict = Literal["holds", "fails", "sharpened", "cannot tell", "not tested by this profile"]
+CANNOT_TELL: Verdict = "cannot tell"
 NOT_TESTED: Verdict = "not tested by this profile"
 
 COMPANION = "companion"  # the section of what is ours
@@ -60,9 +62,14 @@ def verdict(holds: bool, evidence: str) -> Finding:
     return Finding("holds" if holds else "fails", evidence)
 
 
-def sharpened(holds: bool, evidence: str) -> Finding:
-    """A verdict where the check shows more than the claim, or a condition that it needs."""
-    return Finding("sharpened" if holds else "fails", evidence)
+def sharpened(holds: bool, evidence: str, more: bool = True) -> Finding:
+    """A verdict where ``more``, a second computed condition, shows more than the claim, or a condition that it needs."""
+    return Finding("fails" if not holds else "sharpened" if more else "holds", evidence)
+
+
+def cannot_tell(evidence: str) -> Finding:
+    """The verdict of a run that does have the numbers, but cannot decide: a ceiling, an interval too wide."""
+    return Finding(CANNOT_TELL, evidence)
 
 
 Numbers = int | tuple[int, ...]
@@ -83,6 +90,7 @@ class Claim:
     table: Numbers = ()
     footnote: Numbers = ()
     theorem: int | None = None  # number of a theorem of ours
+    role: Role = "claim"  # a definition holds by construction: it says what the library computes
     criterion: str = ""  # when an empirical claim holds, committed with the code
     command: str = ""  # what would test it, where the run in hand cannot
     expected: Verdict | None = "holds"  # committed, of an empirical claim for the embedded default; None where nobody has
