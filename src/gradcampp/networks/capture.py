@@ -206,9 +206,13 @@ def _gradients(logits: Tensor, labels: Tensor, leaf: Tensor) -> Tensor | None:
     Images do not mix, so the derivative of a sum of scores holds that of each. The two cotangents share
     the pass, because a fully connected head costs what it takes to read its weights.
     """
-    scores = _single(logits.detach()).softmax(1)
-    own = nn.functional.one_hot(labels, logits.shape[1]).to(scores.dtype)
-    post = scores * (own - scores.gather(1, labels[:, None]))  # the derivative of a softmax score by all logits
+    values = _single(logits.detach())
+    own = nn.functional.one_hot(labels, values.shape[1]).to(values.dtype)  # (B, C)
+    exponentials = (values - values.amax(1, keepdim=True)).exp()
+    p = exponentials / exponentials.sum(1, keepdim=True)
+    score = p.gather(1, labels[:, None])  # (B, 1)
+    others = (p * (1 - own)).sum(1, keepdim=True)  # 1 - score, which keeps its digits where the score is 1 in float32
+    post = score * torch.where(own == 1, others, -p)  # the derivative of a softmax score by all logits
     cotangents = torch.stack([own, post]).to(logits.dtype)  # (2, B, C)
     try:
         return torch.autograd.grad(logits, leaf, cotangents, retain_graph=True, is_grads_batched=True, allow_unused=True)[0]

@@ -19,7 +19,7 @@ from torchvision.models import WeightsEnum
 
 from gradcampp.errors import InputError, listed
 from gradcampp.files import file_hash
-from gradcampp.networks import mini
+from gradcampp.networks import lite0, mini
 from gradcampp.networks.capture import Network, Precision, Preprocessing, forward
 from gradcampp.networks.classes import from_file, named, numbered
 from gradcampp.networks.layers import default_layer
@@ -46,8 +46,9 @@ def load(
     Weights lie in the memory format in which the network computes fastest.
 
     Args:
-        model: ``mini`` for the embedded network, a name that ``torchvision.models.get_model`` knows, ``module:factory`` for
-            a callable that returns a network, importable from the working directory or ``PYTHONPATH``, or a module.
+        model: ``mini`` for the embedded network, ``efficientnet_lite0``, a name that ``torchvision.models.get_model`` knows,
+            ``module:factory`` for a callable that returns a network, importable from the working directory or
+            ``PYTHONPATH``, or a module.
         layer: name of the module whose output is explained; None finds the last feature maps before the classifier.
         weights: a ``.safetensors`` file or a checkpoint that loads with ``weights_only=True``, or ``random``. None means
             what the factory or module holds, for ``mini`` the weights that ship with the package, and for a torchvision
@@ -71,6 +72,8 @@ def load(
             module = mini.load() if weights is None else mini.MiniVGG()
         elif own:
             module = model if isinstance(model, nn.Module) else _from_factory(name)
+        elif name == lite0.NAME:
+            module = lite0.EfficientNetLite0()
         else:
             module, published = _from_torchvision(name)
     if weights == RANDOM:
@@ -78,13 +81,13 @@ def load(
     elif weights is None and (embedded or own):
         identity = mini.SHA256 if embedded else f"from the factory, {_state_hash(module)}"
     else:
-        file = _cached(name, published) if weights is None else Path(weights)
+        file = Path(weights) if weights else lite0.weights_file() if name == lite0.NAME else _cached(name, published)
         _fill(name, module, file)
         identity = file_hash(file)
         if published is not None and getattr(module, "transform_input", None) is False:
             module.transform_input = True  # type: ignore[assignment]  # as the weights of torchvision's Inception expect it
     module = module.float().eval()
-    default = mini.PREPROCESSING if embedded else Preprocessing()
+    default = {"mini": mini.PREPROCESSING, lite0.NAME: lite0.PREPROCESSING}.get(name, Preprocessing())
     means, stds = mean and tuple(mean), std and tuple(std)
     preprocessing = _preprocessing(default, published, resize=resize, crop=crop, mean=means, std=stds)
     blank = torch.zeros(1, 3, preprocessing.crop, preprocessing.crop)
@@ -111,7 +114,8 @@ def _from_torchvision(name: str) -> tuple[nn.Module, WeightsEnum | None]:
     if name.lower() not in known:
         near = listed(get_close_matches(name.lower(), known, n=5, cutoff=0.4), 5) or "none"
         raise InputError(
-            f"unknown model '{name}': expected mini, a torchvision name (nearest: {near}) or module:factory for your own network"
+            f"unknown model '{name}': expected mini, {lite0.NAME}, a torchvision name (nearest: {near}) or module:factory for "
+            "your own network"
         )
     # The first set of published weights: the recipe of the literature, and what the usual files hold.
     return torchvision_models.get_model(name, weights=None), next(iter(torchvision_models.get_model_weights(name)), None)
@@ -134,6 +138,8 @@ def _from_factory(name: str) -> nn.Module:
 def _fill(name: str, module: nn.Module, path: Path) -> None:
     """Load the weights of a file into the network, all of them and nothing else."""
     expected, given = module.state_dict(), _read_weights(path)
+    if isinstance(module, lite0.EfficientNetLite0):
+        given = lite0.renamed(given)
     shapes = [(key, tuple(given[key].shape), tuple(expected[key].shape)) for key in expected if key in given]
     wrong = {
         "lacks": [key for key in expected if key not in given and not key.endswith("num_batches_tracked")],
