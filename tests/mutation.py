@@ -42,7 +42,7 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parents[1]
-MODULES = ("cam", "performance", "algebra.derivation", "certificate")
+MODULES = ("cam", "performance", "algebra.derivation", "shrinkage")
 FURTHER_TESTS = {"cam": ("test_cam_maps", "test_variants"), "performance": ("test_variants",)}
 REQUIRED = 0.9
 SECONDS = 60  # that the tests of a mutant may take, or five times what they take unchanged if that is more

@@ -18,6 +18,10 @@ METHODS: tuple[Method, ...] = get_args(Method)
 SCORES: tuple[Scores, ...] = get_args(Scores)
 
 
+POWER_STEPS = 40  # of match_heat, at most: about eight are needed
+POWER_TOLERANCE = 1e-6  # relative, of the mean heat
+
+
 def column(scores: Scores, method: Method) -> str:
     """The name of a map in records and tables: ``pre_gradcam_plusplus``."""
     return f"{scores}_{method.replace('++', '_plusplus').replace('+', '_plus')}"
@@ -171,6 +175,36 @@ def upsample(heatmaps: Tensor, size: tuple[int, int]) -> Tensor:
     """
     _expect(heatmaps.ndim == 3, "heatmaps: expected (N, H, W)", heatmaps)
     return functional.interpolate(heatmaps[:, None], size, mode="bilinear", align_corners=False)[:, 0]
+
+
+def match_heat(heatmaps: Tensor, mean_heat: Tensor) -> Tensor:
+    """Each map raised to the power at which its mean is the one asked for: pixels keep their order, only the warmth changes.
+
+    Args:
+        heatmaps: in [0, 1], (N, h, w).
+        mean_heat: the means asked for, (N,).
+
+    Returns:
+        (N, h, w); NaN where no power gives the mean: at 0, at 1 and over the share of the pixels that are not 0.
+
+    Raises:
+        ValueError: if the maps are not three-dimensional, or there are not as many means as maps.
+
+    Source: ours; the control of eq. 16 for warmth.
+    """
+    fit = heatmaps.ndim == 3 and mean_heat.shape == heatmaps.shape[:1]
+    _expect(fit, "expected heatmaps (N, h, w) and mean heats (N,)", heatmaps, mean_heat)
+    logs, wanted = heatmaps.double().log(), mean_heat.double()  # -inf where a map is 0, and 0 there to any power
+    slopes = logs.where(logs.isfinite(), 0)
+    powers, hot = torch.zeros_like(wanted), heatmaps > 0
+    for _ in range(POWER_STEPS):  # Newton's on the logarithm of the mean, which is convex in the power: no step goes too far
+        raised = (powers[:, None, None] * slopes).exp() * hot
+        mean = raised.mean((1, 2))
+        found = (mean / wanted - 1).abs() < POWER_TOLERANCE
+        if found.all():
+            break
+        powers = powers - (mean.log() - wanted.log()) * mean / (raised * slopes).mean((1, 2))
+    return raised.where((found & (powers > 0))[:, None, None], torch.nan).to(heatmaps.dtype)
 
 
 def explanation_map(heatmaps: Tensor, pixels: Tensor) -> Tensor:

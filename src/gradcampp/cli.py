@@ -102,7 +102,7 @@ def _together(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 model_options = _together(
-    option("--model", metavar="NAME", help="mini (embedded), a torchvision name or module:factory (default: mini)"),
+    option("--model", metavar="NAME", help="mini, efficientnet_lite0, a torchvision name or module:factory (default: mini)"),
     option("--weights", metavar="FILE", help=".safetensors, a checkpoint of tensors, or 'random' (default: torchvision's cache)"),
     option("--layer", metavar="NAME", help="module to explain (default: the last feature maps before the classifier)"),
     option("--classes", type=PATH, metavar="FILE", help="class names, one a line (default: ImageNet's for 1,000 classes)"),
@@ -117,6 +117,7 @@ model_options = _together(
 run_options = _together(
     option("--threshold", type=SHARE, metavar="T", help="explain images whose label scores over T (default: 0.5)"),
     option("--limit", type=COUNT, metavar="N", help="only N images: the first, or with --seed a random sample"),
+    option("--controls", is_flag=True, default=None, help="also score maps that check the metric itself: twice as many passes"),
     option("--precision", type=click.Choice(PRECISIONS), help=f"of the network (default: float32); tf32 moved {TF32}"),
     option("--batch-size", type=COUNT, metavar="N", help="images in the network together (default: 8 on a CPU, 128 on a GPU)"),
     option("--workers", type=WHOLE, metavar="N", help="processes that decode ahead (default: 0 on a CPU, up to 8 on a GPU)"),
@@ -174,7 +175,7 @@ def evaluate(processes: Processes | None, /, data: Path, out: Path, **options: A
     profile = profile_of(profiles.Profile(), options, processes)
     network = profiles.network(profile)
     chosen = photographs.choose(photographs.list_photographs(data, network.classes), profile.limit, profile.seed)
-    experiment = records.experiment_of(network, profile.threshold, profile.limit, profile.seed)
+    experiment = records.experiment_of(network, profile.threshold, profile.limit, profile.seed, profile.controls)
     manifest = run.evaluate(network, chosen, data, out, experiment, execution, processes).manifest
     skipped = f", {len(manifest['skipped'])} unreadable skipped" if manifest["skipped"] else ""
     print(
@@ -184,7 +185,7 @@ def evaluate(processes: Processes | None, /, data: Path, out: Path, **options: A
 
 
 @commands.command()
-@option("--profile", default="mini", metavar="NAME_OR_FILE", help="mini, paper or a TOML file (default: mini)")
+@option("--profile", default="mini", metavar="NAME_OR_FILE", help="mini, photographs, paper or a TOML file (default: mini)")
 @option("--out", type=PATH, metavar="RUN", help="run folder; an interrupted run in it goes on (default: runs/PROFILE)")
 @option("--data", type=PATH, metavar="DIR", help="folder of class folders (default: the profile's)")
 @option("--scenes", type=COUNT, metavar="N", help="number of generated scenes, where there is no --data")

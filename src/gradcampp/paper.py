@@ -59,7 +59,7 @@ WHERE: dict[int, str] = {  # equation -> module and function
     11: "algebra.derivation.equation_11",
     12: "cam.alphas",
     13: "cam.alphas",
-    14: "certificate.shrinkage",
+    14: "shrinkage.shrinkage",
     15: "cam.explanation_map",
     16: "performance.relative_performance",
     17: "performance.log_relative_performance",

@@ -154,8 +154,8 @@ def require_paper(run: Run, seen: str) -> None:
 
 
 def require_bounds(run: Run) -> None:
-    """Raise UntestedError at a run in which no image has a certificate: theorems 1 and 3 say nothing of it."""
-    if run.records["pre_certificate"].isna().all():
+    """Raise UntestedError at a run in which no image has a bound: theorems 1 and 3 say nothing of it."""
+    if run.records["pre_bound"].isna().all():
         raise UntestedError("the layer has negative activations, or no image is over the threshold")
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gradcampp import cam
-from gradcampp.cam import MAPS, Method, Scores, explanation_map, min_max, upsample
+from gradcampp.cam import MAPS, METHODS, SCORES, Method, Scores, explanation_map, match_heat, min_max, upsample
 from gradcampp.errors import InputError
 from gradcampp.networks.capture import Capture, Network, probabilities
 
@@ -75,8 +75,39 @@ def heatmaps(captured: Capture) -> Tensor:
     return min_max(torch.stack(maps, 1))
 
 
+def matched(maps: Tensor, mean_heat: Tensor) -> tuple[Tensor, Tensor]:
+    """The maps whose warmth is to be taken away, and the mean heat that they are to get: that of Grad-CAM in the same image.
+
+    Args:
+        maps: of :func:`heatmaps`, (B, 6, H, W).
+        mean_heat: of the upsampled maps, (B, 6).
+
+    Returns:
+        (B, 4, H, W) and (B, 4): Grad-CAM+ and Grad-CAM++, pre and then post.
+    """
+    wanted = [MAPS.index((scores, method)) for scores in SCORES for method in METHODS[1:]]
+    gradcam = [MAPS.index((scores, "gradcam")) for scores in SCORES for _ in METHODS[1:]]
+    return maps[:, wanted], mean_heat[:, gradcam]
+
+
+def signed(captured: Capture) -> Tensor:
+    """Two maps of Grad-CAM++ that keep the negative gradients of the logit, min-max normalised, (B, 2, H, W).
+
+    The first is eq. 4 without its ReLU, where alphas have poles; the second takes ``1 / (2 + s |g|)`` for them, which has none.
+    """
+    activations, gradients = captured.activations, captured.gradients["pre"]
+    tame = gradients / (2 + cam.activation_sums(activations) * gradients.abs())
+    published = cam.alphas(activations, gradients) * gradients
+    return min_max(torch.stack([cam.heatmap(terms.sum((2, 3)), activations) for terms in (published, tame)], 1))
+
+
 def score_explanation_maps(
-    network: Network, maps: Tensor, pixels: Tensor, labels: Tensor, batch_size: int | BatchLimit
+    network: Network,
+    maps: Tensor,
+    pixels: Tensor,
+    labels: Tensor,
+    batch_size: int | BatchLimit,
+    mean_heat: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Scores of each photograph seen through each of its maps.
 
@@ -86,10 +117,11 @@ def score_explanation_maps(
         pixels: in [0, 1], (B, 3, crop, crop).
         labels: class whose softmax score is wanted, (B,) int64.
         batch_size: explanation maps that go through the network together.
+        mean_heat: what :func:`gradcampp.cam.match_heat` gives the upsampled maps, (B, M); None leaves them as they are.
 
     Returns:
         Softmax scores and mean heat of the upsampled maps, both (B, M) float64. Both are NaN for a map
-        that is not finite.
+        that is not finite, or that no power gives the mean heat.
 
     Source: Lerma & Lucas (2022), eq. 15 and section 4.
     """
@@ -99,6 +131,8 @@ def score_explanation_maps(
 
     def score(part: slice) -> list[Tensor]:
         heat = upsample(coarse[part], (pixels.shape[2], pixels.shape[3]))  # (n, crop, crop)
+        if mean_heat is not None:
+            heat = match_heat(heat, mean_heat.flatten()[part])
         explanations = explanation_map(heat, pixels[owners[part]])
         logits = network.logits(explanations)
         wanted = labels[owners[part], None]

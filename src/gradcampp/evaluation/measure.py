@@ -9,19 +9,19 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from gradcampp import cam
-from gradcampp.cam import COLUMNS, METHODS, SCORES, Scores, min_max
-from gradcampp.certificate import bound
+from gradcampp import cam, shrinkage
+from gradcampp.cam import COLUMNS, SCORES, Scores
 from gradcampp.errors import InputError
 from gradcampp.evaluation import records
 from gradcampp.evaluation.alphas import Histogram, histogram
-from gradcampp.evaluation.maps import BatchLimit, heatmaps, in_batches, score_explanation_maps
+from gradcampp.evaluation.maps import BatchLimit, heatmaps, in_batches, matched, score_explanation_maps, signed
 from gradcampp.evaluation.photographs import Batch, Photograph
+from gradcampp.evaluation.records import Experiment
 from gradcampp.networks.capture import Capture, Network, probabilities
 
 
 def measure(
-    network: Network, batch: Batch, threshold: float, device: str, limit: BatchLimit
+    network: Network, batch: Batch, experiment: Experiment, device: str, limit: BatchLimit
 ) -> tuple[pa.Table, dict[Scores, Histogram]]:
     """Everything that a run records about a batch of photographs.
 
@@ -48,24 +48,31 @@ def measure(
     for kind in SCORES:
         extremes = _extremes(alphas[kind], captured.gradients[kind])
         numbers |= {f"{kind}_alpha_{name}": values for name, values in extremes.items()}
-    explained = [*records.BOUNDS, *COLUMNS, *records.HEATS]
+    explained = [*records.SHRINKAGE, *COLUMNS, *records.HEATS, *records.CONTROLS]
     table = torch.full((len(pixels), len(explained)), torch.nan, dtype=torch.float64, device=device)
-    over = (scores > threshold).nonzero()[:, 0]
+    over = (scores > experiment["threshold"]).nonzero()[:, 0]
     if len(over):
 
         def explain(part: slice) -> list[Tensor]:
             own = over[part]
             gradients = {kind: values[own] for kind, values in captured.gradients.items()}
             chosen = Capture(activations[own], gradients, logits[own])
-            return [heatmaps(chosen), _certified(chosen)]
+            return [heatmaps(chosen), signed(chosen), _shrinkage(chosen)]
 
-        maps, bounds = in_batches(explain, len(over), limit)
-        found, mean_heat = score_explanation_maps(network, maps, pixels[over], labels[over], limit)
-        table[over] = torch.cat([bounds, found, mean_heat.where(found.isfinite(), torch.nan)], 1)
+        maps, with_signs, shrunk = in_batches(explain, len(over), limit)
+        asked = pixels[over], labels[over], limit
+        found, mean_heat = score_explanation_maps(network, maps, *asked)
+        values = [shrunk, found, mean_heat.where(found.isfinite(), torch.nan)]
+        if experiment["controls"]:
+            flattened, heat = matched(maps, mean_heat)
+            values += [score_explanation_maps(network, flattened, *asked, heat)[0]]
+            values += [score_explanation_maps(network, with_signs, *asked)[0]]
+        row = torch.cat(values, 1)
+        table[over, : row.shape[1]] = row
     numbers |= dict(zip(explained, table.T, strict=True))
-    values = torch.stack([column.double() for column in numbers.values()]).cpu().numpy()  # at once: each copy waits for a GPU
+    columns = torch.stack([column.double() for column in numbers.values()]).cpu().numpy()  # at once: each copy waits for a GPU
     files = {"image": [photograph.image for photograph in batch.photographs], "sha256": batch.hashes, "bytes": batch.sizes}
-    rows = pd.DataFrame({**files, **dict(zip(numbers, values, strict=True))})
+    rows = pd.DataFrame({**files, **dict(zip(numbers, columns, strict=True))})
     return (
         pa.Table.from_pandas(rows, records.SCHEMA, preserve_index=False).replace_schema_metadata(),  # NaN becomes null
         {kind: histogram(alphas[kind].masked_select(captured.gradients[kind] != 0)) for kind in SCORES},
@@ -84,29 +91,28 @@ def _check_finite(captured: Capture, photographs: Sequence[Photograph]) -> None:
         )
 
 
-def _certified(captured: Capture) -> Tensor:
-    """Of each photograph, how far the Grad-CAM++ and Grad-CAM+ maps may differ and do.
+def _shrinkage(captured: Capture) -> Tensor:
+    """Of each photograph, how Grad-CAM++ differs from Grad-CAM+.
 
     Returns:
-        (B, 4) float64, in the order of ``records.BOUNDS``; NaN for a photograph with a negative activation, of which the
-        theorems say nothing.
+        (B, 10) float64, in the order of ``records.SHRINKAGE``; NaN for a photograph with a negative activation but in the
+        differences, since the theorems say nothing of it.
     """
     covered = (captured.activations.flatten(1) >= 0).all(1)
-    activations = captured.activations[covered].double()
-    columns: list[Tensor] = []
+    activations = captured.activations.double()
+    found: list[Tensor] = []
     for scores in SCORES:
-        gradients = captured.gradients[scores][covered].double()
-        plus, plusplus = (
-            min_max(cam.heatmap(cam.weights(method, activations, gradients), activations)) for method in METHODS[1:]
-        )
-        columns += [bound(activations, gradients), (plus - plusplus).abs().amax((1, 2))]
-    bounds = activations.new_full((len(covered), len(records.BOUNDS)), torch.nan)
-    bounds[covered] = torch.stack(columns, 1)
-    return bounds
+        gradients = captured.gradients[scores].double()
+        found.append(shrinkage.difference(activations, gradients))
+        for measured in (shrinkage.bound, shrinkage.effective_alpha, shrinkage.unevenness, shrinkage.equation_6):
+            values = torch.full_like(found[0], torch.nan)
+            values[covered] = measured(activations[covered], gradients[covered])
+            found.append(values)
+    return torch.stack(found, 1)
 
 
 def _extremes(alphas: Tensor, gradients: Tensor) -> dict[str, Tensor]:
-    """Of each photograph, how many units have a gradient, and the extreme alphas among them, (B,) each.
+    """Of each photograph, how many units have a gradient and a positive one, and the extreme alphas, (B,) each.
 
     The largest is also that among the units that count, those with a positive gradient. NaN where there are no such units.
     """
@@ -114,6 +120,7 @@ def _extremes(alphas: Tensor, gradients: Tensor) -> dict[str, Tensor]:
     some, positive = gradients != 0, gradients > 0  # (B, K, H, W)
     return {
         "count": some.sum(units),
+        "positive": positive.sum(units),
         "min": alphas.where(some, torch.inf).amin(units).where(some.any(units), torch.nan),
         "max": alphas.where(some, -torch.inf).amax(units).where(some.any(units), torch.nan),
         "max_positive": alphas.where(positive, -torch.inf).amax(units).where(positive.any(units), torch.nan),

