@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple
+
 import sympy as sp
 import torch
 
@@ -10,8 +12,11 @@ from gradcampp.algebra import derivation
 from gradcampp.algebra.theorems import CHECKS, random_layer, relative
 from gradcampp.cam import Scores
 from gradcampp.claims.claim import (
+    CHAPTERS,
+    COMPANION,
     ROUNDING,
     Finding,
+    UntestedError,
     claim,
     empirical,
     empirical_of_scores,
@@ -115,11 +120,59 @@ def same_map(run: Run, scores: Scores) -> Finding:
     return verdict(same > 0.5, told)
 
 
-@empirical("3.4-outliers", section="3.4", criterion="an image beyond each")
+@empirical_of_scores(
+    "3.3-half-positive", section="3.3", criterion="quartiles of those at positive gradients within 0.1 of 1/2", expected=None
+)
+def half_where_it_counts(run: Run, scores: Scores) -> Finding:
+    """The alphas that enter a weight, those at positive gradients, are nearly 1/2."""
+    require_bounds(run)
+    first, median, third = astuple(box(run.positive_alphas[scores]))[1:4]
+    return verdict(first >= 0.4, f"quartiles {first:.3f}, {median:.3f}, {third:.3f} where g > 0; theorem 1: none is over 1/2")
+
+
+@empirical_of_scores("3.3-half-weighted", section="3.3", criterion="within 0.1 of 1/2 in over half of the images", expected=None)
+def half_by_contribution(run: Run, scores: Scores) -> Finding:
+    """The alphas are nearly 1/2 in the mean over what each unit adds to the map."""
+    require_bounds(run)
+    found = run.records[f"{scores}_effective_alpha"].dropna()
+    told = f"{(found >= 0.4).mean():.1%} of {len(found)} images; median {found.median():.3f}"
+    return verdict((found >= 0.4).mean() > 0.5, told)
+
+
+@empirical_of_scores(
+    "3.3-even",
+    section=COMPANION,
+    chapter=CHAPTERS["3"],
+    criterion="larger rank correlation with the difference of the maps than that of 1/2 - alpha",
+    expected=None,
+)
+def unevenness_decides(run: Run, scores: Scores) -> Finding:
+    """How far the two maps differ follows from how unevenly the channels shrink more than from how far alphas are from 1/2."""
+    require_bounds(run)
+    names = [f"{scores}_{name}" for name in ("difference", "unevenness", "effective_alpha")]
+    rows = run.records[names].dropna()
+    if len(rows) < 30:
+        raise UntestedError(f"{len(rows)} images; a rank correlation takes 30")
+    ranked = rows.corr("spearman")[names[0]]
+    uneven, far = float(ranked[names[1]]), -float(ranked[names[2]])
+    return verdict(
+        uneven > far, f"rank correlation {uneven:.2f} with the unevenness, {far:.2f} with 1/2 - alpha, n = {len(rows)}"
+    )
+
+
+@empirical("3.1.4-run", section="3.1.4", chapter=CHAPTERS["3.1"], criterion="the sum within 10 % of 1 in no image", expected=None)
+def equation_6_unsolved(run: Run) -> Finding:
+    """The alphas that are used do not solve the equation that they come from: the sum that eq. 6 asks to be 1 is not."""
+    require_bounds(run)
+    sums = run.records["pre_equation_6"].dropna()
+    return verdict(bool(((sums - 1).abs() > 0.1).all()), f"from {sums.min():.4g} to {sums.max():.4g}, median {sums.median():.4g}")
+
+
+@empirical("3.4-outliers", section="3.4", criterion="one image beyond both")
 def outliers_of_an_image(run: Run) -> Finding:
-    """Single images have alphas as far out as -83.78 and 42.94."""
-    low, high = (run.records["pre_alpha_min"] <= -83.78).sum(), (run.records["pre_alpha_max"] >= 42.94).sum()
-    return verdict(bool(low and high), f"{low} images reach -83.78, {high} reach 42.94, of {len(run.records)}")
+    """An image can have alphas as far out as -83.78 and 42.94."""
+    far = (run.records["pre_alpha_min"] <= -83.78) & (run.records["pre_alpha_max"] >= 42.94)
+    return verdict(bool(far.any()), f"{far.sum()} of {len(run.records)} images reach both")
 
 
 @of_paper("3.4-extremes", section="3.4", criterion="beyond 100,000 on both sides: the values themselves are chance")

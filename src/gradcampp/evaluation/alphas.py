@@ -80,6 +80,24 @@ def merge(first: Histogram, second: Histogram) -> Histogram:
     return Histogram(counts, min(first.minimum, second.minimum), max(first.maximum, second.maximum))
 
 
+def positive(alphas: Histogram, count: int) -> Histogram:
+    """The alphas at positive gradients, of a layer without negative activations: those below 1/2, and the rest at 1/2.
+
+    There an alpha is between 0 and 1/2 exactly where its gradient is positive (theorem 1). Those of terms too small for
+    float32 are 1/2 and cannot be told from others, so their number follows from the ``count`` of all positive gradients.
+
+    Raises:
+        ValueError: if more alphas are between 0 and 1/2 than there are positive gradients.
+    """
+    zero, half = round((math.tanh(-0.5) + 1) * BINS / 2), BINS // 2
+    counts = np.zeros(BINS, np.int64)
+    counts[zero:half] = alphas.counts[zero:half]
+    counts[half] = count - counts.sum()
+    if counts[half] < 0:
+        raise ValueError(f"expected at least {counts.sum() - counts[half]} positive gradients, got {count}")
+    return Histogram(counts, 0.0, 0.5) if count else EMPTY
+
+
 def quantile(alphas: Histogram, probability: float) -> float:
     """The quantile as NumPy defines it (linear between order statistics), to half a bin.
 

@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 
 from gradcampp.cam import COLUMNS, METHODS, SCORES, Scores, column
 from gradcampp.errors import InputError
-from gradcampp.evaluation.alphas import BINS, Histogram
+from gradcampp.evaluation.alphas import BINS, Histogram, positive
 from gradcampp.files import atomic_write
 from gradcampp.networks.capture import Network
 
@@ -259,6 +259,11 @@ class Run:
                 low, high = extremes[scores]
                 ends[scores] = [min(ends[scores][0], low), max(ends[scores][1], high)]
         return {scores: Histogram(counts[scores], *ends[scores]) for scores in SCORES}
+
+    @cached_property
+    def positive_alphas(self) -> dict[Scores, Histogram]:
+        """Those of them that count, at positive gradients; for layers without negative activations."""
+        return {scores: positive(self.alphas[scores], int(self.records[f"{scores}_alpha_positive"].sum())) for scores in SCORES}
 
     @property
     def has_masks(self) -> bool:

@@ -36,7 +36,7 @@ def write(run: Run, out: Path, expected: Expected | None = None) -> Report:
 
     Source: Lerma & Lucas (2022), Tables 1 and 2, Figures 4 and 6.
     """
-    found = {**tables.paper_tables(run.records), "certificates": tables.certificates(run.records)}
+    found = {**tables.paper_tables(run.records), "differences": tables.differences(run.records)}
     figures = {f"figure4-{scores}": data_set.alpha_distribution(run.alphas[scores], scores) for scores in SCORES}
     figures["figure6"] = data_set.relative_performances(run.records)
     contents: dict[str, str] = {}

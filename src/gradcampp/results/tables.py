@@ -11,13 +11,12 @@ from gradcampp import paper
 from gradcampp.cam import SCORES, Scores
 from gradcampp.evaluation.alphas import Histogram, box, share
 from gradcampp.evaluation.profiles import Expected
-from gradcampp.evaluation.records import BOUNDS
 from gradcampp.performance import summaries
 
 TITLES = {
     "table1": "Table 1. Relative performance, paper (n = {paper}) beside this run (n = {run})",
     "table2": "Table 2. Log relative performance, paper (n = {paper}) beside this run (n = {run})",
-    "certificates": "Certificates. Largest difference of the min-max maps of Grad-CAM++ and Grad-CAM+: guaranteed, and observed",
+    "differences": "Largest difference of the min-max maps of Grad-CAM++ and Grad-CAM+, and its bound for all lam from 0 to 1",
     "localisation_gain": "Does Grad-CAM++ find several instances better than Grad-CAM+? "
     "Difference of the means, 95 % bootstrap interval",
 }
@@ -74,25 +73,26 @@ def alphas(streams: Mapping[Scores, Histogram]) -> pd.DataFrame:
     return pd.DataFrame(columns).rename_axis("quantity").reset_index()
 
 
-def certificates(records: pd.DataFrame) -> pd.DataFrame:
-    """Bounds on the difference of the min-max maps of Grad-CAM++ and Grad-CAM+, and the differences, over all images.
+def differences(records: pd.DataFrame) -> pd.DataFrame:
+    """Differences of the min-max maps of Grad-CAM++ and Grad-CAM+, and their bounds, over all images.
 
-    Those without a certificate (under the threshold, or with negative activations) are left out.
+    Those under the threshold are left out, and of the bounds those with negative activations.
 
     Returns:
-        One row for each kind of score and for ``certificate`` and ``difference``: ``scores``, ``of``, ``n``, ``min``,
+        One row for each kind of score and for ``difference`` and ``bound``: ``scores``, ``of``, ``n``, ``min``,
         ``quartile1``, ``median``, ``quartile3``, ``max``; NaN where no image has one.
 
     Source: ours; theorem 3 of the companion.
     """
-    found = records[list(BOUNDS)].describe().T.astype({"count": int}).drop(columns=["mean", "std"])
-    found.index = pd.MultiIndex.from_tuples([tuple(name.split("_")) for name in BOUNDS])
+    names = [(scores, name) for scores in SCORES for name in ("difference", "bound")]
+    found = records[["_".join(name) for name in names]].describe().T.astype({"count": int}).drop(columns=["mean", "std"])
+    found.index = pd.MultiIndex.from_tuples(names)
     return found.reset_index().set_axis(["scores", "of", "n", "min", "quartile1", "median", "quartile3", "max"], axis=1)
 
 
 def readable(name: str, table: pd.DataFrame) -> pd.DataFrame:
     """The table of a name in ``TITLES`` as people read it: every cell a string, the interval behind its value."""
-    form = {"certificates": ".4f", "localisation_gain": "+.4f"}.get(name, ".3f")
+    form = {"differences": ".4f", "localisation_gain": "+.4f"}.get(name, ".3f")
     cells = table.map(lambda value: f"{value:{form}}" if isinstance(value, float) else str(value))
     if name not in ("table1", "table2"):
         return cells

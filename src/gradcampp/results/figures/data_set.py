@@ -90,20 +90,20 @@ def relative_performances(records: pd.DataFrame) -> Figure:
         return figure
 
 
-def certificates(records: pd.DataFrame) -> Figure:
-    """Each image's certificate and the largest difference that was seen, pre and post; images without are left out."""
+def differences(records: pd.DataFrame) -> Figure:
+    """How far the maps of Grad-CAM++ and Grad-CAM+ differ, by the distance of the alphas from 1/2 and by the unevenness.
+
+    Each image is a point, pre and post; images without (negative activations) are left out.
+    """
     with canvas(7, 3.5) as figure:
-        axes = figure.subplots(1, 2, sharey=True, sharex=True)
-        low = 1e-3
-        for axis, scores in zip(axes, SCORES, strict=True):
-            names = [f"{scores}_certificate", f"{scores}_difference"]
-            both = records[names].dropna()
-            both = both[(both > 0).all(axis=1)]
-            low = min([low, *(both.min() / 1.5 if len(both) else [])])
-            axis.scatter(both[names[0]], both[names[1]], s=6, alpha=0.35, color=COLOURS[scores], linewidths=0)
-            axis.set(xscale="log", yscale="log", title=f"{LONG[scores]}, {len(both):,} images", xlabel="certificate")
-        for axis in axes:
-            axis.plot([low, 1], [low, 1], color="0.6", linestyle="--", linewidth=1, zorder=0)
-            axis.set(xlim=(low, 1.2), ylim=(low, 1.2))
-        axes[0].set_ylabel("largest difference seen")
+        left, right = figure.subplots(1, 2, sharey=True)
+        for scores in SCORES:
+            found = records[[f"{scores}_{name}" for name in ("difference", "effective_alpha", "unevenness")]].dropna()
+            difference, alpha, uneven = (found[name] for name in found)
+            look: dict[str, Any] = {"s": 6, "alpha": 0.35, "color": COLOURS[scores], "linewidths": 0, "label": LONG[scores]}
+            left.scatter(0.5 - alpha, difference, **look)
+            right.scatter(uneven, difference, **look)
+        left.set(xlabel=r"$1/2 - \alpha$, mean by contribution", ylabel="largest difference of the maps")
+        right.set(xlabel="unevenness of the shrinkage")
+        right.legend(frameon=False, markerscale=3)
         return figure

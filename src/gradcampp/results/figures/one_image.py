@@ -196,22 +196,25 @@ def family(captured: Capture, pixels: Tensor, lams: Sequence[float]) -> Figure:
         return figure
 
 
-def shrinkages(products: Tensor, deltas: Tensor) -> Figure:
-    """A positive gradient before and after Grad-CAM++, and the shares by which channel weights shrink.
+def shrinkages(products: Tensor, kept: Tensor) -> Figure:
+    """A positive gradient before and after Grad-CAM++, and what channels keep by what they add to the map of Grad-CAM+.
 
-    ``products`` are lam * s * g at the units with positive gradient, ``deltas`` the shares of the channels that count, both of
-    any shape.
+    ``products`` are s * g of one image, (K, H, W), and ``kept`` the share of its weight that each channel keeps, (K,).
     """
     terms = np.linspace(0, 12, 200)
     with canvas(7, 2.9) as figure:
         left, right = figure.subplots(1, 2)
         left.plot(terms, terms / 2, color="0.6", linestyle="--", label="half of it: Grad-CAM+")
         left.plot(terms, terms / (2 + terms), color=PALETTE[0], label="Grad-CAM++")
-        inside = float((products <= terms[-1]).double().mean())
-        sns.rugplot(products[products <= terms[-1]].double().flatten().numpy()[:2000], ax=left, color=PALETTE[1], height=0.04)
+        positive = products[products > 0].double()
+        inside = float((positive <= terms[-1]).double().mean())
+        sns.rugplot(positive[positive <= terms[-1]].numpy()[:2000], ax=left, color=PALETTE[1], height=0.04)
         left.set(xlim=(0, terms[-1]), ylim=(0, 2), ylabel="what is summed")
         left.set_xlabel(rf"$t = \lambda\, s_k\, r$" "\n" f"(marks: the picture's own, {inside:.0%} of them)")
         left.legend(frameon=False, loc="upper right")
-        right.hist(deltas.double().flatten().numpy(), bins=np.linspace(0, 1, 21).tolist(), color=PALETTE[0])
-        right.set(xlim=(0, 1), xlabel=r"$\delta_k$", ylabel="channels")
+        added = products.relu().sum((1, 2)).double()  # (K,)
+        shares = added / added.sum()
+        right.scatter(shares[added > 0], kept[added > 0], s=10, color=PALETTE[0], alpha=0.6, linewidths=0)
+        right.axhline(float((shares * kept).sum()), **REFERENCE)
+        right.set(xscale="log", ylim=(0, 1.02), xlabel="channel's share of the Grad-CAM+ map", ylabel=r"kept, $1 - \delta_k$")
         return figure
