@@ -1,4 +1,4 @@
-"""Shrinkage, sandwich and certificate against exact fractions, and on random layers in float64."""
+"""Shrinkage, difference, sandwich and bound against exact fractions, and on random layers in float64."""
 
 from __future__ import annotations
 
@@ -15,12 +15,22 @@ from torch import Tensor
 
 from gradcampp import cam
 from gradcampp.cam import min_max, upsample
-from gradcampp.certificate import bound, sandwich, shrinkage
+from gradcampp.shrinkage import (
+    bound,
+    difference,
+    effective_alpha,
+    equation_6,
+    kept,
+    order_factor,
+    sandwich,
+    shrinkage,
+    unevenness,
+)
 from tests import loops
 from tests.loops import PROPERTY, UNIT, assert_same
 
 LAMBDAS = st.sampled_from([0.0, 0.25, 1.0, 8.0])
-FUNCTIONS = pytest.mark.parametrize("function", [shrinkage, sandwich, bound])
+FUNCTIONS = pytest.mark.parametrize("function", [shrinkage, kept, sandwich, order_factor, bound])
 SPREADS = st.sampled_from([0.0, 1.0, 3.0])  # of the logarithms of the channels' sizes
 
 
@@ -91,25 +101,11 @@ def combined(shares: list[Fraction], heats: list[list[Fraction]]) -> list[Fracti
     ]
 
 
-def exact_bounds(deltas: list[Fraction], heats: list[list[Fraction]]) -> tuple[Fraction, list[Fraction]]:
-    """The two bounds of theorem 3 for a map that is not constant; of the second, for each of the best d."""
+def exact_bound(deltas: list[Fraction], heats: list[list[Fraction]]) -> Fraction:
+    """The bound of theorem 3 for all constants up to the one of these shares, for a map that is not constant."""
     middle = combined([Fraction(1)] * len(heats), heats)
-    seen = [delta for delta, values in zip(deltas, heats, strict=True) if max(values) > 0]
-    sandwiched = (max(seen) - min(seen)) / (1 - min(seen)) * max(middle) / spread_of(middle)
-
-    def surrogate(d: Fraction) -> Fraction:
-        return sum(
-            (abs(delta - d) * spread_of(values) for delta, values in zip(deltas, heats, strict=True)), Fraction(0)
-        ) / (1 - d)  # fmt: skip
-
-    def leftovers(d: Fraction) -> Fraction:
-        less = combined([max(d - delta, Fraction(0)) for delta in deltas], heats)
-        more = combined([max(delta - d, Fraction(0)) for delta in deltas], heats)
-        return (spread_of(less) + spread_of(more)) / (1 - d) / spread_of(middle)
-
-    best = min(map(surrogate, deltas))
-    # Rounding may prefer one of two that are equal, or all but.
-    return sandwiched, [leftovers(d) for d in deltas if surrogate(d) <= best * (1 + Fraction(1, 10**9))]
+    most = max(delta for delta, values in zip(deltas, heats, strict=True) if max(values) > 0)
+    return min(most * max(middle), max(combined(deltas, heats)), spread_of(middle)) / spread_of(middle)
 
 
 def exact_min_max(values: list[Fraction]) -> list[Fraction]:
@@ -186,25 +182,29 @@ def test_the_sandwich_is_made_of_the_extreme_shares_of_the_channels_that_add_som
 
 @PROPERTY
 @given(loops.layers(), LAMBDAS)
-def test_the_certificate_is_the_smaller_of_the_two_bounds_and_holds_exactly(layer: tuple[Tensor, Tensor], lam: float) -> None:
+def test_the_bound_is_the_definition_and_holds_exactly_for_every_smaller_lam(layer: tuple[Tensor, Tensor], lam: float) -> None:
     """The theorem in fractions, where nothing is rounded; then the float64 numbers against the fractions.
 
-    On the binary grid heats are exact. A delta is off by at most 100 units, 1 - d is at least 1 / 513 (t is at most 1024),
-    and the sum of all heats over the range of the map multiplies both.
+    On the binary grid heats are exact. A delta is off by at most 100 units, and M / (M - m) multiplies that.
     """
     activations, gradients = layer
-    found = bound(activations, gradients, lam).tolist()
-    for a, g, value in zip(activations, gradients, found, strict=True):
-        deltas, heats = exact_shrinkage(exact(a), exact(g), lam), exact_channel_heats(exact(a), exact(g))
+    found, exactly = bound(activations, gradients, lam).tolist(), difference(activations, gradients, lam).tolist()
+    for a, g, value, seen in zip(activations, gradients, found, exactly, strict=True):
+        heats = exact_channel_heats(exact(a), exact(g))
         middle = combined([Fraction(1)] * len(heats), heats)
         if not spread_of(middle):
             assert value == (1 if max(middle) else 0)
             continue
-        sandwiched, leftovers = exact_bounds(deltas, heats)
-        expected = [min(sandwiched, bound, Fraction(1)) for bound in leftovers]
-        absolute = 100 * UNIT * 513 * 4 * (1 + float(max(middle) / spread_of(middle)))
-        assert min(abs(value - float(bound)) for bound in expected) <= absolute
-        assert all(exact_difference(deltas, heats) <= bound for bound in expected)
+        deltas = exact_shrinkage(exact(a), exact(g), lam)
+        expected, absolute = exact_bound(deltas, heats), 100 * UNIT * (1 + float(max(middle) / spread_of(middle)))
+        assert abs(value - float(expected)) <= absolute
+        for part in (0, Fraction(1, 8), Fraction(1, 2), 1):
+            assert exact_difference(exact_shrinkage(exact(a), exact(g), float(lam * part)), heats) <= expected
+        true = exact_difference(deltas, heats)
+        # A min-max map divides by its range, which for Grad-CAM++ is at least 1/513 of that of Grad-CAM+, or the map is constant.
+        spread = spread_of(combined([1 - delta for delta in deltas], heats))
+        if spread:
+            assert abs(seen - float(true)) <= 1000 * UNIT * (1 + float(max(middle) / spread))
 
 
 def rounding(activations: Tensor, gradients: Tensor) -> Tensor:
@@ -212,7 +212,7 @@ def rounding(activations: Tensor, gradients: Tensor) -> Tensor:
 
     A map of K Z positive terms is off by K + 2 Z + 8 units of its largest pixel M, the weights included, and the min-max of
     either divides by a range: M - m for Grad-CAM+. That of Grad-CAM++ is smaller by 1 - max delta at most, but where it is
-    much smaller than (1 - max delta) M the certificate is near 1 too. So M / (M - m), over 1 - max delta, times 4.
+    much smaller than (1 - max delta) M the bound is near 1 too. So M / (M - m), over 1 - max delta, times 4.
     """
     middle = halves_heat(activations, gradients)
     spread = middle.amax((1, 2)) - middle.amin((1, 2))
@@ -222,16 +222,84 @@ def rounding(activations: Tensor, gradients: Tensor) -> Tensor:
 
 
 @PROPERTY
-@given(st.one_of(real_layers(), loops.layers()), st.sampled_from([(7, 9), (16, 16), (1, 1), (3, 20)]))
-def test_the_certificate_is_never_smaller_than_the_difference_of_the_maps(
-    layer: tuple[Tensor, Tensor], size: tuple[int, int]
+@given(st.one_of(real_layers(), loops.layers()), st.sampled_from([(7, 9), (16, 16), (1, 1), (3, 20)]), st.floats(0, 1))
+def test_the_bound_is_never_smaller_than_the_difference_for_any_lam_from_0_to_1(
+    layer: tuple[Tensor, Tensor], size: tuple[int, int], lam: float
 ) -> None:
     activations, gradients = layer
-    plus, plusplus = (min_max(heat(method, activations, gradients)) for method in ("gradcam+", "gradcam++"))
+    plus, plusplus = (min_max(heat(method, activations, gradients, lam)) for method in ("gradcam+", "gradcam++"))
     allowed = bound(activations, gradients) + rounding(activations, gradients)
-    assert ((plus - plusplus).abs().amax((1, 2)) <= allowed).all()
+    seen = (plus - plusplus).abs().amax((1, 2))
+    assert (seen <= allowed).all()
+    assert_same(difference(activations, gradients, lam), seen)
     larger = (upsample(plus, size) - upsample(plusplus, size)).abs().amax((1, 2))
     assert (larger <= allowed).all()
+
+
+def test_the_difference_of_float32_maps_is_computed_in_float64() -> None:
+    """Two one-hot maps, nearly all of both weights gone: 1 - delta has no digit left in float32, and the maps differ by 0.3."""
+    activations = torch.eye(3)[:2, None].reshape(1, 2, 1, 3)
+    gradients = torch.tensor([1.4e7, 2e7])[None, :, None, None].expand(1, 2, 1, 3)
+    maps = [[float(w) for w in (1.4, 2)], [1 / (2 / 1.4e7 + 1), 1 / (2 / 2e7 + 1)]]  # up to a factor
+    wanted = abs(maps[0][0] / maps[0][1] - maps[1][0] / maps[1][1])
+    assert wanted == pytest.approx(0.3, abs=1e-3)
+    assert difference(activations, gradients).item() == pytest.approx(wanted, rel=1e-6)
+    assert difference(activations, gradients).dtype == torch.float64
+    assert bound(activations, gradients).item() >= wanted
+    assert order_factor(activations, gradients).item() == pytest.approx(2 / 1.4, rel=1e-6)
+
+
+@PROPERTY
+@given(st.one_of(real_layers(), loops.layers()), LAMBDAS)
+def test_units_that_differ_by_more_than_the_order_factor_keep_their_order(layer: tuple[Tensor, Tensor], lam: float) -> None:
+    activations, gradients = layer
+    factor = order_factor(activations, gradients, lam)
+    assert (factor >= 1).all()
+    plus, plusplus = (heat(method, activations, gradients, lam).flatten(1) for method in ("gradcam+", "gradcam++"))
+    slack = 1 + 4 * (activations.shape[1] + 8) * UNIT
+    apart = plus[:, :, None] > plus[:, None] * factor[:, None, None] * slack
+    assert (plusplus[:, :, None] > plusplus[:, None])[apart].all()
+
+
+def test_the_order_factor_is_reached() -> None:
+    """In TIGHT the channels keep 4/5 and 2/5: a unit that is twice as hot in Grad-CAM+ is exactly as hot in Grad-CAM++."""
+    assert order_factor(*TIGHT).item() == pytest.approx(2, rel=1e-14)
+    plus, plusplus = (heat(method, *TIGHT)[0, 0] for method in ("gradcam+", "gradcam++"))
+    assert plus[1] / plus[0] == pytest.approx(2, rel=1e-14)
+    assert plusplus[1] / plusplus[0] == pytest.approx(1, rel=1e-14)
+
+
+@PROPERTY
+@given(real_layers(), LAMBDAS)
+def test_what_a_channel_keeps_is_its_weight_over_that_of_gradcam_plus(layer: tuple[Tensor, Tensor], lam: float) -> None:
+    activations, gradients = layer
+    half = gradients.relu().sum((2, 3)) / 2
+    wanted = torch.where(half > 0, cam.weights("gradcam++", activations, gradients, lam) / half, 0)
+    assert_same(kept(activations, gradients, lam), wanted, relative=4 * (activations[0, 0].numel() + 4) * UNIT)
+    lost = torch.where(half > 0, 1 - kept(activations, gradients, lam), 0)
+    assert_same(shrinkage(activations, gradients, lam), lost, absolute=4 * (activations[0, 0].numel() + 4) * UNIT)
+
+
+@PROPERTY
+@given(real_layers())
+def test_the_numbers_of_an_image_are_those_of_loops_over_its_units(layer: tuple[Tensor, Tensor]) -> None:
+    """Positive terms in sums of K Z at most, so relative to some roundings for each; a deviation loses half of the digits."""
+    activations, gradients = layer
+    found = [function(activations, gradients).tolist() for function in (effective_alpha, equation_6, unevenness)]
+    for image, (a, g) in enumerate(zip(activations, gradients, strict=True)):
+        weighted = total = left = 0.0
+        shares: list[tuple[float, float]] = []
+        for maps, slopes in zip(a, g, strict=True):
+            s, added, remaining, size = float(maps.sum()), 0.0, 0.0, 0.0
+            for r in slopes.relu().flatten().tolist():
+                weighted, total, left = weighted + s * r / (2 + s * r), total + s * r, left + s * r / (2 + s * r)
+                added, remaining, size = added + s * r, remaining + 2 * r / (2 + s * r), size + r
+            shares.append((added, remaining / size if size else 0.0))
+        assert found[0][image] == pytest.approx(weighted / total if total else 0, rel=1e-12)
+        assert found[1][image] == pytest.approx(left, rel=1e-12)
+        mean = sum(added * share for added, share in shares) / total if total else 0
+        square = sum(added * (share - mean) ** 2 for added, share in shares) / total if total else 0
+        assert found[2][image] == pytest.approx(math.sqrt(square) / mean if mean else 0, rel=1e-6, abs=1e-7)
 
 
 @PROPERTY
@@ -267,7 +335,7 @@ def test_gradients_times_tau_are_lam_times_tau(layer: tuple[Tensor, Tensor], tau
 
 @PROPERTY
 @given(real_layers())
-def test_lam_0_shrinks_nothing_and_certifies_the_same_map(layer: tuple[Tensor, Tensor]) -> None:
+def test_lam_0_shrinks_nothing_and_gives_the_same_map(layer: tuple[Tensor, Tensor]) -> None:
     activations, gradients = layer
     constant = halves_heat(activations, gradients).flatten(1)
     nothing = (constant.amax(1) > 0) & (constant.amax(1) == constant.amin(1))  # no min-max, no promise
@@ -277,11 +345,13 @@ def test_lam_0_shrinks_nothing_and_certifies_the_same_map(layer: tuple[Tensor, T
 
 @PROPERTY
 @given(st.integers(0, 2**32 - 1))
-def test_one_channel_alone_gives_the_same_map_for_certain(seed: int) -> None:
+def test_one_channel_alone_gives_the_same_map(seed: int) -> None:
     activations, gradients = real_layer(seed, 1.0)
     activations[0, 0, 0, 0] = 0.0
     activations, gradients = activations[:1, :1], gradients[:1, :1]
-    assert bound(activations, gradients).item() == 0
+    assert difference(activations, gradients).item() <= 4 * UNIT
+    assert unevenness(activations, gradients).item() <= 4 * UNIT
+    assert order_factor(activations, gradients).item() == 1
     low, high = sandwich(activations, gradients)
     assert_same(low, high)
 
@@ -303,42 +373,23 @@ BROAD = of_channels(
 CONSTANT = of_channels(([1.0, 1.0, 1.0], [2.0, -1.0, 0.0]), ([0.0, 3.0, 1.0], [0.0, 1.0, 0.0]))
 
 
-def both_bounds(layer: tuple[Tensor, Tensor]) -> tuple[Fraction, Fraction]:
-    activations, gradients = exact(layer[0][0]), exact(layer[1][0])
-    sandwiched, leftovers = exact_bounds(
-        exact_shrinkage(activations, gradients, 1.0), exact_channel_heats(activations, gradients)
-    )
-    return sandwiched, min(leftovers)
-
-
 def observed(layer: tuple[Tensor, Tensor]) -> float:
     return float((min_max(heat("gradcam+", *layer)) - min_max(heat("gradcam++", *layer))).abs().max())
 
 
-def test_the_certificate_is_reached_by_hand() -> None:
+def test_bound_and_difference_by_hand() -> None:
     """t = 1/2 at three units and t = 3 at one: deltas 1/5 and 3/5, heats 3/4 and 3/2, so maps (1/2, 1, 0, 0), (1, 1, 0, 0)."""
     assert_same(shrinkage(*TIGHT), torch.tensor([[0.2, 0.6]], dtype=torch.float64), relative=4 * UNIT)
     assert_same(min_max(heat("gradcam+", *TIGHT))[0, 0], torch.tensor([0.5, 1, 0, 0], dtype=torch.float64), absolute=4 * UNIT)
     assert_same(min_max(heat("gradcam++", *TIGHT))[0, 0], torch.tensor([1.0, 1, 0, 0], dtype=torch.float64), absolute=4 * UNIT)
-    assert bound(*TIGHT).item() == pytest.approx(0.5, rel=1e-14)
+    assert difference(*TIGHT).item() == pytest.approx(0.5, rel=1e-14)
+    assert bound(*TIGHT).item() == pytest.approx(0.6, rel=1e-14)
     low, high = sandwich(*TIGHT)
     assert_same(low[0, 0], torch.tensor([0.3, 0.6, 0, 0], dtype=torch.float64), relative=8 * UNIT)
     assert_same(high[0, 0], torch.tensor([0.6, 1.2, 0, 0], dtype=torch.float64), relative=8 * UNIT)
 
 
-@pytest.mark.parametrize(
-    ("layer", "value", "smaller"),
-    [(TIGHT, 0.5, "both"), (LIFTED, 0.5, "leftovers"), (BROAD, 0.75, "sandwich"), (CONSTANT, 0.0, "leftovers")],
-    ids=["tight", "lifted", "broad", "constant"],
-)
-def test_either_bound_is_the_smaller_one_somewhere_and_both_are_reached(
-    layer: tuple[Tensor, Tensor], value: float, smaller: str
-) -> None:
-    sandwiched, leftovers = both_bounds(layer)
-    assert {"both": sandwiched == leftovers, "leftovers": leftovers < sandwiched, "sandwich": sandwiched < leftovers}[smaller]
-    assert bound(*layer).item() == pytest.approx(value, abs=1e-14)
-    # As large as the difference that there is: nothing smaller would be true.
-    assert observed(layer) == pytest.approx(value, abs=1e-14)
+REACHED = of_channels(([0.25, 0.5], [1.0, 1.0]), ([0, 0.5], [0, 4.0]))  # the coldest unit keeps all, the hottest loses most
 
 
 @pytest.mark.parametrize(
@@ -352,23 +403,23 @@ def test_either_bound_is_the_smaller_one_somewhere_and_both_are_reached(
     ],
     ids=["half", "95 %", "half the gradients", "half of lam", "square"],
 )
-def test_a_wrong_certificate_is_exceeded(wrong: Callable[[Tensor, Tensor], Tensor]) -> None:
-    assert any(observed(layer) > wrong(*layer).item() + 1e-9 for layer in (TIGHT, LIFTED, BROAD))
+def test_a_wrong_bound_is_exceeded(wrong: Callable[[Tensor, Tensor], Tensor]) -> None:
+    layers = [real_layer(seed, 1.0) for seed in range(600)]
+    assert any(bool((difference(*layer) > wrong(*layer) + 1e-9).any()) for layer in layers)
 
 
-def test_some_random_layers_all_but_reach_the_certificate() -> None:
+def test_some_random_layers_all_but_reach_the_bound() -> None:
     ratios = []
-    for seed in range(300):
+    for seed in range(600):
         activations, gradients = real_layer(seed, 1.0)
         guaranteed = bound(activations, gradients)
-        plus, plusplus = (min_max(heat(method, activations, gradients)) for method in ("gradcam+", "gradcam++"))
-        ratios += ((plus - plusplus).abs().amax((1, 2)) / guaranteed)[(guaranteed > 1e-9) & (guaranteed < 1)].tolist()
+        ratios += (difference(activations, gradients) / guaranteed)[(guaranteed > 1e-9) & (guaranteed < 1)].tolist()
     assert len(ratios) > 200
-    assert 0.95 < max(ratios) <= 1 + 1e-9
+    assert 0.9 < max(ratios) <= 1 + 1e-9
 
 
 def test_channels_that_add_nothing_do_not_count() -> None:
-    """A dead map with a positive gradient, and a map without any positive gradient, leave sandwich and certificate alone."""
+    """A dead map with a positive gradient, and a map without any positive gradient, leave sandwich and bound alone."""
     activations, gradients = TIGHT
     dead, silent = torch.zeros(1, 1, 1, 4), torch.full((1, 1, 1, 4), 7.0)
     more = torch.cat([activations, dead, silent], 1).double(), torch.cat([gradients, silent, -silent], 1).double()
@@ -398,11 +449,8 @@ def test_a_constant_map_of_gradcam_plusplus_alone_has_no_promise() -> None:
     assert bound(activations, gradients).item() == 1
 
 
-def test_the_certificate_is_never_over_1() -> None:
-    layer = of_channels(([1, 0, 0], [1, 1, 1]), ([10, 20, 10], [9.0, 0, 0]))
-    assert min(both_bounds(layer)) < 1 or bound(*layer).item() == 1
+def test_the_bound_is_never_over_1() -> None:
     near = of_channels(([1.01, 0], [2, 2]), ([0, 1], [4, 0]))
-    assert min(both_bounds(near)) > 1
     assert bound(*near).item() == 1
 
 
@@ -418,9 +466,10 @@ def test_extreme_sizes_give_a_promise_that_is_true(scale: float) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_dtype_is_kept(dtype: torch.dtype) -> None:
     activations, gradients = (values.to(dtype) for values in TIGHT)
-    every = [shrinkage(activations, gradients), *sandwich(activations, gradients), bound(activations, gradients)]
+    numbers = (shrinkage, kept, order_factor, bound, effective_alpha, unevenness, equation_6)
+    every = [*(number(activations, gradients) for number in numbers), *sandwich(activations, gradients)]
     assert {values.dtype for values in every} == {dtype}
-    assert bound(activations, gradients).item() == pytest.approx(0.5, rel=10 * torch.finfo(dtype).eps)
+    assert bound(activations, gradients).item() == pytest.approx(0.6, rel=10 * torch.finfo(dtype).eps)
 
 
 @FUNCTIONS

@@ -44,6 +44,22 @@ def open_run(profile: str = "mini", run: str | None = None) -> Run:
     return opened
 
 
+def open_evidence(run: Run) -> dict[str, Run]:
+    """A run beside the real ones whose records came with the repository, by title.
+
+    Those are the folders below ``evidence`` in this folder or one above it; where there are none, as after ``pip install``, the
+    run in hand is alone. A run of the paper's own experiment in ``evidence/vgg16-paper`` takes its place among them.
+
+    Raises:
+        InputError: if one of them is damaged.
+    """
+    here = Path.cwd()
+    places = (folder / "evidence" for folder in (here, *here.parents))
+    found = next((place for place in places if place.is_dir()), here / "evidence")
+    runs = [Run(manifest.parent) for manifest in sorted(found.glob("*/manifest.json"), reverse=True)]
+    return {each.title: each for each in (*runs, run)}
+
+
 def glue(name: str, value: object, form: str = "") -> None:
     """Keep a value for the prose: ``{glue:text}``, ``{glue:md}`` and ``{glue:figure}`` show it in the book by its name.
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
 
+import pandas as pd
 from tabulate import tabulate
 from tqdm import tqdm
 
@@ -61,6 +62,17 @@ def _row(claim: Claim, run: Run | None) -> Row:
     except UntestedError as reason:
         finding = Finding(NOT_TESTED, str(reason))
     return Row(claim, finding, claim.expected if is_embedded_default(run) else None)
+
+
+def across(runs: Mapping[str, Run]) -> pd.DataFrame:
+    """The verdict of every empirical claim on several runs: a row for each claim, by name, and a column for each run.
+
+    Each cell is a :class:`Row`.
+
+    Raises:
+        InputError: as :func:`ledger`.
+    """
+    return pd.DataFrame({name: {row.claim.name: row for row in ledger(run, MEASURED)} for name, run in runs.items()})
 
 
 def is_embedded_default(run: Run) -> bool:

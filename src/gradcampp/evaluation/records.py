@@ -233,6 +233,11 @@ class Run:
         return read_manifest(self.folder)
 
     @property
+    def title(self) -> str:
+        """Network and layer: ``vgg16, features.29``."""
+        return "{model}, {layer}".format_map(self.manifest["experiment"])
+
+    @property
     def finished(self) -> bool:
         """True once every photograph has its row."""
         return (self.folder / "manifest.json").exists() and bool(self.manifest["finished"])

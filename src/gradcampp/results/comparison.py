@@ -1,0 +1,96 @@
+"""Several runs beside each other and beside the paper: Tables 1 and 2 in its layout."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from gradcampp import paper
+from gradcampp.cam import SCORES, Scores, column
+from gradcampp.evaluation.records import Run
+from gradcampp.performance import relative_performance, summaries, summarise
+from gradcampp.results.figures.style import LONG
+
+PAPER = f"the paper: VGG16, ImageNetV2 (n = {paper.IMAGES:,})"
+REPEATED = "the paper's experiment, repeated"
+COMMAND = "gradcampp reproduce --profile paper"
+
+
+def named(run: Run, records: pd.DataFrame) -> str:
+    """A run as the tables call it, with the number of images that count."""
+    counted = int(records[column("pre", "gradcam")].notna().sum())
+    return f"{run.title} (n = {counted:,})"
+
+
+def headroom(records: pd.DataFrame, scores: Scores, pair: paper.Pair) -> float:
+    """The relative performance of a method whose explanation maps all score 1, against the second method of a pair.
+
+    No method can have more; where it is near 1, the measure is at its ceiling and tells methods apart by little.
+    """
+    baseline = records[column(scores, pair[1])].dropna()
+    return relative_performance(np.ones(len(baseline)), baseline)
+
+
+def tables(runs: Mapping[str, Run]) -> dict[str, pd.DataFrame]:
+    """Tables 1 and 2 for the paper and for each run, as people read them.
+
+    Returns:
+        ``table1`` and ``table2``, every cell a string. Rows: a source and a pair of methods. Columns: the kind of score, then
+        for ``table1`` the relative performance with its 95 % interval, the same against a Grad-CAM map of equal heat where the
+        run has it, and the most that was possible; for ``table2`` mean and deviation of the log relative performance.
+
+    Source: Lerma & Lucas (2022), Tables 1 and 2.
+    """
+    first, second = _of_paper()
+    for run in runs.values():
+        own, moments = _of_run(run)
+        first, second = first | own, second | moments
+    return {"table1": _frame(first), "table2": _frame(second)}
+
+
+Rows = dict[tuple[str, str], dict[tuple[str, str], str]]
+
+
+def _of_paper() -> tuple[Rows, Rows]:
+    first: Rows = {(PAPER, paper.pair_name(pair)): {} for pair in paper.PAIRS}
+    second: Rows = {key: {} for key in first}
+    for (scores, pair), cell in paper.CELLS.items():
+        key = (PAPER, paper.pair_name(pair))
+        first[key][LONG[scores], "relative performance"] = f"{cell.relative_performance:.2f}"
+        second[key] |= {(LONG[scores], "mean"): f"{cell.mean:.2f}", (LONG[scores], "deviation"): f"{cell.std:.2f}"}
+    return first, second
+
+
+def _of_run(run: Run) -> tuple[Rows, Rows]:
+    records = run.records
+    source = named(run, records)
+    first: Rows = {(source, paper.pair_name(pair)): {} for pair in paper.PAIRS}
+    second: Rows = {key: {} for key in first}
+    for (scores, pair), found in summaries(records).items():
+        key, kind = (source, paper.pair_name(pair)), LONG[scores]
+        first[key] |= {
+            (kind, "relative performance"): f"{found.relative_performance:.3f} [{found.low:.3f}, {found.high:.3f}]",
+            (kind, "at equal heat"): _at_equal_heat(records, scores, pair),
+            (kind, "at most"): f"{headroom(records, scores, pair):.3g}",
+        }
+        second[key] |= {(kind, "mean"): f"{found.mean:.3f}", (kind, "deviation"): f"{found.std:.3f}"}
+    return first, second
+
+
+def _at_equal_heat(records: pd.DataFrame, scores: Scores, pair: paper.Pair) -> str:
+    first, second = f"{column(scores, pair[0])}_matched", column(scores, pair[1])
+    if pair[1] != "gradcam" or records[first].notna().sum() < 2:
+        return ""
+    both = records[[first, second]].dropna()
+    found = summarise(both[first], both[second])
+    return f"{found.relative_performance:.3f} [{found.low:.3f}, {found.high:.3f}]"
+
+
+def _frame(rows: Rows) -> pd.DataFrame:
+    kinds = [LONG[scores] for scores in SCORES]
+    columns = sorted({key: None for cells in rows.values() for key in cells}, key=lambda key: kinds.index(key[0]))
+    cells = [[values.get(key, "") for key in columns] for values in rows.values()]
+    index = pd.MultiIndex.from_tuples(list(rows), names=["", "methods"])
+    return pd.DataFrame(cells, index=index, columns=pd.MultiIndex.from_tuples(columns))

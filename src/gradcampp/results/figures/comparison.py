@@ -1,0 +1,75 @@
+"""Figures 4 and 6 of the paper for several runs, a panel each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from gradcampp import paper
+from gradcampp.cam import SCORES, column
+from gradcampp.evaluation.alphas import tanh_histogram
+from gradcampp.evaluation.records import Run
+from gradcampp.performance import log_relative_performance
+from gradcampp.results.figures.style import COLOURS, LONG, REFERENCE, canvas
+
+COLUMNS = 2
+
+
+def alpha_distributions(runs: Mapping[str, Run]) -> Figure:
+    """Histograms of the tanh-squeezed distance of the non-zero alphas from 1/2, pre and post.
+
+    Source: Lerma & Lucas (2022), Figure 4.
+    """
+    rows = math.ceil(len(runs) / COLUMNS)
+    with canvas(7, 2.1 * rows + 0.4) as figure:
+        axes = figure.subplots(rows, COLUMNS, sharex=True, squeeze=False).ravel()
+        for axis, run in zip(axes, runs.values(), strict=False):
+            for scores in SCORES:
+                counts, edges = tanh_histogram(run.alphas[scores])
+                axis.stairs(counts / counts.sum(), edges, fill=True, alpha=0.6, color=COLOURS[scores], label=LONG[scores])
+            axis.set(yscale="log", xlim=(-1, 1), xticks=[-1, -0.5, 0, 0.5, 1], title=run.title)
+        for axis in axes[len(runs) :]:
+            axis.set_axis_off()
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+        figure.supxlabel(r"$\tanh(\alpha^k_{ij} - 1/2)$", fontsize=10)
+        figure.supylabel("share of the alphas", fontsize=10)
+        return figure
+
+
+def relative_performances(runs: Mapping[str, Run]) -> Figure:
+    """Boxplots of the relative performance per image, for each pair of methods, pre and post, without outliers.
+
+    Source: Lerma & Lucas (2022), Figure 6.
+    """
+    rows = math.ceil(len(runs) / COLUMNS)
+    with canvas(7, 2.6 * rows + 0.4) as figure:
+        axes = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
+        for axis, run in zip(axes, runs.values(), strict=False):
+            axis.axhline(1, **REFERENCE)
+            look: dict[str, Any] = {"log_scale": True, "showfliers": False, "width": 0.6, "palette": list(COLOURS.values())}
+            sns.boxplot(_ratios(run.records), x="pair", y="ratio", hue="map", ax=axis, **look)
+            axis.set(xlabel="", ylabel="", title=run.title)
+            axis.tick_params(axis="x", labelsize=8)
+            axis.get_legend().remove()
+        for axis in axes[len(runs) :]:
+            axis.set_axis_off()
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+        figure.supylabel("relative performance per image", fontsize=10)
+        return figure
+
+
+def _ratios(records: pd.DataFrame) -> pd.DataFrame:
+    frames = []
+    for scores, pair in paper.CELLS:
+        first, second = (column(scores, method) for method in pair)
+        both = records[[first, second]].dropna()
+        ratios = np.exp(log_relative_performance(both[first], both[second]))
+        short = " vs\n".join(paper.NAMES[method].replace("Grad-", "") for method in pair)
+        frames.append(pd.DataFrame({"ratio": ratios, "pair": short, "map": LONG[scores]}))
+    return pd.concat(frames)
