@@ -11,7 +11,7 @@ PORT ?= 8000
 REPOSITORY ?=
 BOOK = $(BIN)/python book/build.py --profile $(PROFILE) $(if $(REPOSITORY),--repository $(REPOSITORY))
 
-.PHONY: help install reproduce book serve pdf test lint types check mutants benchmark clean
+.PHONY: help install reproduce book serve pdf test lint types check evidence mutants benchmark clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -50,6 +50,9 @@ types: install  ## mypy, strict
 	$(BIN)/mypy
 
 check: lint types test  ## everything that has to pass before a commit
+
+evidence: install  ## make the records in evidence/ again (DATA=DIR of scripts/photographs.py, SQUEEZENET=FILE)
+	$(BIN)/python scripts/evidence.py --data $(DATA) --squeezenet $(SQUEEZENET)
 
 mutants: install  ## change every formula in one place at a time: do the tests notice?
 	nice $(BIN)/python -m tests.mutation

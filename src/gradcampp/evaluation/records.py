@@ -38,7 +38,8 @@ _OF_SHRINKAGE = ("difference", "bound", "effective_alpha", "unevenness", "equati
 SHRINKAGE = tuple(f"{scores}_{name}" for scores in SCORES for name in _OF_SHRINKAGE)
 MATCHED = tuple(f"{column(scores, method)}_matched" for scores in SCORES for method in METHODS[1:])
 SIGNED = ("pre_signed", "pre_signed_tame")
-CONTROLS = (*MATCHED, *SIGNED)
+CURVES = tuple(f"{column('pre', method)}_{name}" for name in ("insertion", "deletion") for method in METHODS)
+CONTROLS = (*MATCHED, *SIGNED, *CURVES)
 _ALPHAS = {"count": pa.int64(), "positive": pa.int64(), "min": pa.float64(), "max": pa.float64(), "max_positive": pa.float64()}
 SCHEMA = pa.schema(
     [
