@@ -16,7 +16,7 @@ from gradcampp.cam import SCORES, column
 from gradcampp.evaluation.alphas import tanh_histogram
 from gradcampp.evaluation.records import Run
 from gradcampp.performance import log_relative_performance
-from gradcampp.results.figures.style import COLOURS, LONG, REFERENCE, canvas
+from gradcampp.results.figures.style import COLOURS, LONG, REFERENCE, canvas, ratio_ticks
 
 COLUMNS = 2
 
@@ -37,8 +37,7 @@ def alpha_distributions(runs: Mapping[str, Run]) -> Figure:
         for axis in axes[len(runs) :]:
             axis.set_axis_off()
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
-        figure.supxlabel(r"$\tanh(\alpha^k_{ij} - 1/2)$", fontsize=10)
-        figure.supylabel("share of the alphas", fontsize=10)
+        figure.supylabel(r"share of the alphas, by $\tanh(\alpha^k_{ij} - 1/2)$", fontsize=10)
         return figure
 
 
@@ -55,6 +54,7 @@ def relative_performances(runs: Mapping[str, Run]) -> Figure:
             look: dict[str, Any] = {"log_scale": True, "showfliers": False, "width": 0.6, "palette": list(COLOURS.values())}
             sns.boxplot(_ratios(run.records), x="pair", y="ratio", hue="map", ax=axis, **look)
             axis.set(xlabel="", ylabel="", title=run.title)
+            ratio_ticks(axis)
             axis.tick_params(axis="x", labelsize=8)
             axis.get_legend().remove()
         for axis in axes[len(runs) :]:

@@ -9,13 +9,12 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from gradcampp import paper
 from gradcampp.cam import METHODS, SCORES, Scores, column
 from gradcampp.evaluation.alphas import Histogram, box, tanh_histogram
 from gradcampp.performance import log_relative_performance
-from gradcampp.results.figures.style import COLOURS, LONG, PALETTE, REFERENCE, canvas, compact
+from gradcampp.results.figures.style import COLOURS, LONG, PALETTE, REFERENCE, canvas, compact, ratio_ticks
 
 _METRICS = {
     "pointing_game": "hottest pixel on an instance",
@@ -79,12 +78,7 @@ def relative_performances(records: pd.DataFrame) -> Figure:
         axis.axhline(1, **REFERENCE)
         look: dict[str, Any] = {"log_scale": True, "showfliers": False, "width": 0.6, "palette": list(COLOURS.values())}
         sns.boxplot(pd.concat(frames), x="pair", y="ratio", hue="map", ax=axis, **look)
-        low, high = axis.get_ylim()
-        far = LogLocator(subs=(1, 2, 5) if high < 1000 * low else (1,))
-        marks = MaxNLocator(8, steps=[1, 2, 5, 10]) if high < 10 * low else far
-        axis.set_yticks([tick for tick in marks.tick_values(low, high) if low <= tick <= high])
-        axis.yaxis.set_major_formatter("{x:g}")  # 0.5, 1 and 2, not 10^0
-        axis.yaxis.set_minor_locator(NullLocator())
+        ratio_ticks(axis)
         axis.set(xlabel="", ylabel="relative performance per image")
         axis.legend(title="explanation maps", frameon=False, loc="best")
         return figure

@@ -11,6 +11,7 @@ import matplotlib as mpl
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from numpy.typing import ArrayLike
 from torch import Tensor
 
@@ -36,6 +37,16 @@ def show(axis: Axes, picture: ArrayLike, **options: Any) -> None:
     axis.imshow(picture, **options)
     axis.set(xticks=[], yticks=[])
     sns.despine(ax=axis, left=True, bottom=True)
+
+
+def ratio_ticks(axis: Axes) -> None:
+    """Marks of a logarithmic vertical axis as ratios are read: 0.5, 1 and 2, not powers of ten."""
+    low, high = axis.get_ylim()
+    far = LogLocator(subs=(1, 2, 5) if high < 1000 * low else (1,))
+    marks = MaxNLocator(8, steps=[1, 2, 5, 10]) if high < 10 * low else far
+    axis.set_yticks([tick for tick in marks.tick_values(low, high) if low <= tick <= high])
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_locator(NullLocator())
 
 
 def save(figure: Figure, stem: Path, formats: Sequence[str]) -> list[Path]:
