@@ -90,7 +90,9 @@ def glue(name: str, value: object, form: str = "") -> None:
 
 
 def _table(rows: pd.DataFrame, form: str) -> str:
-    """A Markdown table without the index, numbers to the right."""
+    """A Markdown table without the index, numbers to the right; with two rows of column names, one below the other."""
+    if isinstance(rows.columns, pd.MultiIndex):
+        return _two_headers(rows)
 
     def cell(value: object) -> str:
         return format(value, form if isinstance(value, float) else "").replace("|", "\\|").replace("\n", " ")
@@ -98,3 +100,15 @@ def _table(rows: pd.DataFrame, form: str) -> str:
     cells = {cell(str(name)): list(map(cell, rows[name])) for name in rows.columns}
     sides = ["right" if pd.api.types.is_numeric_dtype(rows[name]) else "left" for name in rows.columns]
     return tabulate(cells, headers="keys", tablefmt="pipe", disable_numparse=True, colalign=sides)
+
+
+def _two_headers(rows: pd.DataFrame) -> str:
+    """A table of MyST whose column names have two levels, and whose rows are called by two: a source, and what is in it."""
+    kinds = [kind for kind, _ in rows.columns]
+    first = ["", *("" if place and kinds[place - 1] == kind else kind for place, kind in enumerate(kinds))]
+    lines = [first, ["", *(name for _, name in rows.columns)]]
+    for source, own in rows.groupby(level=0, sort=False):
+        lines.append([f"**{source}**", *[""] * len(kinds)])
+        lines += [[name, *cells] for (_, name), cells in zip(own.index, own.to_numpy().tolist(), strict=True)]
+    listed = "\n".join("* " + "\n  ".join(f"- {cell}".rstrip() for cell in line) for line in lines)
+    return f"```{{list-table}}\n:header-rows: 2\n\n{listed}\n```"
