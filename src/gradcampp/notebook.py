@@ -104,9 +104,9 @@ def _table(rows: pd.DataFrame, form: str) -> str:
 
 def _two_headers(rows: pd.DataFrame) -> str:
     """A table of MyST whose column names have two levels, and whose rows are called by two: a source, and what is in it."""
-    kinds = [kind for kind, _ in rows.columns]
+    kinds = rows.columns.get_level_values(0).tolist()
     first = ["", *("" if place and kinds[place - 1] == kind else kind for place, kind in enumerate(kinds))]
-    lines = [first, ["", *(name for _, name in rows.columns)]]
+    lines = [first, ["", *rows.columns.get_level_values(1)]]
     for source, own in rows.groupby(level=0, sort=False):
         lines.append([f"**{source}**", *[""] * len(kinds)])
         lines += [[name, *cells] for (_, name), cells in zip(own.index, own.to_numpy().tolist(), strict=True)]

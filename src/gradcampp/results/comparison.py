@@ -8,14 +8,12 @@ import numpy as np
 import pandas as pd
 
 from gradcampp import paper
-from gradcampp.cam import SCORES, Scores, column
+from gradcampp.cam import SCORES, Method, Scores, column
 from gradcampp.evaluation.records import Run
-from gradcampp.performance import relative_performance, summaries, summarise
+from gradcampp.performance import Summary, relative_performance, summaries, summarise
 from gradcampp.results.figures.style import LONG
 
 PAPER = f"the paper: VGG16, ImageNetV2 (n = {paper.IMAGES:,})"
-REPEATED = "the paper's experiment, repeated"
-COMMAND = "gradcampp reproduce --profile paper"
 
 
 def named(run: Run, records: pd.DataFrame) -> str:
@@ -24,13 +22,25 @@ def named(run: Run, records: pd.DataFrame) -> str:
     return f"{run.title} (n = {counted:,})"
 
 
-def headroom(records: pd.DataFrame, scores: Scores, pair: paper.Pair) -> float:
-    """The relative performance of a method whose explanation maps all score 1, against the second method of a pair.
+def headroom(records: pd.DataFrame, scores: Scores, method: Method) -> float:
+    """The relative performance against a method of one whose explanation maps all score 1.
 
     No method can have more; where it is near 1, the measure is at its ceiling and tells methods apart by little.
     """
-    baseline = records[column(scores, pair[1])].dropna()
+    baseline = records[column(scores, method)].dropna()
     return relative_performance(np.ones(len(baseline)), baseline)
+
+
+def overview(runs: Mapping[str, Run]) -> pd.DataFrame:
+    """What the runs are: ``run``, ``images``, ``top-1``, ``over threshold``, ``empty maps`` of Grad-CAM among these,
+    and the ``most`` that any method could score against Grad-CAM before the softmax, by :func:`headroom`."""
+    rows = []
+    for name, run in runs.items():
+        records, manifest = run.records, run.manifest
+        empty = int((records["pre_gradcam_mean_heat"] == 0).sum())
+        most = headroom(records, "pre", "gradcam")
+        rows.append((name, manifest["images"], manifest["top1"], manifest["over_threshold"], empty, most))
+    return pd.DataFrame(rows, columns=["run", "images", "top-1", "over threshold", "empty maps", "most"])
 
 
 def tables(runs: Mapping[str, Run]) -> dict[str, pd.DataFrame]:
@@ -38,8 +48,8 @@ def tables(runs: Mapping[str, Run]) -> dict[str, pd.DataFrame]:
 
     Returns:
         ``table1`` and ``table2``, every cell a string. Rows: a source and a pair of methods. Columns: the kind of score, then
-        for ``table1`` the relative performance with its 95 % interval, the same against a Grad-CAM map of equal heat where the
-        run has it, and the most that was possible; for ``table2`` mean and deviation of the log relative performance.
+        for ``table1`` the relative performance with its 95 % interval, and where the run has it the same for maps of the heat of
+        Grad-CAM's; for ``table2`` mean and deviation of the log relative performance.
 
     Source: Lerma & Lucas (2022), Tables 1 and 2.
     """
@@ -71,9 +81,8 @@ def _of_run(run: Run) -> tuple[Rows, Rows]:
     for (scores, pair), found in summaries(records).items():
         key, kind = (source, paper.pair_name(pair)), LONG[scores]
         first[key] |= {
-            (kind, "relative performance"): f"{found.relative_performance:.3f} [{found.low:.3f}, {found.high:.3f}]",
+            (kind, "relative performance"): _with_interval(found),
             (kind, "at equal heat"): _at_equal_heat(records, scores, pair),
-            (kind, "at most"): f"{headroom(records, scores, pair):.3g}",
         }
         second[key] |= {(kind, "mean"): f"{found.mean:.3f}", (kind, "deviation"): f"{found.std:.3f}"}
     return first, second
@@ -84,8 +93,11 @@ def _at_equal_heat(records: pd.DataFrame, scores: Scores, pair: paper.Pair) -> s
     if pair[1] != "gradcam" or records[first].notna().sum() < 2:
         return ""
     both = records[[first, second]].dropna()
-    found = summarise(both[first], both[second])
-    return f"{found.relative_performance:.3f} [{found.low:.3f}, {found.high:.3f}]"
+    return _with_interval(summarise(both[first], both[second]))
+
+
+def _with_interval(found: Summary) -> str:
+    return f"{found.relative_performance:.3f} [{found.low:.3f},\u00a0{found.high:.3f}]"  # breaks before its interval only
 
 
 def _frame(rows: Rows) -> pd.DataFrame:
