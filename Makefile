@@ -9,7 +9,8 @@ PROFILE ?= mini
 NAME := $(basename $(notdir $(PROFILE)))
 PORT ?= 8000
 REPOSITORY ?=
-export GOMP_SPINCOUNT ?= 1000  # threads that wait soon leave the cores to others, as under the command line
+# As under the command line: threads that wait soon leave the cores to others.
+export GOMP_SPINCOUNT ?= 1000
 BOOK = $(BIN)/python book/build.py --profile $(PROFILE) $(if $(REPOSITORY),--repository $(REPOSITORY))
 
 .PHONY: help install reproduce book serve pdf test lint types check evidence mutants benchmark clean
