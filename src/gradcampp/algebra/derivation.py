@@ -20,7 +20,7 @@ Unit = tuple[int, int, int]  # channel, row, column, counted from 0
 ASSUMPTIONS = {
     "posed": "The score is the weighted sum of the pooled feature maps (eq. 5). This is demanded, not derived.",
     "no ReLU": "The ReLU of eq. 4 is left out of eq. 6 before it is differentiated, and put back afterwards.",
-    "open set": "Eq. 6 holds for all activations near those of a picture: what holds at a point alone has no derivative.",
+    "open set": "Eq. 6 holds for all activations near a picture: what holds at one point only cannot be differentiated.",
     "constant alphas": "The alphas do not change with the activations, although the result says how they do.",
     "own channel": "A unit acts on the gradients of its own channel only; the other channels' terms are lost.",
     "own unit": "Mixed second derivatives of the score, with respect to two units, vanish.",
