@@ -181,7 +181,7 @@ def alphas_of_functions() -> list[tuple[Expr, Expr]]:
 
 
 def rate_of(function: Expr) -> Expr:
-    """What multiplies s * g in the denominator of :func:`alpha_of`."""
+    """The factor of s * g in the denominator of :func:`alpha_of`."""
     return sp.simplify((1 / alpha_of(function) - 2) / (TOTAL * GRADIENT))
 
 
@@ -217,7 +217,7 @@ class Demand:
     quotient: Expr  # of the right side of eq. 6 and Y, (2, 1, 2) units
 
     def derivatives(self) -> list[Expr]:
-        """What has to be 0 as well, since 1 does not move: the quotient's derivative with respect to each unit."""
+        """The quotient's derivative with respect to each unit, which has to be 0, since 1 does not move."""
         return [sp.simplify(self.quotient.diff(unit)) for unit in sp.flatten(self.maps)]
 
 

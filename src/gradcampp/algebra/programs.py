@@ -1,8 +1,8 @@
-"""What other programs call Grad-CAM++: the alphas that they compute, one function for each formula.
+"""Alphas of other programs' Grad-CAM++, one function for each formula.
 
 All take activations and gradients of one score, (B, K, H, W) each, and return alphas of the same shape, without the factor
 exp(score) that some put in front: it is the same for every channel, so no map sees it. They were read from the programs'
-code; which versions, the audit in the book says.
+code.
 """
 
 from __future__ import annotations

@@ -146,7 +146,7 @@ def float32_grid() -> Check:
 
 
 def leftover(activations: Tensor, gradients: Tensor) -> tuple[Tensor, Tensor]:
-    """What decides whether the min-max maps of Grad-CAM++ and Grad-CAM+ are the same: they are, where it is a constant map.
+    """The map that is constant exactly where the min-max maps of Grad-CAM++ and Grad-CAM+ are the same.
 
     Args:
         activations: feature maps after the layer's ReLU, (B, K, H, W), none negative.

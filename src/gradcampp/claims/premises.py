@@ -1,4 +1,4 @@
-"""What the derivation of Grad-CAM++ takes for granted, and where it leads without: ours, beside section 3.1 of the paper."""
+"""The premises of the derivation of Grad-CAM++, and where they lead: ours, beside section 3.1 of the paper."""
 
 from __future__ import annotations
 
