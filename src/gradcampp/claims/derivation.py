@@ -83,7 +83,7 @@ def underdetermined() -> Finding:
     unknowns = sorted(left.free_symbols, key=str)
     solved = all(left.subs(dict(zip(unknowns, alphas, strict=True))) == witness.value for alphas in (first, second))
     lone = counterexamples.dimension(sp.Array([[[3]]]), witness.value)
-    told = f"{left} = {witness.value} holds for {first} and {second}; {witness.dimension} is free, of one unit {lone}"
+    told = f"{left} = {witness.value} holds for {first} and {second}; {witness.dimension} dimension is free, of one unit {lone}"
     return sharpened(solved and first != second and witness.dimension == 1, told, more=lone == 0)
 
 
