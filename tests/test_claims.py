@@ -10,11 +10,13 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+import sympy as sp
 import torch
 
 from gradcampp import cam, cli, paper
-from gradcampp.algebra import derivation
+from gradcampp.algebra import counterexamples, derivation, programs
 from gradcampp.cam import COLUMNS, SCORES, Scores, column
+from gradcampp.claims import alphas as alphas_claims
 from gradcampp.claims import derivation as derivation_claims
 from gradcampp.claims import ledger
 from gradcampp.claims import results as results_claims
@@ -128,9 +130,9 @@ def test_names_are_unique_and_every_part_of_the_paper_is_there() -> None:
 def test_every_claim_has_a_committed_verdict() -> None:
     expected = [one.expected for one in ledger.CLAIMS]
     assert {verdict: expected.count(verdict) for verdict in set(expected)} == {
-        "holds": 59,
+        "holds": 68,
         "sharpened": 15,
-        "fails": 2,
+        "fails": 3,
         NOT_TESTED: 20,
     }
 
@@ -276,14 +278,27 @@ def test_entries_of_the_paper_are_judged_on_its_own_experiment_only(tmp_path: Pa
             cam,
             "weights",
             lambda method, a, g, lam=1.0: g.abs().mean((2, 3)),
-            {"eq-1", "eq-3", "eq-4", "2.2-positive", "theorem-4"},
+            {"eq-1", "eq-3", "eq-4", "2.2-positive", "theorem-4", "theorem-8"},
         ),
         (cam, "heatmap", lambda w, a: torch.einsum("bk,bkhw->bhw", w, a) + 1, {"eq-2", "note-2"}),
         (cam, "alphas", lambda a, g, lam=1.0: 1 / (2 - a.sum((2, 3), True) * g), {"theorem-1", "theorem-5", "2.2-zero"}),
-        (derivation, "equation_13", lambda g, s: 1 / (1 + s * g), {"eq-13", "eq-9"} - {"eq-9"}),
+        (derivation, "equation_13", lambda g, s: 1 / (1 + s * g), {"eq-13", "3.1.4-demand"}),
         (derivation, "equation_12", lambda g, s, lam: g**2 / (2 * g**2 + s * g**3), {"eq-12", "3.1.5-other"}),
-        (derivation, "equation_8", lambda value, maps, unit: value, {"eq-8", "eq-9", "3.1.4-unseen"}),
+        (
+            derivation,
+            "equation_8",
+            lambda value, maps, unit: value,
+            {"eq-8", "eq-9", "3.1.4-unseen", "3.1.5-square", "3.1.5-functions"},
+        ),
         (derivation, "equation_7", derivation.equation_18, {"eq-7"}),
+        (
+            derivation,
+            "equation_7",
+            lambda y, alphas, maps, unit: derivation.equation_6(y, alphas, maps, False),
+            {"2.2-denominator"},
+        ),
+        (derivation, "equation_8", lambda y, maps, unit: 1 / (2 + maps[unit] * sp.log(y).diff(maps[unit])), {"2.2-post-softmax"}),
+        (derivation, "coefficients", lambda y, maps, relu=True: maps, {"3.1.2-contradiction", "3.1.2-powers", "2.2-open-set"}),
         (derivation, "equation_18", derivation.equation_7, {"eq-18"}),
         (derivation, "equation_19", derivation.equation_18, {"eq-19"}),
         (derivation, "equation_11", lambda c, b, y: b, {"3.1.1-underdetermined", "eq-11", "eq-11-general"}),
@@ -305,6 +320,38 @@ def test_wrong_mathematics_changes_verdicts(
             except (AttributeError, IndexError, TypeError, ValueError):
                 continue  # a wrong formula may also leave nothing to compare
             assert verdict == "fails", one.name
+
+
+def test_no_claim_of_sections_3_1_to_3_4_is_sharpened_by_its_words_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every call gives a second condition, and both are true."""
+    seen = []
+
+    def sharpened(holds: Any, evidence: str, *, more: Any) -> Finding:
+        seen.append((bool(holds), bool(more)))
+        return Finding("sharpened", evidence)
+
+    ours = []
+    for module in (derivation_claims, alphas_claims):
+        monkeypatch.setattr(module, "sharpened", sharpened)
+        ours += [one for one in vars(module).values() if isinstance(one, Claim) and one.expected == "sharpened"]
+    assert {one.check().verdict for one in ours} == {"sharpened"}
+    assert seen == [(True, True)] * len(ours)
+
+
+def test_the_second_condition_of_a_layer_of_one_unit_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    (one,) = (claim for claim in PROVED if claim.name == "3.1.1-underdetermined")
+    right = counterexamples.dimension
+    monkeypatch.setattr(counterexamples, "dimension", lambda c, y: right(c, y) or 1)
+    assert one.check().verdict == "holds"
+
+
+def test_most_implementations_would_use_eq_9_if_more_of_them_did(monkeypatch: pytest.MonkeyPatch) -> None:
+    (one,) = (claim for claim in PROVED if claim.name == "3.2-most")
+    for known, verdict in (("torchcam", "holds"), ("grad-cam", "fails")):
+        changed = {**programs.PROGRAMS, known: cam.alphas}
+        monkeypatch.setattr(programs, "PROGRAMS", changed)
+        assert one.check().verdict == verdict
+        monkeypatch.undo()
 
 
 def test_without_a_run_empirical_claims_are_not_tested_and_say_what_would() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from collections.abc import Callable
@@ -297,15 +298,17 @@ def test_the_derivation_goes_from_6_to_9_and_on_to_13_and_12(steps: list[derivat
     assert [(step.equation, step.assumption) for step in steps] == [
         (6, "posed"),
         (6, "no ReLU"),
-        (18, "constant alphas"),
+        (6, "open set"),
+        (6, "constant alphas"),
         (7, "own channel"),
         (7, "own unit"),
         (8, "own unit"),
-        (8, "own unit"),
+        (8, "denominator"),
         (9, "exponential"),
         (9, "piecewise linear"),
         (13, "gradient"),
         (12, "any rate"),
+        (9, "post-softmax"),
     ]
     assert {step.assumption for step in steps} == derivation.ASSUMPTIONS.keys()
 
@@ -324,6 +327,7 @@ def test_each_step_loses_what_its_assumption_says(steps: list[derivation.Step]) 
     expected = [
         0,
         sum(s * alpha * (sp.Max(g, 0) - g) for s, alpha, g in zip(sums, moving, slopes, strict=True)),
+        sp.Function("rho", real=True)(a, b, c, d).diff(a),
         sum(s * alpha.diff(a) * g for s, alpha, g in zip(sums, moving, slopes, strict=True)),
         (c + d) * (moving[2] * y.diff(a, c) + moving[3] * y.diff(a, d)),
         (a + b) * moving[1] * y.diff(a, b),
@@ -333,20 +337,21 @@ def test_each_step_loses_what_its_assumption_says(steps: list[derivation.Step]) 
     ]
     for step, lost in zip(steps, expected, strict=False):
         assert sp.expand((step.lost - lost).doit()) == 0, step.assumption
-    assert steps[8].lost != 0  # piecewise linear: where it loses nothing is the next test
-    assert steps[9].lost == steps[10].lost == 0
+    assert steps[9].lost != 0  # piecewise linear: where it loses nothing is the next test
+    assert steps[10].lost == steps[11].lost == 0
 
 
 def test_the_lost_terms_are_the_missing_terms_and_the_moving_alphas_of_eq_19(steps: list[derivation.Step]) -> None:
     maps = derivation.feature_maps(2, 1, 2)
     value, alphas = derivation.score(maps), derivation.varying_alphas(maps)
     missing = derivation.missing_terms(value, alphas, maps, (0, 0, 0))
-    assert sp.expand(steps[3].lost - missing["own channel"]) == 0
-    assert sp.expand(steps[4].lost - missing["own unit"]) == 0
+    assert sp.expand(steps[4].lost - missing["own channel"]) == 0
+    assert sp.expand(steps[5].lost - missing["own unit"]) == 0
     nineteenth, eighteenth = (
         equation(value, alphas, maps, (0, 0, 0)).rhs for equation in (derivation.equation_19, derivation.equation_18)
     )  # fmt: skip
-    assert sp.expand(steps[2].lost - (nineteenth - eighteenth)) == 0
+    assert sp.expand(steps[3].lost - (nineteenth - eighteenth)) == 0
+    assert sp.expand(steps[2].after - nineteenth) == 0
 
 
 def test_each_step_starts_where_the_one_before_it_ended(steps: list[derivation.Step]) -> None:
@@ -354,27 +359,32 @@ def test_each_step_starts_where_the_one_before_it_ended(steps: list[derivation.S
     g = sp.Function("S", real=True)(*y.args).diff(a)
     first = sp.Symbol("alpha^1_11", real=True)
     assert steps[1].before == steps[0].after
-    assert sp.expand(steps[2].before - steps[1].after.diff(a)) == 0
+    remainder = sp.Function("rho", real=True)(*y.args)  # where eq. 6 holds at a point only, it holds with this elsewhere
+    assert sp.expand(steps[2].before - (steps[1].after + remainder).diff(a)) == 0
     assert steps[3].before == steps[2].after
     assert steps[4].before == steps[3].after
+    assert steps[5].before == steps[4].after
     constants = {alpha: sp.Symbol(alpha.func.__name__, real=True) for alpha in general()[2]}
-    assert sp.expand(steps[5].before - steps[4].after.subs(constants).diff(a)) == 0
-    assert sp.simplify(y.diff(a, 2) - steps[5].after.subs(first, steps[6].before)) == 0  # it solves eq. 7 differentiated
-    assert steps[8].before == steps[7].after
+    assert sp.expand(steps[6].before - steps[5].after.subs(constants).diff(a)) == 0
+    assert sp.simplify(y.diff(a, 2) - steps[6].after.subs(first, steps[7].before)) == 0  # it solves eq. 7 differentiated
     assert steps[9].before == steps[8].after
-    assert steps[8].after == g**2 / (2 * g**2 + (a + b) * g**3)
-    assert steps[9].after == 1 / (2 + (a + b) * g)
+    assert steps[10].before == steps[9].after
+    assert steps[9].after == g**2 / (2 * g**2 + (a + b) * g**3)
+    assert steps[10].after == 1 / (2 + (a + b) * g)
     lam = sp.Symbol("lambda", positive=True)
-    faster = steps[10].before.replace(sp.Function("S", real=True), lambda a, b, c, d: 3 * a - 2 * b + c * d).doit()
+    faster = steps[11].before.replace(sp.Function("S", real=True), lambda a, b, c, d: 3 * a - 2 * b + c * d).doit()
     powers = [(lam * 3) ** order for order in (2, 3)]  # of exp(lam S), less the factor exp(lam S)
     assert sp.simplify(faster - powers[0] / (2 * powers[0] + (a + b) * powers[1])) == 0
-    assert steps[10].after == g**2 / (2 * g**2 + lam * (a + b) * g**3)
+    assert steps[11].after == g**2 / (2 * g**2 + lam * (a + b) * g**3)
+    softmax = {sp.Function("S", real=True)(*y.args): sp.Function("p", real=True)(*y.args)}
+    assert steps[12].before == steps[9].before.subs(softmax)
+    assert steps[12].after == steps[9].after.subs(softmax)
 
 
 def test_the_left_sides_say_what_is_rewritten(steps: list[derivation.Step]) -> None:
     (a, *_), y, _ = general()
     alpha = sp.Symbol("alpha^1_11", real=True)
-    lefts = [y, y, y.diff(a), y.diff(a), y.diff(a), y.diff(a, 2), alpha, alpha, alpha, alpha, alpha]
+    lefts = [y, y, *[y.diff(a)] * 4, y.diff(a, 2), *[alpha] * 6]
     assert [step.left for step in steps] == lefts
 
 
@@ -383,7 +393,7 @@ def replaced(expression: Expr, name: str, function: Callable[..., Expr]) -> Expr
 
 
 def test_the_step_to_eq_9_is_exact_for_a_linear_logit_and_not_for_a_quadratic(steps: list[derivation.Step]) -> None:
-    step = steps[8]
+    step = steps[9]
     linear = replaced(step.before - step.after, "S", lambda a, b, c, d: 3 * a - b + 2 * c * d)
     assert sp.simplify(linear) == 0
     # S = a^2 / 2 + b, s = a + b, at a = 2, b = 1: S' = 2, S'' = 1, so alpha is 5 / (10 + 3 * 14) and not 4 / (8 + 24).
@@ -393,9 +403,31 @@ def test_the_step_to_eq_9_is_exact_for_a_linear_logit_and_not_for_a_quadratic(st
     assert replaced(step.after, "S", lambda a, b, c, d: a**2 / 2 + b + c * d).subs(point) == sp.Rational(1, 8)
 
 
+def test_the_factor_of_alpha_that_must_not_be_zero(steps: list[derivation.Step]) -> None:
+    """Twice the second derivative and the sum times the third."""
+    (a, b, *_), y, _ = general()
+    factor = sp.expand(steps[6].after).coeff(sp.Symbol("alpha^1_11", real=True))
+    assert sp.expand(factor - (2 * y.diff(a, 2) + (a + b) * y.diff(a, 3))) == 0
+    assert sp.simplify(sp.denom(steps[7].before) / factor).is_number
+    assert steps[7].lost == 0
+
+
+def test_the_softmax_score_in_the_place_of_the_logit_by_hand(steps: list[derivation.Step]) -> None:
+    """Logits a and -a: p = 1 / (1 + exp(-2 a)) has the derivatives 2 q, 4 q (1 - 2 p) and 8 q (1 - 6 q), q = p (1 - p)."""
+    a, b = sp.symbols("A^1_11 A^1_12", real=True)
+    at = 1 / (1 + math.exp(-2))
+    q = at * (1 - at)
+    first, second, third = 2 * q, 4 * q * (1 - 2 * at), 8 * q * (1 - 6 * q)
+    exact = (first**2 + second) / (2 * (first**2 + second) + 1 * (first**3 + 3 * first * second + third))
+    for side, wanted in ((steps[12].before, exact), (steps[12].after, 1 / (2 + first))):
+        found = replaced(side, "p", lambda unit, *_: 1 / (1 + sp.exp(-2 * unit)))
+        assert float(found.subs({a: 1, b: 0})) == pytest.approx(wanted, rel=1e-12)
+    assert (round(exact, 3), round(1 / (2 + first), 3)) == (0.637, 0.452)
+
+
 def test_the_third_derivative_of_the_logit_counts_too(steps: list[derivation.Step]) -> None:
     """S = a^3, at a = 1, b = 1: S' = 3, S'' = 6, S''' = 6: (9 + 6) / (30 + 2 (27 + 54 + 6))."""
-    cubic = replaced(steps[8].before, "S", lambda a, b, c, d: a**3 + 0 * (b + c + d))
+    cubic = replaced(steps[9].before, "S", lambda a, b, c, d: a**3 + 0 * (b + c + d))
     point = dict(zip(sp.symbols("A^1_11 A^1_12", real=True), (1, 1), strict=True))
     assert cubic.subs(point) == sp.Rational(15, 204)
 
@@ -403,7 +435,7 @@ def test_the_third_derivative_of_the_logit_counts_too(steps: list[derivation.Ste
 @pytest.mark.parametrize(("shape", "lossless"), [((1, 1, 2), "own channel"), ((2, 1, 1), "own unit")])
 def test_one_map_has_no_other_channel_and_one_unit_no_other_unit(shape: tuple[int, int, int], lossless: str) -> None:
     steps = derivation.derivation(*shape)
-    assert all((step.lost == 0) == (step.assumption == lossless) for step in steps[3:6])
+    assert all((step.lost == 0) == (step.assumption == lossless) for step in steps[4:7])
 
 
 def test_mixed_derivatives_and_curvature_are_told_from_the_rest() -> None:
@@ -509,4 +541,4 @@ print(len(derivation()))
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "11\n"
+    assert done.stdout == "13\n"

@@ -1,9 +1,10 @@
-"""The seven theorems on random layers, and their checks, which wrong formulas fail."""
+"""The eight theorems on random layers, and their checks, which wrong formulas fail."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -37,8 +38,8 @@ def test_every_check_holds_and_says_what_it_saw(number: int) -> None:
     assert theorems.TITLES[number]
 
 
-def test_they_are_numbered_from_1_to_7() -> None:
-    assert [*theorems.CHECKS] == [*theorems.TITLES] == [1, 2, 3, 4, 5, 6, 7]
+def test_they_are_numbered_from_1_to_8() -> None:
+    assert [*theorems.CHECKS] == [*theorems.TITLES] == [1, 2, 3, 4, 5, 6, 7, 8]
 
 
 def check(number: int) -> theorems.Check:
@@ -136,6 +137,26 @@ def test_the_check_of_theorem_7_fails_for_other_places_on_the_grid(
     value = -1398101.4 if first else 559240.56
     monkeypatch.setattr("gradcampp.paper.EXTREMES", {**paper.EXTREMES, value: place})
     assert not check(7).holds
+
+
+@pytest.mark.parametrize("formula", [variants.authors, variants.torchcam, variants.konny, variants.xplique])
+def test_the_check_of_theorem_8_fails_for_other_programs(formula: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gradcampp.cam.weights", wrong_weights(formula))
+    assert not check(8).holds
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda a, g: certificate.shrinkage(a, g) / 2,
+        lambda a, g: certificate.shrinkage(a, g) ** 2,
+        lambda a, g: certificate.shrinkage(a, g).mean(1, keepdim=True).expand(g.shape[:2]),
+    ],
+    ids=["half", "square", "mean"],
+)
+def test_the_check_of_theorem_8_fails_for_another_shrinkage(wrong: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(theorems, "shrinkage", wrong)
+    assert not check(8).holds
 
 
 @PROPERTY
@@ -277,6 +298,107 @@ def test_theorem_7_the_records_of_the_paper() -> None:
         exact = 1 / (steps * 2.0**exponent)
         assert f"{np.float32(exact):.8g}" == f"{value:.8g}"
         assert math.copysign(1, steps) == math.copysign(1, value)
+
+
+Fractions = list[Fraction]
+
+
+def exact_maps(activations: list[Fractions], slopes: list[Fractions]) -> tuple[Fractions, Fractions, Fractions, Fractions]:
+    """Half the positive gradients, shares, and the maps of Grad-CAM+ and Grad-CAM++, from the definitions, in fractions."""
+    halves, weights = [], []
+    for row, slope in zip(activations, slopes, strict=True):
+        positive = [max(g, Fraction(0)) for g in slope]
+        halves.append(sum(positive, Fraction(0)) / 2)
+        weights.append(sum((r / (2 + sum(row) * r) for r in positive), Fraction(0)))
+    deltas = [1 - w / half for w, half in zip(weights, halves, strict=True)]
+    plus, plusplus = (
+        [sum((w * row[j] for w, row in zip(each, activations, strict=True)), Fraction(0)) for j in range(len(activations[0]))]
+        for each in (halves, weights)
+    )
+    return halves, deltas, plus, plusplus
+
+
+def stretched(values: Fractions) -> Fractions:
+    low, high = min(values), max(values)
+    return [(value - low) / (high - low) if high > low else Fraction(0) for value in values]
+
+
+def test_theorem_8_by_hand_the_maps_are_the_same_although_the_channels_shrink_differently() -> None:
+    """Deltas 3/4, 1/2 and 7/8, d = 7/8: the leftover is -1/4 everywhere, and both maps are (0, 7/11, 1)."""
+    activations = [[Fraction(value) for value in row] for row in ((3, 1, 2), (1, 3, 2), (0, 3, 4))]
+    slopes = [[Fraction(value), Fraction(-1), Fraction(0)] for value in (Fraction(1), Fraction(1, 3), Fraction(2))]
+    halves, deltas, plus, plusplus = exact_maps(activations, slopes)
+    assert deltas == [Fraction(3, 4), Fraction(1, 2), Fraction(7, 8)]
+    d = Fraction(7, 8)
+    rest = [sum((deltas[k] - d) * halves[k] * activations[k][j] for k in range(3)) for j in range(3)]
+    assert rest == [Fraction(-1, 4)] * 3
+    assert stretched(plus) == stretched(plusplus) == [0, Fraction(7, 11), 1]
+    found, shift = theorems.leftover(*theorems.layer_of_same_maps(2))
+    assert_same(found[0, 0], torch.tensor([float(value) for value in rest], dtype=torch.float64), absolute=1e-15)
+    assert float(shift) == pytest.approx(float(d), rel=1e-14)
+    slopes[2][0] = Fraction(1)  # another gradient, and the same maps do not come out
+    *_, plus, plusplus = exact_maps(activations, slopes)
+    assert stretched(plus) == [0, Fraction(1, 2), 1]
+    assert stretched(plusplus) == [0, Fraction(18, 29), 1]
+
+
+@PROPERTY
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(2, 9), SEEDS)
+def test_theorem_8_both_directions_in_exact_fractions(first: int, more: int, factor: int, seed: int) -> None:
+    """Maps 1 and 2 add up to a constant, so that one d serves both; map 3 joins them with exactly one gradient."""
+    generator = np.random.default_rng(seed)
+    moved = [Fraction(int(value)) for value in generator.integers(-4, 5, 4)]
+    moved.append(-sum(moved, Fraction(0)))
+    base = max(map(abs, moved)) + 1
+    third = [Fraction(int(value)) for value in generator.integers(0, 5, 5) + np.eye(5, dtype=int)[0]]
+    activations = [[base + value for value in moved], [base - value for value in moved], third]
+
+    def layer(last: Fraction) -> tuple[Fractions, Fractions, Fractions, Fractions]:
+        slopes = (Fraction(first, 3), Fraction(first + more, 3), last)
+        return exact_maps(activations, [[g, *[Fraction(0)] * 4] for g in slopes])
+
+    halves, deltas, *_ = layer(Fraction(1))
+    d = (deltas[0] * halves[0] - deltas[1] * halves[1]) / (halves[0] - halves[1])
+    assert 0 < d < 1  # of two maps with the same sum, w grows with the gradient, by less than half of it
+    joining = 2 * d / (1 - d) / sum(third)
+    for last in (joining, joining * factor):
+        halves, deltas, plus, plusplus = layer(last)
+        assert deltas[0] != deltas[1]
+        before, after = (max(each) - min(each) for each in (plus, plusplus))
+        only = 1 - after / before if before else Fraction(0)  # no other d can do
+        rest = {sum((deltas[k] - only) * halves[k] * activations[k][j] for k in range(3)) for j in range(5)}
+        assert (stretched(plus) == stretched(plusplus)) == (len(rest) == 1 and only < 1)
+        if last == joining:
+            assert len(rest) == 1
+
+
+def test_theorem_8_independent_maps_are_the_same_only_where_all_channels_shrink_alike() -> None:
+    """Three maps that are independent of each other and of the constant map: then all deltas are d."""
+    activations = torch.tensor([[[[4, 0, 0, 0]], [[0, 2, 0, 0]], [[0, 0, 1, 0]]]], dtype=torch.float64)
+    gradients = torch.zeros_like(activations)
+    for last, same in ((4.0, True), (3.0, False)):
+        gradients[0, :, 0, 0] = torch.tensor([1.0, 2.0, last], dtype=torch.float64)  # t = 4, 4 and last
+        plus, plusplus = maps_of(activations, gradients)
+        rest, _ = theorems.leftover(activations, gradients)
+        assert (float((plus - plusplus).abs().max()) < 1e-14) == same
+        assert (float(rest.amax() - rest.amin()) < 1e-14) == same
+
+
+def test_a_constant_map_of_grad_cam_plus_is_that_of_grad_cam_plus_plus_only_if_that_is_constant() -> None:
+    activations = torch.tensor([[[[2, 0]], [[0, 2]]]], dtype=torch.float64)
+    gradients = torch.tensor([[[[1, 1]], [[2, 0]]]], dtype=torch.float64)  # weights 1 and 1, then 1/2 and 1/3
+    plus, plusplus = maps_of(activations, gradients)
+    assert plus.tolist() == [[[0, 0]]]
+    assert plusplus.tolist() == [[[1, 0]]]
+    rest, shift = theorems.leftover(activations, gradients)
+    assert float(shift) == 0
+    assert float(rest.amax() - rest.amin()) > 0.1
+
+
+def maps_of(activations: Tensor, gradients: Tensor) -> list[Tensor]:
+    """The min-max maps of Grad-CAM+ and Grad-CAM++."""
+    methods: tuple[Method, ...] = ("gradcam+", "gradcam++")
+    return [min_max(cam.heatmap(cam.weights(method, activations, gradients), activations)) for method in methods]
 
 
 def test_relative_distance_is_the_largest_of_all() -> None:

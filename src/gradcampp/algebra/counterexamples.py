@@ -140,3 +140,170 @@ def arithmetic_mean_of_ratios() -> tuple[Expr, Expr]:
     half, quarter = sp.Rational(1, 2), sp.Rational(1, 4)
     (a, b), (c, d) = (half, quarter), (quarter, half)  # scores of the two methods
     return (a / c + b / d) / 2, (c / a + d / b) / 2
+
+
+LOGIT, GRADIENT, TOTAL = sp.symbols("S g s", real=True)
+
+
+def alpha_of(function: Expr) -> Expr:
+    """Alpha of eq. 8 for a score that is a function of the logit, where the logit is piecewise linear.
+
+    Args:
+        function: an expression in ``LOGIT``, whose second derivative is not 0.
+
+    Returns:
+        An expression in ``LOGIT``, the unit's ``GRADIENT`` of it, and the sum ``TOTAL`` of the unit's map.
+    """
+    maps = derivation.feature_maps(1, 1, 2)
+    (unit, other), logit = sp.flatten(maps), derivation.score(maps, "S")
+    eighth = derivation.equation_8(function.subs(LOGIT, logit), maps, (0, 0, 0)).doit()
+    flat = derivation.without_curvature(eighth).subs(logit.diff(unit), GRADIENT).subs(logit, LOGIT)
+    return sp.simplify(flat.subs(unit, TOTAL - other))
+
+
+def alphas_of_functions() -> list[tuple[Expr, Expr]]:
+    """Functions of the logit, and what eq. 8 makes of each: 1 / (2 + rate * s * g), with rate = f''' / f''.
+
+    The rate is 0 for every quadratic function: then alpha is 1/2, and Grad-CAM++ is Grad-CAM+.
+    """
+    n, slope, lam = sp.symbols("n c lambda", positive=True)
+    functions = (
+        LOGIT**2,
+        LOGIT**2 / 2 + slope * LOGIT,
+        LOGIT**n,
+        sp.exp(LOGIT),
+        sp.exp(lam * LOGIT),
+        sp.exp(lam * LOGIT) + slope * LOGIT,
+        sp.log(LOGIT),
+        sp.log(1 + sp.exp(LOGIT)),
+    )
+    return [(function, 1 / (2 + rate_of(function) * TOTAL * GRADIENT)) for function in functions]
+
+
+def rate_of(function: Expr) -> Expr:
+    """The factor of s * g in the denominator of :func:`alpha_of`."""
+    return sp.simplify((1 / alpha_of(function) - 2) / (TOTAL * GRADIENT))
+
+
+def functions_of_rate(rate: Expr) -> Expr:
+    """Every function of x whose rate is this constant, with three constants of integration: f''' = rate * f''."""
+    x, function = sp.Symbol("x", real=True), sp.Function("f")
+    return sp.dsolve(function(x).diff(x, 3) - rate * function(x).diff(x, 2), function(x)).rhs
+
+
+def weights_of_square(rising: bool = True) -> tuple[list[Expr], list[Expr]]:
+    """Eq. 4 for Y = S**2 / 2 + c * S and its alphas, where it rises (S + c > 0) or falls, with gradients of both signs.
+
+    Returns:
+        The weights; and half the sums of the positive gradients of S, which are Grad-CAM+ times Z / 2.
+    """
+    maps, slopes = derivation.feature_maps(2, 1, 2), _signed_slopes()
+    growth = sp.Symbol("u", positive=True) if rising else sp.Symbol("u", negative=True)  # S + c, the derivative of Y by S
+    alphas = maps.applyfunc(lambda _: alpha_of(LOGIT**2 / 2 + sp.Symbol("c") * LOGIT))
+    return derivation.weights(alphas, growth * slopes), derivation.weights(alphas, slopes)
+
+
+def _signed_slopes() -> Expr:
+    """The gradients of a piecewise linear logit in two maps of two units, the first of each map positive, the second negative."""
+    signs = ({"positive": True}, {"negative": True})
+    return sp.Array([sp.Symbol(f"g^{k}_1{j}", **signs[j - 1]) for k in (1, 2) for j in (1, 2)], (2, 1, 2))
+
+
+@dataclass(frozen=True)
+class Demand:
+    """Eq. 6 on an open set, for a piecewise linear logit and Y = exp(S), divided by Y: 1 = ``quotient``."""
+
+    maps: Expr
+    quotient: Expr  # of the right side of eq. 6 and Y, (2, 1, 2) units
+
+    def derivatives(self) -> list[Expr]:
+        """The quotient's derivative with respect to each unit, which has to be 0, since 1 does not move."""
+        return [sp.simplify(self.quotient.diff(unit)) for unit in sp.flatten(self.maps)]
+
+
+def demand(constant: bool, relu: bool = True) -> Demand:
+    """Eq. 6 where its premises hold, with constant alphas or with those of eq. 13."""
+    maps, slopes = derivation.feature_maps(2, 1, 2), _signed_slopes()
+    logit = derivation.equation_10(slopes, maps, sp.Integer(0)).lhs + sp.Symbol("S_0", real=True)
+    sums = derivation.map_sums(maps)
+    alphas = derivation.constant_alphas(maps)
+    if not constant:
+        alphas = sp.Array([[derivation.equation_13(slope, sums[k]) for slope in sp.flatten(slopes[k])] for k in (0, 1)])
+        alphas = alphas.reshape(2, 1, 2)
+    sixth = derivation.equation_6(sp.exp(logit), alphas, maps, relu)
+    return Demand(maps, sp.expand(sixth.rhs / sixth.lhs))
+
+
+@dataclass(frozen=True)
+class OnlyPowers:
+    """Eq. 6 on an open set for constant alphas and a piecewise linear logit, where Y = f(S) is any function.
+
+    Divided by f'(S), it says h(S) = sum of a_k s_k, where h = f / f' and a_k is the sum of alpha * gradient over map k.
+    Differentiated by two units it says h''(S) times their gradients = 0, so that h is linear in S, or S does not move.
+    """
+
+    second: Expr  # derivative of h(S) by two units, where S has gradients g_1 and g_2 at them
+    functions: Expr  # every f with f / f' = m S + b, for m not 0: powers
+    residual: Expr  # left minus right side of eq. 6 for such a power, where gradients are equal in each map; 0
+
+
+def only_powers() -> OnlyPowers:
+    """Which scores meet the premises: powers of sum g_k s_k, with alphas that sum to one over the exponent in each map."""
+    x, one, two = sp.symbols("x A_1 A_2", real=True)
+    first, second, rate, shift = sp.symbols("g_1 g_2 m b", nonzero=True)
+    moved = sp.Function("h")(first * one + second * two).diff(one, two).doit()
+    function = sp.Function("f")
+    powers = sp.dsolve(function(x) - (rate * x + shift) * function(x).diff(x), function(x)).rhs.rewrite(sp.Pow)
+    maps, exponent = derivation.feature_maps(2, 1, 2), sp.Symbol("n", positive=True)
+    gradients = sp.symbols("g^1 g^2", positive=True)
+    score = sum(slope * total for slope, total in zip(gradients, derivation.map_sums(maps), strict=True)) ** exponent
+    free = sp.symbols("beta_1 beta_2", real=True)  # of each map's two alphas the first, whatever it is
+    alphas = sp.Array([[[beta, 1 / exponent - beta]] for beta in free])
+    return OnlyPowers(moved, powers, sp.simplify(_residual(score, alphas, maps)))
+
+
+@dataclass(frozen=True)
+class AtAPoint:
+    """The solution (5/3, 0) of section 3.1.1, held constant: eq. 6 holds at the point, and its derivative does not."""
+
+    residual: Expr  # left minus right side of eq. 6 at the point; 0
+    derivatives: tuple[Expr, ...]  # of left minus right side, by each unit, at the point
+    everywhere: list[Expr]  # constant alphas for which eq. 6 holds at every point: none
+
+
+def at_a_point() -> AtAPoint:
+    """Two readings of eq. 6 in one layer: numbers that solve it at a point, and functions that it takes to differentiate it."""
+    witness = underdetermined()
+    maps = derivation.feature_maps(1, 1, 2)
+    units, unknown = sp.flatten(maps), derivation.constant_alphas(maps)
+    point = dict(zip(units, (1, 2), strict=True))
+    gap = _residual(witness.score, witness.solutions[0], maps)
+    identity = sp.Poly(_residual(witness.score, unknown, maps), *units)
+    return AtAPoint(
+        gap.subs(point),
+        tuple(gap.diff(unit).subs(point) for unit in units),
+        sp.solve(identity.coeffs(), sp.flatten(unknown), dict=True),
+    )
+
+
+def zero_denominator() -> tuple[Expr, Expr]:
+    """One unit A = 1 with S = -2 A and Y = exp(S): the second derivative of Y, and the factor of alpha that is to equal it; 0."""
+    maps = derivation.feature_maps(1, 1, 1)
+    unit = maps[0, 0, 0]
+    value = sp.exp(-2 * unit)
+    alpha = derivation.constant_alphas(maps)
+    again = derivation.differentiated(derivation.equation_7(value, alpha, maps, (0, 0, 0)), unit)
+    return again.lhs.subs(unit, 1), sp.simplify(again.rhs.diff(alpha[0, 0, 0]).subs(unit, 1))
+
+
+def softmax_is_curved() -> tuple[Expr, Expr]:
+    """One unit A = 1 with the logits A and -A of two classes, the first one's softmax score p in the place of S.
+
+    Returns:
+        Alpha by eq. 8 for Y = exp(p), some 0.637; and by eq. 13 with the gradient of p, some 0.452.
+    """
+    maps = derivation.feature_maps(1, 1, 1)
+    unit = maps[0, 0, 0]
+    p = sp.exp(unit) / (sp.exp(unit) + sp.exp(-unit))
+    exact = derivation.equation_8(sp.exp(p), maps, (0, 0, 0))
+    return sp.simplify(exact.subs(unit, 1)), sp.simplify(derivation.equation_13(p.diff(unit), unit).subs(unit, 1))

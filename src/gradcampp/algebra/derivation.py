@@ -20,13 +20,16 @@ Unit = tuple[int, int, int]  # channel, row, column, counted from 0
 ASSUMPTIONS = {
     "posed": "The score is the weighted sum of the pooled feature maps (eq. 5). This is demanded, not derived.",
     "no ReLU": "The ReLU of eq. 4 is left out of eq. 6 before it is differentiated, and put back afterwards.",
+    "open set": "Eq. 6 holds for all activations near a picture: what holds at one point only cannot be differentiated.",
     "constant alphas": "The alphas do not change with the activations, although the result says how they do.",
     "own channel": "A unit acts on the gradients of its own channel only; the other channels' terms are lost.",
     "own unit": "Mixed second derivatives of the score, with respect to two units, vanish.",
+    "denominator": "The factor of alpha, twice the second derivative plus the sum times the third, is not zero.",
     "exponential": "The score is the exponential of the logit, Y = exp(S).",
     "piecewise linear": "The logit is piecewise linear in the activations: its second and third derivatives vanish.",
     "gradient": "The derivative of the logit is not zero.",
     "any rate": "Y = exp(lam S) is as good a choice as Y = exp(S), for every positive lam.",
+    "post-softmax": "The softmax score p may take the place of the logit S, as if it too were piecewise linear.",
 }
 
 
@@ -34,7 +37,7 @@ ASSUMPTIONS = {
 class Step:
     """A step of the derivation, whose assumption turns one expression into another."""
 
-    equation: int  # the number of the equation that the step leads to
+    equation: int  # the number of the equation that the step leads to, or whose reading it fixes
     assumption: str  # a key of ASSUMPTIONS
     left: Expr  # what both expressions stand for
     before: Expr  # the exact expression
@@ -184,33 +187,45 @@ def _derivative_terms(value: Expr, alphas: Expr, maps: Expr, unit: Unit) -> tupl
 
 
 def derivation(channels: int = 2, height: int = 1, width: int = 2) -> list[Step]:
-    """From eq. 5 to eqs 9, 13 and 12 as the Grad-CAM++ authors went, for the first unit of a small layer."""
+    """From eq. 5 to eqs 9, 13 and 12 as the Grad-CAM++ authors went, for the first unit of a small layer.
+
+    Eq. 6 differentiated is first eq. 19, where it holds near the point (else its remainder rho, zero at the point, adds its own
+    derivative), and then eq. 18, where the alphas are constants. Both are ways to read eq. 6, and stand in its row.
+    """
     maps, unit = feature_maps(channels, height, width), (0, 0, 0)
-    value, logit, at, total = score(maps), score(maps, "S"), maps[0, 0, 0], map_sums(maps)[0]
+    value, logit, softmax, at, total = score(maps), score(maps, "S"), score(maps, "p"), maps[0, 0, 0], map_sums(maps)[0]
     moving, fixed = varying_alphas(maps), constant_alphas(maps)
     posed = equation_5(value, weights(moving, gradients(value, maps)), maps)
     with_relu, without_relu = (equation_6(value, moving, maps, relu) for relu in (True, False))
+    product_rule, remainder = differentiated(without_relu, at).rhs, score(maps, "rho")
     frozen, seventh = equation_18(value, moving, maps, unit), equation_7(value, moving, maps, unit)
     own_channel = frozen.rhs - missing_terms(value, moving, maps, unit)["own channel"]
     again = differentiated(equation_7(value, fixed, maps, unit), at)
     unmixed = without_mixed_derivatives(again.rhs)
     lam = sp.Symbol("lambda", positive=True)
-    g, second, third = (logit.diff(at, order) for order in (1, 2, 3))
-    curved = (g**2 + second) / (2 * (g**2 + second) + total * (g**3 + 3 * g * second + third))
+    g, curved = logit.diff(at), _exponential(logit, at, total)
     faster = without_curvature(equation_8(sp.exp(lam * logit), maps, unit).doit())
     return [
         Step(6, "posed", value, posed.rhs, with_relu.rhs),
         Step(6, "no ReLU", value, with_relu.rhs, without_relu.rhs),
-        Step(18, "constant alphas", value.diff(at), differentiated(without_relu, at).rhs, frozen.rhs),
+        Step(6, "open set", value.diff(at), product_rule + remainder.diff(at), product_rule),
+        Step(6, "constant alphas", value.diff(at), product_rule, frozen.rhs),
         Step(7, "own channel", value.diff(at), frozen.rhs, own_channel),
         Step(7, "own unit", value.diff(at), own_channel, seventh.rhs),
         Step(8, "own unit", again.lhs, again.rhs, unmixed),
-        Step(8, "own unit", fixed[unit], sp.solve(sp.Eq(again.lhs, unmixed), fixed[unit])[0], equation_8(value, maps, unit)),
+        Step(8, "denominator", fixed[unit], sp.solve(sp.Eq(again.lhs, unmixed), fixed[unit])[0], equation_8(value, maps, unit)),
         Step(9, "exponential", fixed[unit], equation_8(sp.exp(logit), maps, unit), curved),
         Step(9, "piecewise linear", fixed[unit], curved, equation_9(g, total)),
         Step(13, "gradient", fixed[unit], equation_9(g, total), equation_13(g, total)),
         Step(12, "any rate", fixed[unit], faster, equation_12(g, total, lam)),
+        Step(9, "post-softmax", fixed[unit], _exponential(softmax, at, total), equation_9(softmax.diff(at), total)),
     ]
+
+
+def _exponential(logit: Expr, unit: Expr, total: Expr) -> Expr:
+    """Eq. 8 for Y = exp(S) and any S, by the chain rule."""
+    first, second, third = (logit.diff(unit, order) for order in (1, 2, 3))
+    return (first**2 + second) / (2 * (first**2 + second) + total * (first**3 + 3 * first * second + third))
 
 
 def without_mixed_derivatives(expression: Expr) -> Expr:

@@ -1,4 +1,4 @@
-"""Checks of the seven theorems that go beyond the paper; the chapters of the book state and prove them.
+"""Checks of the eight theorems that go beyond the paper; the chapters of the book state and prove them.
 
 Throughout, A >= 0 are the feature maps of a layer after its ReLU, g the gradients, r = ReLU(g), s_k the sum of map k,
 lam > 0, and t = lam * s_k * r. SymPy does the steps that it can, and everything is tried on random tensors in float64.
@@ -147,8 +147,74 @@ def float32_grid() -> Check:
     return Check(on_grid and printed, f"1 / (-3 * 2**-22) = {found[0]:.8g}, 1 / (15 * 2**-23) = {found[1]:.8g} in float32")
 
 
+def leftover(activations: Tensor, gradients: Tensor) -> tuple[Tensor, Tensor]:
+    """The map that is constant exactly where the min-max maps of Grad-CAM++ and Grad-CAM+ are the same.
+
+    Args:
+        activations: feature maps after the layer's ReLU, (B, K, H, W), none negative.
+        gradients: derivative of the class score with respect to them, same shape.
+
+    Returns:
+        ``sum_k (delta_k - d) * w_k * A^k`` with w_k half the sum of positive gradients, (B, H, W), and the only d that can
+        make it constant, (B,): one minus the quotient of the two maps' ranges; 0 where the Grad-CAM+ map is constant.
+
+    Source: ours; theorem 8 of the companion.
+    """
+    plus = cam.weights("gradcam+", activations, gradients) * activations[0, 0].numel() / 2  # (B, K)
+    deltas = shrinkage(activations, gradients)
+    before, after = (torch.einsum("bk,bkhw->bhw", each, activations) for each in (plus, (1 - deltas) * plus))
+    ranges = [each.amax((1, 2)) - each.amin((1, 2)) for each in (before, after)]
+    shift = torch.where(ranges[0] > 0, 1 - ranges[1] / ranges[0], 0)  # (B,)
+    return torch.einsum("bk,bkhw->bhw", (deltas - shift[:, None]) * plus, activations), shift
+
+
+def layer_of_same_maps(last: float) -> tuple[Tensor, Tensor]:
+    """Three maps of three units, with one positive gradient each: 1, 1/3 and ``last``; with 2 the maps are the same, d = 7/8.
+
+    The first two maps add up to a constant, and the deltas are 3/4, 1/2 and, with 2, 7/8.
+    """
+    activations = torch.tensor([[[[3, 1, 2]], [[1, 3, 2]], [[0, 3, 4]]]], dtype=torch.float64)
+    gradients = torch.zeros_like(activations)
+    gradients[0, :, 0, 0] = torch.tensor([1, 1 / 3, last], dtype=torch.float64)
+    gradients[0, :, 0, 1] = -1
+    return activations, gradients
+
+
+def same_maps() -> Check:
+    """Theorem 8: the min-max maps are the same exactly where the leftover is constant for some d < 1."""
+    x, low, high, d, constant = sp.symbols("x m M d c", real=True)
+    y, new_low, new_high = sp.symbols("y n N", real=True)
+
+    def stretched(value: sp.Expr, least: sp.Expr, most: sp.Expr) -> sp.Expr:
+        return (value - least) / (most - least)
+
+    def shrunk(value: sp.Expr) -> sp.Expr:  # Grad-CAM++ where the leftover is the constant c
+        return (1 - d) * value - constant
+
+    enough = sp.simplify(stretched(shrunk(x), shrunk(low), shrunk(high)) - stretched(x, low, high))
+    (plusplus,) = sp.solve(stretched(x, low, high) - stretched(y, new_low, new_high), y)
+    share = 1 - (new_high - new_low) / (high - low)  # d, below 1 as both ranges are positive
+    needed = sp.simplify(((1 - share) * x - plusplus).diff(x))
+    layers = (layer_of_same_maps(2), layer_of_same_maps(1), *map(random_layer, range(5)))
+    agree, told = True, []
+    for activations, gradients in layers:
+        rest, shift = leftover(activations, gradients)
+        maps = [cam.heatmap(cam.weights(method, activations, gradients), activations) for method in ("gradcam+", "gradcam++")]
+        halves = maps[0] * activations[0, 0].numel() / 2
+        made = ((1 - shift[:, None, None]) * halves - maps[1] - rest).abs() / halves.amax((1, 2), keepdim=True)
+        apart = (min_max(maps[0]) - min_max(maps[1])).abs().amax((1, 2))
+        uneven = (rest.amax((1, 2)) - rest.amin((1, 2))) / maps[0].amax((1, 2))
+        agree = agree and bool((((uneven < ROUNDING) & (shift < 1)) == (apart < ROUNDING)).all()) and bool(made.max() < ROUNDING)
+        told.append((float(apart.max()), float(shift[0])))
+    deltas = ", ".join(f"{value:.3f}" for value in shrinkage(*layers[0])[0].tolist())
+    seen = (
+        f"deltas {deltas}: maps differ by {told[0][0]:.0e} with d = {told[0][1]:.3f}; with another gradient by {told[1][0]:.3f}"
+    )
+    return Check(enough == 0 and needed == 0 and agree and told[0][0] < ROUNDING < told[1][0], seen)
+
+
 CHECKS: dict[int, Callable[[], Check]] = dict(
-    enumerate((tame_alphas, shrinking, between, one_family, pooled_and_linear, post_softmax, float32_grid), start=1)
+    enumerate((tame_alphas, shrinking, between, one_family, pooled_and_linear, post_softmax, float32_grid, same_maps), start=1)
 )
 TITLES = {
     1: "Only tame alphas count",
@@ -158,4 +224,5 @@ TITLES = {
     5: "Average pooling and one linear layer",
     6: "Post-softmax",
     7: "The extreme alphas are the float32 grid",
+    8: "When the two maps are the same",
 }

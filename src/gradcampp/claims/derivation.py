@@ -8,6 +8,7 @@ from typing import Any
 
 import sympy as sp
 import torch
+from sympy.core.function import AppliedUndef
 from torch import Tensor
 
 from gradcampp import cam
@@ -37,7 +38,11 @@ def eq_7() -> Finding:
     missing = derivation.missing_terms(value, alphas, maps, (0, 0, 0))
     gap = sp.expand(true - derivation.equation_7(value, alphas, maps, (0, 0, 0)).rhs)
     explained = sp.expand(gap - sum(missing.values())) == 0
-    return sharpened(gap != 0 and explained, f"{len(sp.Add.make_args(gap))} terms are missing, all mixed second derivatives")
+    one = derivation.feature_maps(1, 1, 1)
+    lone = derivation.missing_terms(derivation.score(one), derivation.constant_alphas(one), one, (0, 0, 0))
+    exact = derivation.without_mixed_derivatives(gap) == sum(lone.values()) == 0
+    told = f"{len(sp.Add.make_args(gap))} terms are missing, all mixed second derivatives; a layer of one unit has none"
+    return sharpened(gap != 0 and explained, told, more=exact)
 
 
 @claim("eq-8", section="2.2", equation=8, chapter=DERIVATION, expected="sharpened")
@@ -47,7 +52,7 @@ def eq_8() -> Finding:
     told = (
         f"from eq. 7 it needs that mixed derivatives vanish again; lost: {len(sp.Add.make_args(lost))} term; then alpha is eq. 8"
     )
-    return sharpened(left == 0 and lost != 0, told)
+    return sharpened(left == 0, told, more=lost != 0)
 
 
 @claim("eq-9", section="2.2", equation=9, chapter=DERIVATION, expected="sharpened")
@@ -56,7 +61,7 @@ def eq_9() -> Finding:
     exponential, linear = _step(9, "exponential"), _step(9, "piecewise linear")
     agrees = sp.simplify(derivation.without_curvature(linear.before) - linear.after) == 0
     told = "Y = exp(S) alone is not enough: the second derivative of S must vanish too"
-    return sharpened(exponential.lost == 0 and agrees and linear.lost != 0, told)
+    return sharpened(exponential.lost == 0 and agrees, told, more=linear.lost != 0)
 
 
 @claim("note-2", section="2.2", footnote=2, chapter=DERIVATION, kind="numeric")
@@ -77,8 +82,9 @@ def underdetermined() -> Finding:
     left, first, second = witness.equation.lhs, *map(sp.flatten, witness.solutions)
     unknowns = sorted(left.free_symbols, key=str)
     solved = all(left.subs(dict(zip(unknowns, alphas, strict=True))) == witness.value for alphas in (first, second))
-    told = f"{left} = {witness.value} holds for {first} and {second}; {witness.dimension} dimension is free"
-    return sharpened(solved and first != second and witness.dimension == 1, told)
+    lone = counterexamples.dimension(sp.Array([[[3]]]), witness.value)
+    told = f"{left} = {witness.value} holds for {first} and {second}; {witness.dimension} dimension is free, of one unit {lone}"
+    return sharpened(solved and first != second and witness.dimension == 1, told, more=lone == 0)
 
 
 @claim("eq-10", section="3.1.1", equation=10, expected="sharpened")
@@ -87,7 +93,7 @@ def infinitely_many() -> Finding:
     cases = (([3, 6], 5), ([0, 0], 5), ([0, 0], 0))
     free = [counterexamples.dimension(sp.Array([[row]]), sp.Integer(value)) for row, value in cases]
     told = "true where some C is not 0; if all are 0, nothing solves it (Y not 0) or everything (Y = 0)"
-    return sharpened(free == [1, None, 2], told)
+    return sharpened(free[0] == 1, told, more=free[1:] == [None, 2])
 
 
 @claim("eq-11", section="3.1.1", equation=11)
@@ -106,10 +112,12 @@ def eq_11_general() -> Finding:
     coefficients, solution, reached = counterexamples.missed_by_equation_11()
     value = derivation.equation_10(coefficients, solution, sp.Integer(0)).lhs
     missed, complete = (set(sp.flatten(found)) == {0} for found in (reached, counterexamples.reached_by_equation_11()))
+    solves = derivation.equation_10(coefficients, reached, sp.Integer(0)).lhs == 0
     return sharpened(
-        value == 0 and missed and complete,
+        complete and solves,
         f"complete where Y is not 0, as exp(S) never is; where Y = 0 it gives zeros only, and misses {sp.flatten(solution)} "
         f"for C = {sp.flatten(coefficients)}",
+        more=value == 0 and missed,
     )
 
 
@@ -137,8 +145,10 @@ def product_rule() -> Finding:
     witness = counterexamples.alpha_x()
     constants = witness.general.free_symbols - witness.true.free_symbols
     left = sp.simplify(witness.general.diff(*witness.true.free_symbols) * witness.true + witness.general - 2 * witness.true)
+    alpha = next(iter(witness.product_rule.atoms(AppliedUndef)))
+    true = (witness.product_rule.lhs - witness.product_rule.rhs).subs(alpha, witness.true).doit() == 0
     told = f"{witness.product_rule.lhs} = {witness.product_rule.rhs} is solved by {witness.general} for every constant"
-    return sharpened(left == 0 and len(constants) == 1, told)
+    return sharpened(true and witness.product_rule.has(sp.Derivative), told, more=left == 0 and len(constants) == 1)
 
 
 @claim("3.1.3", section="3.1.3", kind="numeric")
@@ -178,7 +188,7 @@ def linear_contradiction() -> Finding:
     _, change = counterexamples.linear_part_in_general()
     once = sp.Poly(change, sp.Symbol("C", real=True)).degree() == 1
     told = f"eq. 6 off by {before} and by {after}; at one point, one constant C could reconcile them, and no other"
-    return sharpened(before == 0 and after != 0 and once, told)
+    return sharpened(before == 0 and after != 0, told, more=once)
 
 
 @claim("3.1.4-unsolved", section="3.1.4")
@@ -201,7 +211,9 @@ def other_rates() -> Finding:
     g, s = sp.symbols("g s")
     first, second = sp.symbols("lambda_1 lambda_2", positive=True)
     gap = sp.factor(derivation.equation_12(g, s, first) - derivation.equation_12(g, s, second))
-    return sharpened(set(sp.solve(sp.numer(gap), first)) == {second} and gap != 0, f"difference {gap}: 0 only where s or g is")
+    alike = gap.subs(s, 0) == gap.subs(g, 0) == 0
+    holds = set(sp.solve(sp.numer(gap), first)) == {second} and gap != 0
+    return sharpened(holds, f"difference {gap}: 0 only where s or g is", more=alike)
 
 
 @claim("eq-18", section="A", equation=18)

@@ -1,4 +1,8 @@
-"""Mistakes and gaps in the paper itself, each with evidence that is computed here or by a claim."""
+"""Slips and gaps in the paper itself that the mathematics shows, each with evidence that is computed here or by a claim.
+
+Apart from them stands what is merely loose, and what may be a fault of our copy of the paper, a machine transcription: no
+erratum either, and no verdict hangs on it.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import re
 from collections.abc import Callable
 from functools import partial
 from itertools import product
+from statistics import geometric_mean
 from typing import NamedTuple
 
 import sympy as sp
@@ -16,17 +21,18 @@ from gradcampp.algebra import counterexamples, derivation
 from gradcampp.claims.alphas import interval
 from gradcampp.claims.claim import Claim
 from gradcampp.claims.derivation import eq_11_general, infinitely_many, linear_contradiction
+from gradcampp.performance import relative_performance
 
 Evidence = Callable[[], tuple[bool, str]]
 
 
 class Erratum(NamedTuple):
-    """A passage of the paper, what it should be, and why; none changes a conclusion of the paper."""
+    """A passage of the paper, or of our copy, what it should be, and why; none changes a conclusion of the paper."""
 
     place: str
     printed: str  # what is there, in LaTeX or words
     correct: str  # what should be there
-    weight: str  # misprint, gap (a condition is missing), loose (numbers that fit only roughly) or rounding
+    weight: str  # slip (of words), gap (a condition is missing); loose (numbers that fit roughly), rounding; copy
     evidence: Evidence  # computes whether it is one, and a line that shows it
 
 
@@ -45,7 +51,7 @@ def _of(claim: Claim) -> Evidence:
     return evidence
 
 
-@erratum("2.2, eq. 7", r"$\partial Y^c / \partial A^k_{jk}$, twice", r"$\partial Y^c / \partial A^k_{ij}$", "misprint")
+@erratum("2.2, eq. 7", r"$\partial Y^c / \partial A^k_{jk}$, twice", r"$\partial Y^c / \partial A^k_{ij}$", "copy")
 def _indices_of_eq_7() -> tuple[bool, str]:
     """In a layer with more channels than columns, a channel is no column."""
     outside = sum(k >= 1 for k in range(3))
@@ -56,7 +62,7 @@ def _indices_of_eq_7() -> tuple[bool, str]:
     "Appendix A, assumption 2",
     r"$\partial A^l_{ij} / \partial A^k_{ij} = 1$ if $(i,j,k) = (u,v,l)$",
     r"$\partial A^l_{uv} / \partial A^k_{ij}$",
-    "misprint",
+    "copy",
 )
 def _assumption_2() -> tuple[bool, str]:
     """The derivative that the proof uses is that of A^l_uv, and it is 1 exactly where all three indices agree."""
@@ -71,7 +77,7 @@ def _assumption_2() -> tuple[bool, str]:
     "Appendix A, assumption 3",
     r"$\partial \alpha^{lc}_{ij} / \partial A^k_{ij} = 0$",
     r"$\partial \alpha^{lc}_{ab} / \partial A^k_{ij} = 0$ for all $a, b$",
-    "misprint",
+    "copy",
 )
 def _assumption_3() -> tuple[bool, str]:
     """Alphas that depend on other units only satisfy the printed condition and still add a term."""
@@ -139,10 +145,31 @@ def _sums_of_table_2() -> tuple[bool, str]:
     return shown, f"{plus} + {over} = {plus + over:.2f}, printed {whole}"
 
 
-@erratum("References, [4]", "arXiv:14091556", "arXiv:1409.1556", "misprint")
+@erratum("References, [4]", "arXiv:14091556", "arXiv:1409.1556", "copy")
 def _arxiv_number() -> tuple[bool, str]:
     wrong = re.fullmatch(r"\d{4}\.\d{4,5}", "14091556") is None
     return wrong, "arXiv numbers of 2014 have a point after the year and month: 1409.1556"
 
 
-ERRATA = tuple(one for one in list(globals().values()) if isinstance(one, Erratum))
+@erratum(
+    "4, before eq. 16",
+    "the geometric mean of the product of the ratios",
+    "the geometric mean of the ratios: the root of their product, as eq. 16 has it",
+    "slip",
+)
+def _mean_of_the_product() -> tuple[bool, str]:
+    """A product is one number, and the geometric mean of one number is the number."""
+    ratios = (2.0, 8.0)
+    product, equation_16 = math.prod(ratios), relative_performance(ratios, (1.0, 1.0))
+    return not math.isclose(
+        geometric_mean([product]), equation_16
+    ), f"ratios 2 and 8: product {product:g}, eq. 16 {equation_16:g}"
+
+
+def _all(*weights: str) -> tuple[Erratum, ...]:
+    return tuple(one for one in list(globals().values()) if isinstance(one, Erratum) and one.weight in weights)
+
+
+ERRATA = _all("slip", "gap")
+LOOSE = _all("loose", "rounding")
+IN_OUR_COPY = _all("copy")
