@@ -202,7 +202,7 @@ def same_maps() -> Check:
         maps = [cam.heatmap(cam.weights(method, activations, gradients), activations) for method in ("gradcam+", "gradcam++")]
         halves = maps[0] * activations[0, 0].numel() / 2
         made = ((1 - shift[:, None, None]) * halves - maps[1] - rest).abs() / halves.amax((1, 2), keepdim=True)
-        apart = (min_max(maps[0]) - min_max(maps[1])).abs().amax((1, 2))
+        apart = (cam.min_max(maps[0]) - cam.min_max(maps[1])).abs().amax((1, 2))
         uneven = (rest.amax((1, 2)) - rest.amin((1, 2))) / maps[0].amax((1, 2))
         agree = agree and bool((((uneven < ROUNDING) & (shift < 1)) == (apart < ROUNDING)).all()) and bool(made.max() < ROUNDING)
         told.append((float(apart.max()), float(shift[0])))
