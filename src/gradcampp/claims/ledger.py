@@ -75,6 +75,17 @@ def across(runs: Mapping[str, Run]) -> pd.DataFrame:
     return pd.DataFrame({name: {row.claim.name: row for row in ledger(run, MEASURED)} for name, run in runs.items()})
 
 
+def in_words(rows: Mapping[str, Row]) -> str:
+    """The verdicts of one claim on several runs, by title, as a phrase: ``holds on A and B, fails on C``."""
+    verdicts = list(dict.fromkeys(row.finding.verdict for row in rows.values()))
+    phrases = []
+    for verdict in verdicts:
+        titles = [title for title, row in rows.items() if row.finding.verdict == verdict]
+        listed = " and ".join(filter(None, [", ".join(titles[:-1]), titles[-1]]))
+        phrases.append(f"{'is ' if verdict == NOT_TESTED else ''}{verdict} on {listed}")
+    return ", ".join(phrases)
+
+
 def is_embedded_default(run: Run) -> bool:
     """True for the run of which verdicts are committed: the embedded network on all of its scenes, nothing changed."""
     return is_experiment(run, 1000, model="mini", weights=mini.SHA256, layer=mini.LAYER, threshold=0.5, limit=None, seed=0)

@@ -14,6 +14,7 @@ from gradcampp.performance import Summary, relative_performance, summaries, summ
 from gradcampp.results.figures.style import LONG
 
 PAPER = f"the paper: VGG16, ImageNetV2 (n = {paper.IMAGES:,})"
+COMMAND = "gradcampp reproduce --profile paper"
 
 
 def named(run: Run, records: pd.DataFrame) -> str:
@@ -43,8 +44,10 @@ def overview(runs: Mapping[str, Run]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["run", "images", "top-1", "over threshold", "empty maps", "most"])
 
 
-def tables(runs: Mapping[str, Run]) -> dict[str, pd.DataFrame]:
+def tables(runs: Mapping[str, Run], repeated: bool) -> dict[str, pd.DataFrame]:
     """Tables 1 and 2 for the paper and for each run, as people read them.
+
+    Where the paper's own experiment is not ``repeated`` among the runs, a row says so, with the command that does it.
 
     Returns:
         ``table1`` and ``table2``, every cell a string. Rows: a source and a pair of methods. Columns: the kind of score, then
@@ -57,6 +60,9 @@ def tables(runs: Mapping[str, Run]) -> dict[str, pd.DataFrame]:
     for run in runs.values():
         own, moments = _of_run(run)
         first, second = first | own, second | moments
+    if not repeated:
+        absent: Rows = {("the paper's experiment, repeated", f"not run: `{COMMAND}`"): {}}
+        first, second = first | absent, second | absent
     return {"table1": _frame(first), "table2": _frame(second)}
 
 
