@@ -11,7 +11,7 @@ from pathlib import Path
 from tabulate import tabulate
 from tqdm import tqdm
 
-from gradcampp.claims import alphas, beyond, derivation, methods, results
+from gradcampp.claims import alphas, beyond, derivation, methods, metric, results
 from gradcampp.claims.claim import NOT_TESTED, Claim, Finding, UntestedError, Verdict, is_experiment, several
 from gradcampp.evaluation.records import Run
 from gradcampp.files import atomic_write
@@ -19,7 +19,7 @@ from gradcampp.networks import mini
 from gradcampp.performance import summaries
 
 # In the order of the source, and by section; those of several scores or cells are a tuple.
-_VALUES = (value for module in (methods, derivation, alphas, results, beyond) for value in vars(module).values())
+_VALUES = (value for module in (methods, derivation, alphas, results, metric, beyond) for value in vars(module).values())
 _ALL = sorted((one for value in _VALUES for one in several(value) if isinstance(one, Claim)), key=attrgetter("listed_in"))
 PROVED: tuple[Claim, ...] = tuple(one for one in _ALL if one.kind != "empirical")
 MEASURED: tuple[Claim, ...] = tuple(one for one in _ALL if one.kind == "empirical")
