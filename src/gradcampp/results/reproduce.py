@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from gradcampp.results.report import Report
 from gradcampp.scenes import SIZE, pair
 from gradcampp.scenes.folder import SPLIT, draw_scenes, loader
 
-PAIRS = 200  # scenes with two classes, beside those of a profile
+SCENES_PER_PAIR = 5  # a scene with two classes for so many with one
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,8 @@ def _has_masks(network: Network, profile: Profile) -> bool:
 def _localise(network: Network, profile: Profile, out: Path, batch_size: int) -> None:
     """Measure where the maps are hot in scenes of one class and of two, unless it is done, and keep it beside the records."""
     seed = profile.seed or 0
-    of_one, of_two = loader(seed, range(profile.scenes)), loader(seed, range(PAIRS), pair)
+    pairs = range(math.ceil(profile.scenes / SCENES_PER_PAIR))
+    of_one, of_two = loader(seed, range(profile.scenes)), loader(seed, pairs, pair)
     for name, measured, columns, scenes in (
         ("localisation", localisation.localise, localisation.METRICS, of_one),
         ("competition", localisation.compete, localisation.RIVALRY, of_two),

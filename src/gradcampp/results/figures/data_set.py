@@ -18,7 +18,7 @@ from gradcampp.performance import log_relative_performance
 from gradcampp.results.figures.style import COLOURS, LONG, PALETTE, REFERENCE, canvas, compact
 
 _METRICS = {
-    "pointing_game": "hottest pixel on an instance",
+    "pointing_game": "hottest pixel on or near one",
     "energy_inside": "heat inside the masks",
     "instance_recall": "instances found",
     "iou_15": "overlap, from 15 % heat",
