@@ -136,7 +136,7 @@ def of_classes(gains: ArrayLike, differences: ArrayLike, classes: Sequence[int])
 
 
 def of_paper(scores: Scores) -> Means:
-    """What the paper's Tables 1 and 2 say of these means, (m,): every corner of the room that their rounding leaves.
+    """These means by the paper's Tables 1 and 2, (m,): every corner of the room that their rounding leaves.
 
     The deviations of three log ratios, of which one is the sum of the others, give the covariance. Whatever one-sided test is
     passed at all corners is passed by the unrounded numbers: its statistic is linear in the means and monotone in each deviation.
