@@ -5,12 +5,20 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import ttest_1samp
 
-from gradcampp.performance import log_relative_performance, relative_performance, summarise
+from gradcampp.cam import METHODS, SCORES, column
+from gradcampp.performance import (
+    confidence_drops,
+    drop_and_increase,
+    log_relative_performance,
+    relative_performance,
+    summarise,
+)
 from tests import loops
 from tests.loops import PROPERTY, UNIT
 
@@ -172,3 +180,26 @@ def test_no_image_is_refused() -> None:
 def test_a_confidence_that_is_no_coverage_is_refused(confidence: float) -> None:
     with pytest.raises(ValueError, match=f"confidence: expected a number between 0 and 1, got {confidence}"):
         summarise([0.5, 0.25], [0.5, 0.5], confidence)
+
+
+def test_drop_and_increase_are_those_of_a_loop_over_images() -> None:
+    rng = np.random.default_rng(0)
+    names = [column(scores, method) for scores in SCORES for method in METHODS]
+    records = pd.DataFrame({name: rng.uniform(0.01, 1, 40) for name in ["score", *names]})
+    records.loc[3, "pre_gradcam"] = np.nan  # leaves the image out of all pre-softmax rows
+    found = drop_and_increase(records).set_index(["scores", "method"])
+    for scores in SCORES:
+        kept = [row for index, row in records.iterrows() if scores == "post" or index != 3]
+        for method in METHODS:
+            drop = more = 0.0
+            for row in kept:
+                explained = row[column(scores, method)]
+                drop += max(0.0, row["score"] - explained) / row["score"]
+                more += explained > row["score"]
+            assert found.loc[(scores, method), "n"] == len(kept)
+            assert found.loc[(scores, method), "drop"] == pytest.approx(drop / len(kept), rel=1e-12)
+            assert found.loc[(scores, method), "increase"] == more / len(kept)
+
+
+def test_the_drop_of_a_map_that_helps_is_none() -> None:
+    assert confidence_drops([0.8, 0.5, 0.5], [0.2, 0.5, 0.9]).tolist() == pytest.approx([0.75, 0.0, 0.0], rel=4 * UNIT)

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import t as student
 
 from gradcampp import paper
-from gradcampp.cam import SCORES, Scores, column
+from gradcampp.cam import METHODS, SCORES, Scores, column
 from gradcampp.errors import InputError
 
 
@@ -124,26 +124,31 @@ def summaries(records: pd.DataFrame) -> dict[tuple[Scores, paper.Pair], Summary]
     return found
 
 
-def equivalence(records: pd.DataFrame, margin: float) -> pd.DataFrame:
-    """Grad-CAM++ against Grad-CAM+, read as a test of difference and as one of equivalence, in the paper and in this run.
+def drop_and_increase(records: pd.DataFrame) -> pd.DataFrame:
+    """Average drop and increase in confidence of each method's explanation maps: what section 4 of the paper starts from.
 
-    The paper prints no intervals; they follow from the numbers that it gives, in their two decimals. Two methods whose ratio is
-    certainly within a factor of ``margin`` count as equivalent.
+    The drop is the mean of ``max(0, score - E) / score`` with E the score of the explanation map, and less is better; the
+    increase is the share of images with E over the score, and more is better. Images count that have all scores of a kind.
 
     Returns:
-        ``source``, ``scores``, ``n``, ``ratio``, ``low``, ``high`` (95 %), whether the interval excludes 1 (``differs``), and
-        whether it lies between 1/margin and margin (``equivalent``).
+        A row for each kind of score and method: ``scores``, ``method``, ``n``, ``drop``, ``increase``, between 0 and 1.
 
-    Source: Lerma & Lucas (2022), section 4.
+    Source: Chattopadhay et al. (2018), "Grad-CAM++", section 4.1.
     """
-    pair, measured = paper.PAIRS[-1], summaries(records)
     rows = []
     for scores in SCORES:
-        printed, ours = paper.CELLS[scores, pair], measured[scores, pair]
-        ends = interval(math.log(printed.relative_performance), printed.std, paper.IMAGES)
-        rows.append(("paper", scores, paper.IMAGES, printed.relative_performance, *ends))
-        rows.append(("this run", scores, ours.n, ours.relative_performance, ours.low, ours.high))
-    found = pd.DataFrame(rows, columns=["source", "scores", "n", "ratio", "low", "high"])
-    found["differs"] = (found["low"] > 1) | (found["high"] < 1)
-    found["equivalent"] = (found["low"] > 1 / margin) & (found["high"] < margin)
-    return found
+        names = [column(scores, method) for method in METHODS]
+        own = records[["score", *names]].dropna()
+        for method, name in zip(METHODS, names, strict=True):
+            drops = confidence_drops(own["score"], own[name])
+            rows.append((scores, method, len(own), drops.mean(), (own[name] > own["score"]).mean()))
+    return pd.DataFrame(rows, columns=["scores", "method", "n", "drop", "increase"])
+
+
+def confidence_drops(scores: ArrayLike, explained: ArrayLike) -> NDArray[np.float64]:
+    """Of each image, the part of its score that its explanation map loses, (n,): 0 where it loses none.
+
+    Source: Chattopadhay et al. (2018), "Grad-CAM++", section 4.1.
+    """
+    whole, left = np.asarray(scores, np.float64), np.asarray(explained, np.float64)
+    return np.maximum(0, whole - left) / whole

@@ -12,7 +12,7 @@ import pandas as pd
 from tabulate import tabulate
 from tqdm import tqdm
 
-from gradcampp.claims import alphas, beyond, derivation, methods, premises, results
+from gradcampp.claims import alphas, beyond, derivation, methods, metric, premises, results
 from gradcampp.claims.claim import NOT_TESTED, Claim, Finding, UntestedError, Verdict, is_experiment, several
 from gradcampp.evaluation.records import Run
 from gradcampp.files import atomic_write
@@ -20,7 +20,8 @@ from gradcampp.networks import mini
 from gradcampp.performance import summaries
 
 # In the order of the source, and by section; those of several scores or cells are a tuple.
-_VALUES = (value for module in (methods, derivation, premises, alphas, results, beyond) for value in vars(module).values())
+_MODULES = (methods, derivation, premises, alphas, results, metric, beyond)
+_VALUES = (value for module in _MODULES for value in vars(module).values())
 _ALL = sorted((one for value in _VALUES for one in several(value) if isinstance(one, Claim)), key=attrgetter("listed_in"))
 PROVED: tuple[Claim, ...] = tuple(one for one in _ALL if one.kind != "empirical")
 MEASURED: tuple[Claim, ...] = tuple(one for one in _ALL if one.kind == "empirical")

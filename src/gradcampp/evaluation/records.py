@@ -286,6 +286,19 @@ class Run:
         with _readable(self.folder / "localisation.parquet"):
             return pd.read_parquet(self.folder / "localisation.parquet")
 
+    @cached_property
+    def competition(self) -> pd.DataFrame | None:
+        """Rows of :func:`gradcampp.evaluation.localisation.compete`, or None where the run has none.
+
+        Raises:
+            InputError: if they cannot be read.
+        """
+        path = self.folder / "competition.parquet"
+        if not path.exists():
+            return None
+        with _readable(path):
+            return pd.read_parquet(path)
+
     def _check_finished(self) -> None:
         if not self.manifest["finished"]:
             advice = "repeat the command that started it, and it goes on where it stopped"

@@ -48,6 +48,9 @@ def write(run: Run, out: Path, expected: Expected | None = None) -> Report:
         contents["localisation.csv"] = averages.to_csv(index=False)
         for scores in SCORES:
             figures[f"localisation-{scores}"] = data_set.localisation(averages[averages["scores"] == scores])
+    if run.competition is not None:
+        found["competition"] = localisation.rivalry(run.competition)
+        figures["competition"] = data_set.competition(found["competition"])
     for name, table in found.items():
         readable = tables.readable(name, table)
         texts.append(f"{tables.title(name, table)}\n\n{tables.formatted(readable, 'simple')}\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,8 @@ from gradcampp.results.figures import one_image
 from gradcampp.results.report import Report
 from gradcampp.scenes import SIZE, pair
 from gradcampp.scenes.folder import SPLIT, draw_scenes, loader
+
+SCENES_PER_PAIR = 5  # a scene with two classes for so many with one
 
 
 @dataclass(frozen=True)
@@ -110,15 +113,22 @@ def _has_masks(network: Network, profile: Profile) -> bool:
 
 
 def _localise(network: Network, profile: Profile, out: Path, batch_size: int) -> None:
-    """Measure how well the maps find the instances, unless it is done, and keep it beside the records."""
-    path, seed = out / "localisation.parquet", profile.seed or 0
-    settings = json.dumps({"weights": network.weights, "seed": seed, "scenes": profile.scenes, "layer": network.layer})
-    if path.exists() and pd.read_parquet(path).attrs.get("settings") == settings:
-        return
-    rows = localisation.localise(network, list(loader(seed, range(profile.scenes))), batch_size)
-    rows.attrs["settings"] = settings
-    with atomic_write(path) as temporary:
-        rows.to_parquet(temporary)
+    """Measure where the maps are hot in scenes of one class and of two, unless it is done, and keep it beside the records."""
+    seed = profile.seed or 0
+    pairs = range(math.ceil(profile.scenes / SCENES_PER_PAIR))
+    of_one, of_two = loader(seed, range(profile.scenes)), loader(seed, pairs, pair)
+    for name, measured, columns, scenes in (
+        ("localisation", localisation.localise, localisation.METRICS, of_one),
+        ("competition", localisation.compete, localisation.RIVALRY, of_two),
+    ):
+        settings = {"weights": network.weights, "seed": seed, "scenes": len(scenes), "layer": network.layer}
+        path, told = out / f"{name}.parquet", json.dumps({**settings, "columns": list(columns)})
+        if path.exists() and pd.read_parquet(path).attrs.get("settings") == told:
+            continue
+        rows = measured(network, list(scenes), batch_size)
+        rows.attrs["settings"] = told
+        with atomic_write(path) as temporary:
+            rows.to_parquet(temporary)
 
 
 def _illustrations(network: Network, profile: Profile, run: Run) -> list[Path]:

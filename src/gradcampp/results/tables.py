@@ -17,8 +17,8 @@ TITLES = {
     "table1": "Table 1. Relative performance, paper (n = {paper}) beside this run (n = {run})",
     "table2": "Table 2. Log relative performance, paper (n = {paper}) beside this run (n = {run})",
     "differences": "Largest difference of the min-max maps of Grad-CAM++ and Grad-CAM+, and its bound for all lam from 0 to 1",
-    "localisation_gain": "Does Grad-CAM++ find several instances better than Grad-CAM+? "
-    "Difference of the means, 95 % bootstrap interval",
+    "localisation_gain": "Scenes with several instances. Mean difference of two methods, 95 % bootstrap interval",
+    "competition": "Scenes with two classes. Share of heat and of hottest pixels on either object, 95 % bootstrap interval",
 }
 TOLERANCE = 0.5  # of the self-check, in percentage points
 
@@ -92,7 +92,7 @@ def differences(records: pd.DataFrame) -> pd.DataFrame:
 
 def readable(name: str, table: pd.DataFrame) -> pd.DataFrame:
     """The table of a name in ``TITLES`` as people read it: every cell a string, the interval behind its value."""
-    form = {"differences": ".4f", "localisation_gain": "+.4f"}.get(name, ".3f")
+    form = {"differences": ".4f", "localisation_gain": "+.4f", "competition": ".4f"}.get(name, ".3f")
     cells = table.map(lambda value: f"{value:{form}}" if isinstance(value, float) else str(value))
     if name not in ("table1", "table2"):
         return cells

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -17,9 +17,9 @@ from gradcampp.scenes.shapes import CLASSES
 SPLIT = "test"  # of the generated scenes: the embedded network has not been trained on these
 
 
-def loader(seed: int, indices: Sequence[int]) -> DataLoader[Scene]:
-    """Scenes of the test split in the order of their indices, drawn in two processes."""
-    return DataLoader(indices, batch_size=None, collate_fn=partial(draw, seed, SPLIT), num_workers=2)  # type: ignore[arg-type]
+def loader(seed: int, indices: Sequence[int], drawn: Callable[[int, str, int], Scene] = draw) -> DataLoader[Scene]:
+    """Scenes of the test split in the order of their indices, by ``draw`` or by ``pair``, drawn in two processes."""
+    return DataLoader(indices, batch_size=None, collate_fn=partial(drawn, seed, SPLIT), num_workers=2)  # type: ignore[arg-type]
 
 
 def draw_scenes(folder: Path, seed: int, count: int) -> Path:

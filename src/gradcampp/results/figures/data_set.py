@@ -17,17 +17,25 @@ from gradcampp.performance import log_relative_performance
 from gradcampp.results.figures.style import COLOURS, LONG, PALETTE, REFERENCE, canvas, compact, ratio_ticks
 
 _METRICS = {
-    "pointing_game": "hottest pixel on an instance",
+    "pointing_game": "hottest pixel on or near one",
     "energy_inside": "heat inside the masks",
-    "best_iou": "best intersection over union",
     "instance_recall": "instances found",
+    "iou_15": "overlap, from 15 % heat",
+    "iou_50": "overlap, from 50 % heat",
+}
+_RIVALRY = {
+    "own": "heat on the explained object",
+    "other": "heat on the other object",
+    "points_at_own": "hottest pixel on the explained",
+    "points_at_other": "hottest pixel on the other",
 }
 
 
 def localisation(rows: pd.DataFrame) -> Figure:
     """Each metric by number of instances and method, from ``localisation.averages`` for one kind of score."""
-    with canvas(7, 5.6) as figure:
-        for axis, (metric, title) in zip(figure.subplots(2, 2).flat, _METRICS.items(), strict=True):
+    with canvas(8.5, 5.6) as figure:
+        *axes, corner = figure.subplots(2, 3).flat
+        for axis, (metric, title) in zip(axes, _METRICS.items(), strict=True):
             for place, (method, marker) in enumerate(zip(METHODS, "os^", strict=True)):
                 own = rows[(rows["metric"] == metric) & (rows["method"] == method)]
                 centres = own["instances"] + 0.12 * (place - 1)
@@ -36,7 +44,24 @@ def localisation(rows: pd.DataFrame) -> Figure:
                 axis.errorbar(centres, own["mean"], spread, **look)
             axis.set(title=title, xlabel="instances of the class", ylabel="mean over scenes", ylim=(0, 1.02))
             axis.set_xticks(sorted(rows["instances"].unique()))
-        figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+        corner.axis("off")
+        corner.legend(*axes[0].get_legend_handles_labels(), loc="center", frameon=False)
+        return figure
+
+
+def competition(rows: pd.DataFrame) -> Figure:
+    """Heat on the object that is explained and on its rival, by method, from ``localisation.rivalry``; pre and post."""
+    with canvas(7.5, 4.6) as figure:
+        axes = figure.subplots(2, 2, sharex=True).flat
+        for axis, (metric, title) in zip(axes, _RIVALRY.items(), strict=True):
+            for place, scores in enumerate(SCORES):
+                own = rows[(rows["metric"] == metric) & (rows["scores"] == scores)].set_index("method").loc[list(METHODS)]
+                spread = [own["mean"] - own["low"], own["high"] - own["mean"]]
+                look: dict[str, Any] = {"fmt": "os"[place], "color": COLOURS[scores], "capsize": 3, "label": LONG[scores]}
+                axis.errorbar(np.arange(len(own)) + 0.2 * place - 0.1, own["mean"], spread, **look)
+            axis.set(title=title, ylim=(0, None), xlim=(-0.5, 2.5))
+            axis.set_xticks(range(len(METHODS)), [paper.NAMES[method] for method in METHODS])
+        figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
         return figure
 
 

@@ -1,0 +1,153 @@
+"""The claims about the metric of section 4: what it rewards, and whether it can tell what it is asked."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from gradcampp import paper
+from gradcampp.cam import Method, Scores, column
+from gradcampp.claims.claim import (
+    EQUIVALENCE_MARGIN,
+    Finding,
+    UntestedError,
+    cannot_tell,
+    empirical,
+    empirical_of_scores,
+    verdict,
+)
+from gradcampp.claims.intervals import above, ratio
+from gradcampp.equivalence import control, of_run
+from gradcampp.evaluation.records import Run
+from gradcampp.performance import Summary, confidence_drops, drop_and_increase, interval, summaries, summarise
+
+
+@empirical_of_scores(
+    "4-control",
+    section="4",
+    criterion=f"90 % interval of Grad-CAM++ against Grad-CAM beyond a factor of {EQUIVALENCE_MARGIN}; fails where it is within",
+    expected="fails",
+)
+def negative_control(run: Run, scores: Scores) -> Finding:
+    """A fixed factor of 1.1 can tell Grad-CAM from Grad-CAM++: it does not call them equivalent."""
+    means = of_run(run.records, scores)["by image"]
+    (low, high), decision = means.whole_ratio().hull(), control(means, EQUIVALENCE_MARGIN)
+    told = f"Grad-CAM++ against Grad-CAM {math.exp(float(means.gain)):.3f} [{low:.3f}, {high:.3f}], 90 %: {decision}"
+    return cannot_tell(told) if decision == "cannot tell" else verdict(decision == "not equivalent", told)
+
+
+@empirical_of_scores(
+    "4-warmth",
+    section="4",
+    criterion=f"score of the whole image over that of the explanation map of Grad-CAM+: 95 % interval above 1; fails where it "
+    f"reaches 1 and ends below {EQUIVALENCE_MARGIN}",
+)
+def warmth(run: Run, scores: Scores) -> Finding:
+    """A map of ones, which points at nothing, does better than Grad-CAM+ by the paper's metric.
+
+    The images are those whose own score is over the threshold, so that the map of ones has at least that.
+    """
+    rows = run.records[["score", column(scores, "gradcam+")]].dropna()
+    found = summarise(rows["score"], rows[column(scores, "gradcam+")])
+    return above(found.low, found.high, 1, ratio(found), matters=EQUIVALENCE_MARGIN)
+
+
+def _with_controls(run: Run, *columns: str) -> tuple[NDArray[np.float64], ...]:
+    """Columns of the records in the images that have all of them, (n,) each.
+
+    Raises:
+        UntestedError: if there are fewer than two such images, as in a run that was made without controls.
+    """
+    rows = run.records.reindex(columns=list(columns)).dropna()
+    if len(rows) < 2:
+        raise UntestedError("the run was made without controls")
+    return tuple(rows[name].to_numpy(np.float64) for name in columns)
+
+
+@empirical_of_scores(
+    "4-better-matched",
+    section="4",
+    table=1,
+    criterion=f"95 % interval above 1; fails where it reaches 1 and ends below {EQUIVALENCE_MARGIN}",
+    expected=None,
+)
+def better_at_equal_heat(run: Run, scores: Scores) -> Finding:
+    """Grad-CAM++ does better than Grad-CAM with a map that is as warm: of its power with the same mean heat."""
+    plain = column(scores, "gradcam")
+
+    def against_gradcam(method: Method) -> Summary:
+        own, baseline = _with_controls(run, f"{column(scores, method)}_matched", plain)
+        return summarise(own, baseline)
+
+    matched, plus = against_gradcam("gradcam++"), against_gradcam("gradcam+")
+    whole = summaries(run.records)[scores, paper.PAIRS[0]].relative_performance
+    told = f"{ratio(matched)}, and as it is {whole:.3f}; Grad-CAM+ as warm {ratio(plus)}"
+    return above(matched.low, matched.high, 1, told, matters=EQUIVALENCE_MARGIN)
+
+
+@empirical(
+    "2-positive-necessary",
+    section="4",
+    criterion="without the ReLU, and with alphas that have no poles, Grad-CAM++ still loses more than half of the log that it "
+    "loses with them (paired 95 % interval); fails where that is certainly less, so that the poles lose it",
+    expected=None,
+)
+def positive_is_necessary(run: Run) -> Finding:
+    """Positive gradients are necessary: without them Grad-CAM++ drops because negative gradients mislead it."""
+    whole, signed, tame = map(np.log, _with_controls(run, "pre_gradcam_plusplus", "pre_signed", "pre_signed_tame"))
+    lost, without_poles = whole - signed, whole - tame
+    told = ", ".join(
+        f"{name} {ratio(summarise(np.exp(values), np.exp(whole)))}"
+        for name, values in (("signed / Grad-CAM++", signed), ("without poles", tame))
+    )
+    drop, rest = _log_interval(lost), _log_interval(without_poles - lost / 2)
+    part = f"{without_poles.mean() / lost.mean():.0%} of the log that is lost is left without poles" if lost.mean() else "no loss"
+    if drop[0] <= 0:  # nothing is certainly lost
+        return above(*drop, 0, told, matters=math.log(EQUIVALENCE_MARGIN))
+    return above(*rest, 0, f"{told}; {part}")
+
+
+def _log_interval(logs: NDArray[np.float64]) -> tuple[float, float]:
+    """95 % interval of a mean of logarithms."""
+    low, high = interval(float(logs.mean()), float(logs.std(ddof=1)), logs.size)
+    return math.log(low), math.log(high)
+
+
+@empirical_of_scores(
+    "4-drop",
+    section="4",
+    criterion="pairs that relative performance tells apart (95 % interval without 1) come in the same order, certainly so, by "
+    "average drop and by increase; fails where one certainly comes in the other",
+)
+def other_metrics_agree(run: Run, scores: Scores) -> Finding:
+    """Average drop and increase in confidence order the three methods as relative performance does."""
+    table = drop_and_increase(run.records).set_index(["scores", "method"]).loc[scores]
+    shown = (f"{paper.NAMES[method]} {table['drop'][method]:.1%} and {table['increase'][method]:.1%}" for method in paper.NAMES)
+    told = [f"drop and increase: {', '.join(shown)}"]
+    agrees = []
+    for pair in paper.PAIRS:
+        found = summaries(run.records)[scores, pair]
+        if found.low <= 1 <= found.high:
+            continue
+        for name, (low, high) in _gains(run.records, scores, pair).items():
+            if found.high < 1:
+                low, high = -high, -low
+            agrees.append(low > 0 or (False if high < 0 else None))
+            told += [f"{paper.pair_name(pair)} otherwise by {name}"] if high < 0 else []
+    if not agrees or (None in agrees and False not in agrees):
+        return cannot_tell(f"{told[0]}; {len(agrees)} comparisons, {agrees.count(None)} of them undecided")
+    return verdict(all(agrees), "; ".join(told))
+
+
+def _gains(records: pd.DataFrame, scores: Scores, pair: tuple[Method, Method]) -> dict[str, tuple[float, float]]:
+    """By how much the first of two methods has a smaller average drop, and a larger increase: 95 % intervals, paired."""
+    names = [column(scores, method) for method in pair]
+    rows = records[["score", *names]].dropna()
+    own = rows["score"].to_numpy(np.float64)
+    first, second = (rows[name].to_numpy(np.float64) for name in names)
+    drops = confidence_drops(own, second) - confidence_drops(own, first)
+    more = (first > own).astype(np.float64) - (second > own)
+    return {"average drop": _log_interval(drops), "increase": _log_interval(more)}
