@@ -151,3 +151,29 @@ def _gains(records: pd.DataFrame, scores: Scores, pair: tuple[Method, Method]) -
     drops = confidence_drops(own, second) - confidence_drops(own, first)
     more = (first > own).astype(np.float64) - (second > own)
     return {"average drop": _log_interval(drops), "increase": _log_interval(more)}
+
+
+@empirical(
+    "4-curves",
+    section="4",
+    criterion="pairs that relative performance tells apart, pre-softmax, come in the same order, certainly so, by insertion and "
+    "by deletion; fails where one certainly comes in the other",
+    expected=None,
+)
+def curves_agree(run: Run) -> Finding:
+    """Insertion and deletion, which the warmth of a map does not move, order the methods as relative performance does."""
+    agrees, told = [], []
+    for pair in paper.PAIRS:
+        found = summaries(run.records)["pre", pair]
+        if found.low <= 1 <= found.high:
+            continue
+        names = [f"{column('pre', method)}_{curve}" for curve in ("insertion", "deletion") for method in pair]
+        more, less, slower, faster = _with_controls(run, *names)
+        for name, gain in (("insertion", more - less), ("deletion", faster - slower)):
+            low, high = _log_interval(gain if found.low > 1 else -gain)
+            agrees.append(low > 0 or (False if high < 0 else None))
+            told.append(f"{paper.pair_name(pair)} {name} {gain.mean():+.4f}")
+    told.append(f"{len(agrees)} comparisons, {agrees.count(True)} agree, {agrees.count(False)} do not")
+    if not agrees or (None in agrees and False not in agrees):
+        return cannot_tell(", ".join(told))
+    return verdict(all(agrees), ", ".join(told))

@@ -33,7 +33,7 @@ def headroom(records: pd.DataFrame, scores: Scores, method: Method) -> float:
 
 
 def overview(runs: Mapping[str, Run]) -> pd.DataFrame:
-    """What the runs are: ``run``, ``images``, ``top-1``, ``over threshold``, ``empty maps`` of Grad-CAM among these,
+    """The runs at a glance: ``run``, ``images``, ``top-1``, ``over threshold``, ``empty maps`` of Grad-CAM among these,
     and the ``most`` that any method could score against Grad-CAM before the softmax, by :func:`headroom`."""
     rows = []
     for name, run in runs.items():
