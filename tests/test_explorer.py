@@ -209,7 +209,7 @@ def test_the_description_says_where_each_instance_is(down: float, right: float, 
     mask = np.zeros((2, SIZE, SIZE), np.bool_)
     mask[0, int(down * SIZE), int(right * SIZE)] = True
     mask[1, 0, 0] = True
-    scene = Scene(np.zeros((SIZE, SIZE, 3), np.uint8), (3, 4), mask, np.array([3, 4]))
+    scene = Scene(np.zeros((SIZE, SIZE, 3), np.uint8), (3, 4), mask, np.array([3, 4]), mask[:0])
     assert export.description(scene) == f"kite {words}; snail at the upper left"
 
 

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from gradcampp.scenes import drawing, grounds, shapes
+from gradcampp.scenes import scene as module
 from gradcampp.scenes.drawing import SIZE
-from gradcampp.scenes.scene import _RADII, MAX_INSTANCES, MIN_VISIBLE, Scene, _layout, _schedule, draw, pair
+from gradcampp.scenes.scene import _RADII, MAX_DISTRACTORS, MAX_INSTANCES, MIN_VISIBLE, Scene, _layout, _schedule, draw, pair
 from gradcampp.scenes.shapes import CLASSES
 
 CYCLE = len(CLASSES) * MAX_INSTANCES
@@ -19,7 +20,8 @@ FEW = settings(max_examples=40, deadline=None)
 
 
 def digest(drawn: Scene) -> str:
-    parts = (drawn.pixels.tobytes(), np.packbits(drawn.masks).tobytes(), drawn.instance_labels.astype("<i8").tobytes())
+    masks = [np.packbits(masks).tobytes() for masks in (drawn.masks, drawn.distractors)]
+    parts = (drawn.pixels.tobytes(), masks[0], drawn.instance_labels.astype("<i8").tobytes(), masks[1])
     return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
@@ -36,13 +38,15 @@ def grown(mask: NDArray[np.bool_], by: int) -> NDArray[np.bool_]:
 
 
 def test_scenes_are_the_same_bytes_on_every_machine() -> None:
-    whole = hashlib.sha256()
+    whole, hard = hashlib.sha256(), hashlib.sha256()
     for i in range(CYCLE):
-        whole.update(digest(draw(0, "test", i)).encode())
+        whole.update(digest(draw(0, "test", i, clear=True)).encode())
         whole.update(digest(pair(0, "test", i)).encode())
-    assert digest(draw(0, "train", 0)) == "5ce6354466c0c507fa1a1c18dcc0a5f0a2f5f4e1969949666aa3dd06658bbf90"
+        hard.update(digest(draw(0, "test", i)).encode())
+    assert digest(draw(0, "train", 0, clear=True)) == "5ce6354466c0c507fa1a1c18dcc0a5f0a2f5f4e1969949666aa3dd06658bbf90"
     assert digest(pair(7, "test", 123)) == "5705a0a644c39e081f6847c0dbb5728c54415e77fe4ed4533c48fb54639b5d25"
     assert whole.hexdigest() == "6d228823e6a6fbb0619ce0cb32e01b800c7ef4ccfdb44927cd63d4406fdf47fc"
+    assert hard.hexdigest() == "27de04d4b2c21465d014af4c32152cf33a37c717024f974d569d0030b32706ed"
 
 
 @pytest.mark.parametrize("ground", grounds.GROUNDS)
@@ -81,6 +85,10 @@ def test_a_scene_has_what_it_says(key: tuple[int, str, int]) -> None:
     assert set(drawn.instance_labels.tolist()) == {drawn.label}
     assert drawn.masks.sum(axis=0).max() == 1, "masks overlap"
     assert drawn.masks.sum(axis=(1, 2)).min() >= 60, "an instance can hardly be seen"
+    assert drawn.distractors.shape[1:] == (SIZE, SIZE)
+    assert len(drawn.distractors) <= MAX_DISTRACTORS
+    assert np.concatenate([drawn.masks, drawn.distractors]).sum(axis=0).max() == 1, "a distractor overlaps"
+    assert drawn.distractors.sum() < drawn.masks.sum(), "a person would name another class"
 
 
 @given(KEYS, st.integers(0, len(CLASSES) - 1), st.integers(1, MAX_INSTANCES))
@@ -112,11 +120,53 @@ def test_objects_change_the_picture_where_their_masks_are_and_only_there() -> No
         drawn, empty = draw(5, "place", i), draw(5, "place", i, instances=0)
         assert empty.masks.shape == (0, SIZE, SIZE)
         changed = (drawn.pixels != empty.pixels).any(axis=2)
-        covered = drawn.masks.sum(axis=0) > 0
+        covered = np.concatenate([drawn.masks, drawn.distractors]).sum(axis=0) > 0
         assert changed[covered].mean() > 0.97
         assert not changed[~grown(covered, 6)].any()  # edges and shadows end there
         checked += 1
     assert checked > 10
+
+
+def test_distractors_are_of_all_other_classes_and_lie_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn_labels: list[int] = []
+
+    def spy(draw: drawing.Draw, label: int, *place: float) -> object:
+        drawn_labels.append(label)
+        return draw_object(draw, label, *place)
+
+    draw_object = module._object
+    monkeypatch.setattr("gradcampp.scenes.scene._object", spy)
+    numbers: set[int] = set()
+    met: set[tuple[int, int]] = set()
+    for i in range(10 * CYCLE):
+        clear = draw(0, "others", i, clear=True)
+        assert clear.distractors.shape == (0, SIZE, SIZE)
+        drawn_labels.clear()
+        hard = draw(0, "others", i)
+        own, others = drawn_labels[: len(hard.masks)], drawn_labels[len(hard.masks) :]
+        assert set(own) == {hard.label}
+        assert hard.label not in others
+        assert len(hard.distractors) <= len(others)
+        assert (hard.masks == clear.masks).all()
+        numbers.add(len(hard.distractors))
+        met.update((hard.label, other) for other in others)
+    assert numbers == set(range(MAX_DISTRACTORS + 1))
+    assert len(met) == len(CLASSES) * (len(CLASSES) - 1)
+
+
+def test_hard_scenes_are_dim_and_their_objects_in_mist() -> None:
+    contrasts = []
+    for i in range(CYCLE):
+        (clear, plain), (hard, dim) = (
+            [draw(0, "mist", i, instances=n, clear=c).pixels.astype(float) for n in (2, 0)] for c in (True, False)
+        )
+        assert (dim <= plain).all()  # the same light, but darker
+        assert dim.mean() < plain.mean()
+        inside = draw(0, "mist", i, instances=2).masks.any(axis=0)
+        seen, whole = (np.abs(full - empty)[inside].mean() / empty.mean() for full, empty in ((hard, dim), (clear, plain)))
+        contrasts.append(seen / whole)
+    assert 0.65 < np.mean(contrasts) < 0.85  # opacities are even over [0.5, 1]
+    assert np.std(contrasts) > 0.05
 
 
 def test_foregrounds_hide_parts_but_never_too_much(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,7 +60,7 @@ EXHIBITS: tuple[Exhibit, ...] = (
 
 def draw(exhibit: Exhibit) -> Scene:
     """The scene of an exhibit."""
-    return (scenes.pair if exhibit.pair else scenes.draw)(SEED, SPLIT, exhibit.index)
+    return scenes.pair(SEED, SPLIT, exhibit.index) if exhibit.pair else scenes.draw(SEED, SPLIT, exhibit.index, clear=True)
 
 
 def classes(scene: Scene, scores: Tensor) -> list[int]:

@@ -1,4 +1,4 @@
-"""The embedded network: VGG in miniature, trained on the generated scenes.
+"""The embedded network: VGG in miniature, trained on the clear ones of the generated scenes.
 
 Its last feature maps, `features.block4_relu3`, are to it what Keras `block5_conv3` (torchvision `features.29`) is to VGG16: the
 ReLU after the last convolution, before the last max-pooling.

@@ -14,7 +14,7 @@ from gradcampp.files import atomic_write
 from gradcampp.scenes.scene import Scene, draw, label
 from gradcampp.scenes.shapes import CLASSES
 
-SPLIT = "test"  # of the generated scenes: the embedded network has not been trained on these
+SPLIT = "test"  # of the generated scenes, hard: the embedded network was trained on clear ones of another split
 
 
 def loader(seed: int, indices: Sequence[int], drawn: Callable[[int, str, int], Scene] = draw) -> DataLoader[Scene]:
