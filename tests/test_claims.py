@@ -274,6 +274,27 @@ def test_intervals_decide_or_cannot_tell(name: str, gain: Any, over: Any, n: int
     assert finding.verdict == verdict, finding.evidence
 
 
+def test_methods_that_score_alike_have_verdicts_too(tmp_path: Path) -> None:
+    """No gain, no difference, no spread: what compares methods fails or cannot tell, and nothing divides by 0."""
+    run = of_logs(tmp_path, (0.0, 0.0), (0.0, 0.0), 40)
+    verdicts = {}
+    for one in MEASURED:
+        if one.name.endswith("-pre") and one.name.startswith(("4-", "table-2-narrowest")) and "matched" not in one.name:
+            verdicts[one.name.removesuffix("-pre")] = one.check(run).verdict
+    assert verdicts == {
+        "4-better": "fails",
+        "4-plus-better": "fails",
+        "4-sufficient": "cannot tell",
+        "4-not-better": "holds",
+        "4-equivalent": "cannot tell",
+        "4-consistent": "cannot tell",
+        "table-2-narrowest": "cannot tell",
+        "4-control": "fails",
+        "4-warmth": "holds",
+        "4-drop": "cannot tell",
+    }
+
+
 def test_classes_that_disagree_leave_equivalence_open(tmp_path: Path) -> None:
     run = of_logs(tmp_path, (0.4, 0.1), (0.06, 0.02), 400, classes=4)
     assert BY_NAME["4-equivalent-pre"].check(run).verdict == "holds"

@@ -201,5 +201,11 @@ def test_drop_and_increase_are_those_of_a_loop_over_images() -> None:
             assert found.loc[(scores, method), "increase"] == more / len(kept)
 
 
+def test_a_score_that_stays_the_same_is_no_increase() -> None:
+    names = [column(scores, method) for scores in SCORES for method in METHODS]
+    records = pd.DataFrame({name: [0.5, 0.25] for name in ["score", *names]})
+    assert drop_and_increase(records)[["drop", "increase"]].to_numpy().tolist() == [[0, 0]] * 6
+
+
 def test_the_drop_of_a_map_that_helps_is_none() -> None:
     assert confidence_drops([0.8, 0.5, 0.5], [0.2, 0.5, 0.9]).tolist() == pytest.approx([0.75, 0.0, 0.0], rel=4 * UNIT)

@@ -19,7 +19,6 @@ from gradcampp.algebra.theorems import random_layer, relative
 from gradcampp.cam import METHODS, Method, column
 from gradcampp.claims.claim import (
     BEYOND,
-    COMPANION,
     ROUNDING,
     Claim,
     Finding,
@@ -170,7 +169,8 @@ def finds_more_than_plus(run: Run) -> Finding:
 
 @of_scenes(
     "beyond-other-class",
-    section=COMPANION,
+    section="2.1.2",
+    chapter=BEYOND,
     criterion="share of the heat on the other object, Grad-CAM+ less Grad-CAM, where the explained class is one of the network's "
     f"two first: 95 % interval above 0, pair by pair; fails where it ends below {HUNDREDTH}",
 )

@@ -216,7 +216,9 @@ def equivalent(run: Run, scores: Scores) -> Finding:
 
 def _share(means: Means) -> str:
     low, high = means.share().hull()
-    return f"{float(means.difference) / float(means.gain):+.3f} [{low:+.3f}, {high:+.3f}], n = {means.n}"
+    if math.isinf(low):
+        return f"none, as a gain over Grad-CAM is not certain, n = {means.n}"
+    return f"{float(means.difference / means.gain):+.3f} [{low:+.3f}, {high:+.3f}], n = {means.n}"
 
 
 @empirical_of_scores(
