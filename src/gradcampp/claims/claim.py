@@ -132,13 +132,21 @@ def empirical(name: str, *, criterion: str, command: str = ANY_RUN, **more: Any)
     return claim(name, kind="empirical", criterion=criterion, command=command, **more)
 
 
-def empirical_of_scores(name: str, **more: Any) -> Callable[[Callable[..., Finding]], tuple[Claim, ...]]:
-    """Make a check the same claim for either kind of score, ``name-pre`` and ``name-post``."""
+def empirical_of_scores(
+    name: str, post: Verdict | None = None, **more: Any
+) -> Callable[[Callable[..., Finding]], tuple[Claim, ...]]:
+    """Make a check the same claim for either kind of score, ``name-pre`` and ``name-post``.
+
+    ``post`` is the expected verdict after the softmax, where it is another one than before it.
+    """
 
     def claims(check: Callable[..., Finding]) -> tuple[Claim, ...]:
         one = empirical(name, **more)(check)
         words = {scores: f"{one.claim.removesuffix('.')} ({scores}-softmax)." for scores in SCORES}
-        return tuple(replace(one, name=f"{name}-{s}", claim=words[s], check=partial(check, scores=s)) for s in SCORES)
+        before, after = (
+            replace(one, name=f"{name}-{scores}", claim=words[scores], check=partial(check, scores=scores)) for scores in SCORES
+        )
+        return before, replace(after, expected=post or one.expected)
 
     return claims
 
