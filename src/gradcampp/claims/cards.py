@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from itertools import groupby
+from itertools import chain, groupby
 
-from gradcampp.claims.claim import CANNOT_TELL, DERIVATION, NOT_TESTED, Claim, Verdict, several
+from gradcampp.claims.claim import CANNOT_TELL, COMPANION, DERIVATION, NOT_TESTED, Claim, Verdict, several
 from gradcampp.claims.ledger import MATHEMATICS, Judged, Row, claim_of, role, tested_by
 from gradcampp.claims.results import CELLS
 
@@ -20,10 +20,12 @@ NUMBERS, NUMBERS_ANCHOR = "Each of the numbers of Tables 1 and 2 comes out again
 def anchors(claim: Claim) -> list[str]:
     """The places of the book that a claim is about, the section first: ``["sec-paper-3-3", "fig-paper-3", "fig-paper-4"]``.
 
-    A theorem of ours has one place, ``thm-3-sandwich``.
+    A theorem of ours has one place, ``thm-3-sandwich``; another claim of ours has no more than its chapter.
     """
     if claim.theorem is not None:
         return [f"thm-{THEOREMS[claim.theorem - 1]}"]
+    if claim.section == COMPANION:
+        return []
     found = [f"sec-paper-{section.lower().replace('.', '-')}" for section in several(claim.section)]
     if claim.chapter == DERIVATION:  # the one chapter that shares a section, 2.2, with another
         found[0] += "-derivation"
@@ -127,7 +129,8 @@ def _verdicts(rows: Judged) -> str:
 
 def place(claims: Iterable[Claim]) -> str:
     """Where the book treats claims, as links."""
-    return ", ".join(dict.fromkeys(_link(anchor) for claim in claims for anchor in anchors(claim)))
+    found = [list(map(_link, anchors(claim))) or [f"{{doc}}`{claim.chapter}`"] for claim in claims]
+    return ", ".join(dict.fromkeys(chain.from_iterable(found)))
 
 
 def plain(text: str) -> str:

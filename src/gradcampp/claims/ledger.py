@@ -122,9 +122,10 @@ def table(entries: Iterable[Row]) -> str:
 
 def table_across(judged: Iterable[Judged]) -> str:
     """The verdicts as text, a column for what needs no run and one for each run."""
-    cells = [{run: row.finding.verdict for run, row in rows.items()} for rows in judged]
-    frame = pd.DataFrame(cells, index=[claim_of(rows).name for rows in judged]).fillna("")
-    return tabulate(frame, ["claim", *frame.columns], maxcolwidths=[26, *[24] * len(frame.columns)], disable_numparse=True)
+    found = list(judged)
+    runs = list(dict.fromkeys(run for rows in found for run in rows))
+    lines = [[claim_of(rows).name, *(rows[run].finding.verdict if run in rows else "" for run in runs)] for rows in found]
+    return tabulate(lines, ["claim", *runs], maxcolwidths=[26, *[24] * len(runs)], disable_numparse=True)
 
 
 def counts(entries: Iterable[Row]) -> dict[str, int]:

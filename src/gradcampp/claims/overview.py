@@ -23,7 +23,7 @@ def table(judged: Iterable[Judged], runs: Mapping[str, Run]) -> str:
     Where no run is the paper's own, its column says so, and a line below names the command that makes it.
     """
     own = next((title for title, run in runs.items() if is_paper(run)), None)
-    titles = [own, *(title for title in runs if title != own)]
+    columns = {f"{PAPER}: {own}" if own else PAPER: own, **{title: title for title in runs if title != own}}
     measured = [rows for rows in judged if MATHEMATICS not in rows]
     folded = [rows for rows in measured if claim_of(rows) in CELLS]
     lines = {}
@@ -32,11 +32,10 @@ def table(judged: Iterable[Judged], runs: Mapping[str, Run]) -> str:
         anchor, words, together = cards.name_anchor(claim), claim.claim, [rows]
         if claim in CELLS:
             anchor, words, together = cards.NUMBERS_ANCHOR, cards.NUMBERS, folded
-        cells = "".join(_cell([each[title] for each in together] if title else []) for title in titles)
+        cells = "".join(_cell([each[title] for each in together] if title else []) for title in columns.values())
         lines[anchor] = f'<tr><th scope="row"><a href="#{anchor}">{escape(words)}</a></th>{cells}</tr>'
-    heads = [PAPER if own is None else f"{PAPER}: {own}", *titles[1:]]
-    caption = f"<caption>The {len(measured)} claims that a run decides, and what each run says.</caption>"
-    shown = f'<div id="claims-table">{_table(["claim", *map(str, heads)], lines.values(), caption)}</div>'
+    caption = f"The {len(measured)} claims that a run decides, and what each run says."
+    shown = f'<div id="claims-table">{_table(caption, ["claim", *columns], lines.values())}</div>'
     return shown if own else f"{shown}\n\n{PAPER[0].upper()}{PAPER[1:]} was not run here; `{COMMAND}` makes it."
 
 
@@ -46,7 +45,7 @@ def numbers(judged: Iterable[Judged]) -> str:
     claims, titles = [claim_of(rows) for rows in folded], list(folded[0])
     verdicts = [row.finding.verdict for rows in folded for row in rows.values()]
     criteria = " or ".join(dict.fromkeys(cards.plain(claim.criterion) for claim in claims))
-    opened = _table(["number", *titles, "name"], map(_number, folded))
+    opened = _table("What the paper prints, and what each run has.", ["number, and its name", *titles], map(_number, folded))
     lines = [
         f"**{cards.NUMBERS}** *({claims[0].kind})*",
         "\n".join(f"- **{_counted([rows[title] for rows in folded])}** on {cards.plain(title)}" for title in titles),
@@ -64,7 +63,7 @@ def filters(judged: Sequence[Judged]) -> str:
     claims = [claim_of(rows) for rows in judged]
     runs = next(list(rows) for rows in judged if MATHEMATICS not in rows)
     chapters = sorted({claim.chapter for claim in claims})
-    fields = {
+    fields: dict[str, dict[str, str]] = {
         "chapter": {name[:2]: f"{int(name[:2])}: {name[3:].replace('_', ' ')}" for name in chapters},
         "kind": {claim.kind: claim.kind for claim in claims},
         "role": {role(claim): role(claim) for claim in claims},
@@ -79,11 +78,17 @@ def filters(judged: Sequence[Judged]) -> str:
     return f'<form id="claims-filter" aria-label="Filter the claims" hidden>{"".join(controls)}{ending}</form>'
 
 
-def _table(heads: Iterable[str], lines: Iterable[str], about: str = "") -> str:
-    """A table that scrolls in its own box where it is wider than a phone."""
-    top = "".join(f'<th scope="col">{escape(head)}</th>' for head in heads)
-    shown = f"<table>{about}<thead><tr>{top}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
-    return f'<div class="pst-scrollable-table-container" tabindex="0">{shown}</div>'
+def _table(name: str, heads: Iterable[str], lines: Iterable[str]) -> str:
+    """A table with its name as caption, which scrolls in its own box where it is wider than a phone."""
+    top = "".join(f'<th scope="col">{_breakable(head)}</th>' for head in heads)
+    body = f"<caption>{name}</caption><thead><tr>{top}</tr></thead><tbody>{''.join(lines)}</tbody>"
+    box = 'class="pst-scrollable-table-container" tabindex="0" role="region"'
+    return f'<div {box} aria-label="{name}"><table class="table">{body}</table></div>'
+
+
+def _breakable(name: str) -> str:
+    """A name whose line may break behind its underscores and dots."""
+    return escape(name).replace("_", "_<wbr>").replace(".", ".<wbr>")
 
 
 def _cell(found: Sequence[Row]) -> str:
@@ -102,12 +107,12 @@ def _counted(found: Sequence[Row]) -> str:
 
 
 def _number(rows: Judged) -> str:
-    """A row of the table of numbers: the claim, on each run the verdict with the numbers, and the name."""
+    """A row of the table of numbers: the claim with its name, on each run the verdict with the numbers."""
     claim = claim_of(rows)
     cells = "".join(
         f'<td class="{cards.colour([row.finding.verdict])}">{cards.said_of(row)}: {escape(row.finding.evidence)}</td>'
         for row in rows.values()
     )
-    name = f'<td><code title="{escape(tested_by(claim))}">{escape(claim.name)}</code></td>'
-    head = f'<th scope="row">{escape(claim.claim)}</th>'
-    return f'<tr id="{cards.name_anchor(claim)}" class="{cards.classes(rows)}">{head}{cells}{name}</tr>'
+    name = f'<code title="{escape(tested_by(claim))}">{escape(claim.name)}</code>'
+    row = f'<tr id="{cards.name_anchor(claim)}" class="{cards.classes(rows)}">'
+    return f'{row}<th scope="row">{escape(claim.claim)} {name}</th>{cells}</tr>'
