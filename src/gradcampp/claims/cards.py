@@ -69,7 +69,7 @@ def said_of(row: Row) -> str:
 
 
 def classes(rows: Judged) -> str:
-    """What the filters of the page ask of a claim, as classes: chapter, kind, role, and each verdict with its run's number.
+    """The classes by which the page filters a claim: chapter, kind, role, and each verdict with its run's number.
 
     ``claim-entry chapter-06 kind-empirical role-claim on0-holds on1-fails``; ``on-holds`` where no run is needed.
     """

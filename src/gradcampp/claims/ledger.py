@@ -98,7 +98,7 @@ def claim_of(rows: Judged) -> Claim:
 
 
 def role(claim: Claim) -> Role:
-    """How a claim is counted: a theorem of ours also where a run repeats it."""
+    """The role that a claim is counted by: a theorem of ours also where a run repeats it."""
     return "theorem" if claim.theorem is not None else claim.role
 
 
