@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from gradcampp.claims import alphas as alphas_claims
 from gradcampp.claims import derivation as derivation_claims
 from gradcampp.claims import ledger
 from gradcampp.claims import results as results_claims
-from gradcampp.claims.claim import NOT_TESTED, Claim, Finding, UntestedError, claim, empirical_of_scores
+from gradcampp.claims.claim import NOT_TESTED, Claim, Finding, UntestedError, claim, empirical, empirical_of_scores
 from gradcampp.claims.ledger import MEASURED, PROVED
 from gradcampp.evaluation import records
 from gradcampp.evaluation.alphas import Histogram, histogram
@@ -607,6 +608,44 @@ def test_the_command_prints_writes_and_judges(tmp_path: Path, capsys: pytest.Cap
     assert [row["name"] for row in content] == NAMES
     assert all(row["evidence"] and row["verdict"] for row in content)
     assert f"wrote {run / 'claims.json'}" in printed
+
+
+def test_the_command_compares_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    small_run(tmp_path / "a")
+    small_run(tmp_path / "b", layer="another")
+    assert cli.main(["claims", "--run", "a", "--run", "b"]) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"^claim +mathematics +a +b$", printed, re.MULTILINE)
+    assert re.search(r"^eq-2 +holds$", printed, re.MULTILINE)
+    assert re.search(r"^4-better-pre +(holds|fails) +(holds|fails)$", printed, re.MULTILINE)
+    assert "wrote claims.json" in printed
+    content = json.loads((tmp_path / "claims.json").read_text())
+    assert [row["name"] for row in content] == NAMES
+    assert {tuple(found["run"] for found in row["findings"]) for row in content} == {(None,), ("a", "b")}
+    assert all(found["verdict"] and found["evidence"] for row in content for found in row["findings"])
+    assert not (tmp_path / "a" / "claims.json").exists()
+
+
+def test_claims_are_judged_once_or_on_each_run_and_counted_by_role(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    proved = claim("p", section="A", sentence="x", role="definition")(lambda: Finding("holds", "e"))
+    theorem = claim("t", section="A", sentence="x", theorem=1)(lambda: Finding("fails", "e"))
+    seen = empirical("m", section="4", sentence="x", criterion="c", theorem=1)(lambda run: Finding("cannot tell", run.title))
+    monkeypatch.setattr(ledger, "PROVED", (proved, theorem))
+    monkeypatch.setattr(ledger, "MEASURED", (seen,))
+    runs = {name: Run(small_run(tmp_path / name, model=name)) for name in ("b", "a")}
+    judged = ledger.judge(runs)
+    assert [list(rows) for rows in judged] == [[ledger.MATHEMATICS], [ledger.MATHEMATICS], ["b", "a"]]
+    assert [row.finding.evidence for row in judged[2].values()] == [run.title for run in runs.values()]
+    counted = ledger.counts_by_role(judged)
+    assert list(counted.columns) == ["holds", "sharpened", "fails", "cannot tell", NOT_TESTED]
+    assert {key: list(row) for key, row in counted.iterrows()} == {
+        (ledger.MATHEMATICS, "definition"): [1, 0, 0, 0, 0],
+        (ledger.MATHEMATICS, "theorem"): [0, 0, 1, 0, 0],
+        ("b", "theorem"): [0, 0, 0, 1, 0],
+        ("a", "theorem"): [0, 0, 0, 1, 0],
+    }
+    assert ledger.counts(row for rows in judged for row in rows.values())["cannot tell"] == 2
 
 
 def test_an_unexpected_verdict_ends_with_exit_code_1(

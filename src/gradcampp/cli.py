@@ -221,22 +221,30 @@ def report(folder: Path, out: Path | None, profile: str | None) -> None:
 
 
 @commands.command()
-@option("--run", "folder", type=PATH, metavar="RUN", help="a finished run for the empirical claims (default: none of them)")
-@option("--out", type=PATH, metavar="FILE", help="where to write the ledger as JSON (default: claims.json, in RUN if given)")
-def claims(folder: Path | None, out: Path | None) -> int:
+@option("--run", "folders", type=PATH, multiple=True, metavar="RUN", help="a finished run for the empirical claims, once or more")
+@option("--out", type=PATH, metavar="FILE", help="the ledger as JSON (default: claims.json, in RUN where one is given)")
+def claims(folders: tuple[Path, ...], out: Path | None) -> int:
     """Check every claim of the paper; print the ledger of verdicts."""
     from gradcampp.claims import ledger
     from gradcampp.evaluation.records import Run
 
-    out = out or (folder or Path()) / "claims.json"
-    rows = ledger.ledger(Run(folder) if folder else None)
-    ledger.write(rows, out)
-    print(ledger.table(rows))
-    print("\n" + ", ".join(f"{count} {verdict}" for verdict, count in ledger.counts(rows).items()) + f"; wrote {out}")
-    deviating = [row for row in rows if row.deviates]
-    for row in deviating:
+    out = out or (folders[0] if len(folders) == 1 else Path()) / "claims.json"
+    if len(folders) > 1:
+        judged = ledger.judge({str(folder): Run(folder) for folder in folders})
+        ledger.write_across(judged, out)
+        print(ledger.table_across(judged))
+        found = [(f" on {run}", row) for rows in judged for run, row in rows.items()]
+    else:
+        rows = ledger.ledger(Run(folders[0]) if folders else None)
+        ledger.write(rows, out)
+        print(ledger.table(rows))
+        found = [("", row) for row in rows]
+    counted = ledger.counts(row for _, row in found)
+    print("\n" + ", ".join(f"{count} {verdict}" for verdict, count in counted.items()) + f"; wrote {out}")
+    deviating = [(run, row) for run, row in found if row.deviates]
+    for run, row in deviating:
         said = f"{row.finding.verdict}, expected {row.expected}: {row.finding.evidence}"
-        print(f"gradcampp: {row.claim.name}: {said}", file=sys.stderr)
+        print(f"gradcampp: {row.claim.name}{run}: {said}", file=sys.stderr)
     return UNEXPECTED if deviating else 0
 
 
