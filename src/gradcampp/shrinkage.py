@@ -1,4 +1,4 @@
-"""From Grad-CAM+ to Grad-CAM++: the share that each channel keeps, the difference of the maps, and bounds for a family.
+"""How Grad-CAM++ differs from Grad-CAM+: the share that each channel keeps, the difference of the maps, and bounds for a family.
 
 Everything here needs feature maps without negative values, as a layer has after its ReLU. Grad-CAM++ is compared with the
 multiple of Grad-CAM+ whose weights are half the sum of the positive gradients, which has the same min-max map as Grad-CAM+.
@@ -61,7 +61,7 @@ def effective_alpha(activations: Tensor, gradients: Tensor) -> Tensor:
 
 
 def unevenness(activations: Tensor, gradients: Tensor) -> Tensor:
-    """Deviation of :func:`kept` over its mean, (B,): does Grad-CAM++ shrink the channels that matter evenly?
+    """How unevenly Grad-CAM++ shrinks the channels that matter: deviation of :func:`kept` over its mean, (B,).
 
     Each channel counts by what it adds to the Grad-CAM+ map; 0 means that both maps are the same, whatever the alphas are.
 
@@ -77,7 +77,7 @@ def unevenness(activations: Tensor, gradients: Tensor) -> Tensor:
 
 
 def equation_6(activations: Tensor, gradients: Tensor) -> Tensor:
-    """The sum that eq. 6 asks to be 1 at the image, for Y = exp(S) and the alphas of eq. 13: that of t / (2 + t), (B,).
+    """What eq. 6 asks to be 1 at the image, for Y = exp(S) and the alphas of eq. 13: the sum of t / (2 + t), (B,).
 
     Arguments, (B, K, H, W) both, and errors are those of :func:`shrinkage`.
 

@@ -147,7 +147,7 @@ def half_by_contribution(run: Run, scores: Scores) -> Finding:
     expected=None,
 )
 def unevenness_decides(run: Run, scores: Scores) -> Finding:
-    """The two maps differ by how unevenly their channels shrink, more than by how far alphas are from 1/2."""
+    """How far the two maps differ follows from how unevenly the channels shrink more than from how far alphas are from 1/2."""
     require_bounds(run)
     names = [f"{scores}_{name}" for name in ("difference", "unevenness", "effective_alpha")]
     rows = run.records[names].dropna()

@@ -91,7 +91,7 @@ def relative_performances(records: pd.DataFrame) -> Figure:
 
 
 def differences(records: pd.DataFrame) -> Figure:
-    """Differences of the maps of Grad-CAM++ and Grad-CAM+, by the distance of the alphas from 1/2 and by the unevenness.
+    """How far the maps of Grad-CAM++ and Grad-CAM+ differ, by the distance of the alphas from 1/2 and by the unevenness.
 
     Each image is a point, pre and post; images without (negative activations) are left out.
     """
