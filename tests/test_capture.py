@@ -98,7 +98,6 @@ def test_the_gradients_are_derivatives() -> None:
             torch.testing.assert_close(captured.gradients[kind][:, *place], slope, rtol=1e-6, atol=1e-8)
 
 
-
 class Raw(nn.Module):
     """The logits are the layer's own output: the gradient of a score is its derivative by the logits."""
 

@@ -74,7 +74,7 @@ def test_a_block_adds_its_input_where_the_shapes_agree(stride: int, outputs: int
         expected = block.get_submodule(name)(expected)
     assert expected.abs().max() > 0.01
     assert_same(block(values), values + expected if added else expected)
-    assert [name for name, _ in lite0._Block(4, 3, 1, 1, 4).named_children()][0] == "depthwise_conv"  # nothing to expand
+    assert next(name for name, _ in lite0._Block(4, 3, 1, 1, 4).named_children()) == "depthwise_conv"  # nothing to expand
 
 
 @pytest.fixture(scope="module")
