@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from gradcampp import paper
 from gradcampp.algebra.theorems import random_layer
 from gradcampp.cam import COLUMNS, METHODS, SCORES
+from gradcampp.evaluation import localisation
 from gradcampp.evaluation.alphas import box, histogram, tanh_histogram
 from gradcampp.evaluation.maps import Explanation
 from gradcampp.networks.capture import Capture
@@ -65,6 +66,21 @@ def differing(n: int = 40) -> pd.DataFrame:
     return frame
 
 
+def localised() -> pd.DataFrame:
+    """The averages of made-up scenes."""
+    rng = np.random.default_rng(7)
+    keys = [(scene, 1 + scene % 4, name) for scene in range(40) for name in COLUMNS]
+    rows = pd.DataFrame(keys, columns=["scene", "instances", "map"])
+    return localisation.averages(rows.assign(**{metric: rng.random(len(rows)) for metric in localisation.METRICS}))
+
+
+def rivals() -> pd.DataFrame:
+    """The means of made-up pairs."""
+    rng = np.random.default_rng(8)
+    rows = pd.DataFrame([(pair, name) for pair in range(20) for name in COLUMNS], columns=["pair", "map"])
+    return localisation.rivalry(rows.assign(**{name: rng.random(len(rows)) for name in localisation.RIVALRY}))
+
+
 def alphas() -> torch.Tensor:
     return explanation(0, seed=4).alphas
 
@@ -80,6 +96,8 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "family": lambda: one_image.family(layer(), explanation(0).pixels, (0, 0.1, 1, 100, 1e6)),
     "shrinkages": lambda: one_image.shrinkages(torch.linspace(-5, 15, 500).reshape(20, 5, 5), torch.linspace(0, 0.8, 20)),
     "differences": lambda: data_set.differences(differing()),
+    "localisation": lambda: data_set.localisation(localised()[localised()["scores"] == "pre"]),
+    "competition": lambda: data_set.competition(rivals()),
 }
 
 
@@ -356,6 +374,25 @@ def test_differences_of_no_image_leave_the_axes_empty() -> None:
     figure = data_set.differences(differing() * np.nan)
     figure.draw_without_rendering()
     assert all(len(points.get_offsets()) == 0 for axis in figure.axes for points in axis.collections)
+
+
+def test_competition_draws_every_mean_with_its_interval() -> None:
+    table = rivals()
+    figure = data_set.competition(table)
+    for axis, metric in zip(figure.axes, localisation.RIVALRY, strict=True):
+        for bars, scores in zip(axis.containers, SCORES, strict=True):
+            own = table[(table["metric"] == metric) & (table["scores"] == scores)].set_index("method").loc[list(METHODS)]
+            points, _, (segments,) = bars
+            assert list(points.get_ydata()) == list(own["mean"])
+            ends = np.array([segment[:, 1] for segment in segments.get_segments()])
+            assert ends == pytest.approx(own[["low", "high"]].to_numpy(), rel=1e-12)
+
+
+def test_localisation_draws_every_mean() -> None:
+    table = localised()
+    table = table[table["scores"] == "post"]
+    drawn = [float(y) for axis in data_set.localisation(table).axes[:-1] for bars in axis.containers for y in bars[0].get_ydata()]
+    assert sorted(drawn) == sorted(table["mean"])
 
 
 def test_shrinkages_draw_the_saturation_and_what_each_channel_keeps() -> None:

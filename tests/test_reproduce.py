@@ -22,7 +22,7 @@ from gradcampp.scenes.folder import draw_scenes
 from tests.conftest import photograph
 
 FIGURES = {"figure1", "figure2", "figure3", "figure4-pre", "figure4-post", "figure5", "figure6"}
-EXTRA = {"localisation-pre", "localisation-post"}
+EXTRA = {"localisation-pre", "localisation-post", "competition"}
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,15 @@ def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_everything_of_the_paper_is_there(reproduced: Path) -> None:
     names = {path.name for path in reproduced.iterdir()}
     assert {f"{stem}.{ending}" for stem in FIGURES | EXTRA for ending in ("png", "svg")} <= names
-    assert {"table1.csv", "table2.csv", "localisation.csv", "localisation_gain.csv", "summary.html", "manifest.json"} <= names
+    assert {
+        "table1.csv",
+        "table2.csv",
+        "localisation.csv",
+        "localisation_gain.csv",
+        "competition.csv",
+        "summary.html",
+        "manifest.json",
+    } <= names
     page = (reproduced / "summary.html").read_text("utf-8")
     for stem in FIGURES | EXTRA:
         assert f'<a href="{stem}.svg"><img src="{stem}.png" alt="' in page
@@ -73,6 +81,7 @@ def test_a_second_run_reuses_what_is_done(
     drawn = {name: (reproduced / f"{name}.png").read_bytes() for name in FIGURES | EXTRA}
     monkeypatch.setattr("gradcampp.evaluation.run.measure", never)
     monkeypatch.setattr("gradcampp.evaluation.localisation.localise", never)
+    monkeypatch.setattr("gradcampp.evaluation.localisation.compete", never)
     monkeypatch.setattr("gradcampp.scenes.folder.save_scene", never)
     assert main(["reproduce", "--scenes", "60", "--out", str(reproduced)]) == 0
     assert [path.stat().st_mtime_ns for path in parts] == before
@@ -150,9 +159,9 @@ def test_localisation_is_measured_on_the_scenes_over_the_threshold(reproduced: P
     sure = rows[rows["score"] > 0.5]
     assert set(table["metric"]) == set(METRICS)
     assert set(table["method"]) == set(METHODS)
-    one = table[(table["scores"] == "post") & (table["metric"] == "best_iou") & (table["method"] == "gradcam++")]
+    one = table[(table["scores"] == "post") & (table["metric"] == "iou_15") & (table["method"] == "gradcam++")]
     for _, row in one.iterrows():
-        own = sure[(sure["map"] == "post_gradcam_plusplus") & (sure["instances"] == row["instances"])]["best_iou"]
+        own = sure[(sure["map"] == "post_gradcam_plusplus") & (sure["instances"] == row["instances"])]["iou_15"]
         assert row["mean"] == pytest.approx(own.mean())
         assert row["low"] <= row["mean"] <= row["high"]
         assert row["n"] == len(own)
@@ -161,9 +170,20 @@ def test_localisation_is_measured_on_the_scenes_over_the_threshold(reproduced: P
     several = sure[sure["instances"] > 1]
     means = several.groupby("map")["instance_recall"].mean()
     expected = means["pre_gradcam_plusplus"] - means["pre_gradcam_plus"]
-    row = gain[(gain["scores"] == "pre") & (gain["metric"] == "instance_recall")].iloc[0]
+    last = gain["methods"] == "Grad-CAM++ vs Grad-CAM+"
+    row = gain[(gain["scores"] == "pre") & (gain["metric"] == "instance_recall") & last].iloc[0]
     assert row["difference"] == pytest.approx(expected)
     assert len(localisation.gains(sure)) == len(gain)
+
+
+def test_the_competition_is_measured_on_a_pair_for_five_scenes(reproduced: Path) -> None:
+    rows = pd.read_parquet(reproduced / "competition.parquet")
+    assert set(rows["pair"]) == set(range(12))
+    table = pd.read_csv(reproduced / "competition.csv")
+    assert set(table["n"]) == {12}
+    one = table[(table["scores"] == "pre") & (table["metric"] == "other")].set_index("method")["mean"]
+    for method, name in (("gradcam", "pre_gradcam"), ("gradcam+", "pre_gradcam_plus")):
+        assert one[method] == pytest.approx(rows[rows["map"] == name]["other"].mean())
 
 
 def test_any_network_and_folder_will_do(folder: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
