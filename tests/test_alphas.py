@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from matplotlib.cbook import boxplot_stats
 from numpy.typing import NDArray
 
+from gradcampp import cam
 from gradcampp.evaluation.alphas import (
     BINS,
     EMPTY,
@@ -20,6 +21,7 @@ from gradcampp.evaluation.alphas import (
     box,
     histogram,
     merge,
+    positive,
     quantile,
     share,
     tanh_histogram,
@@ -240,3 +242,49 @@ def test_the_share_between_two_bounds_is_that_of_a_count() -> None:
     between = ((alphas > 0.3001) & (alphas < 0.7001)).double().mean()
     assert share(histogram(alphas), 0.3001, 0.7001) == between  # no value is within a bin of the bounds
     assert math.isnan(share(EMPTY, 0, 1))
+
+
+def mixed_layer(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """A layer behind a ReLU, float32: poles, dead channels, terms too small for float32, gradients of 0."""
+    generator = torch.Generator().manual_seed(seed)
+    activations = torch.randn(3, 8, 5, 5, generator=generator).relu()
+    sizes = torch.tensor([1, 1, 1, 1e-12, 1e-3, 0.1, 1, 10])
+    gradients = torch.randn(3, 8, 5, 5, generator=generator) * sizes[:, None, None]
+    activations[:, 0] = 0
+    gradients[:, 1] = gradients[:, 1].relu()
+    gradients[:, 2] = 0.25
+    return activations, gradients
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_alphas_at_positive_gradients_are_found_among_all(seed: int) -> None:
+    activations, gradients = mixed_layer(seed)
+    alphas = cam.alphas(activations, gradients)
+    at_positive = alphas[gradients > 0]
+    assert (at_positive == 0.5).any()  # dead channels, and terms that are lost
+    assert (at_positive < 0.4).any()
+    assert (alphas[gradients < 0] < 0).any()
+    found = positive(histogram(alphas[gradients != 0]), int((gradients > 0).sum()))
+    assert found.count == len(at_positive)
+    assert found.maximum == 0.5
+    for probability in np.linspace(0, 1, 21):
+        expected = float(np.quantile(at_positive.double().numpy(), probability))
+        # Half a bin, and two roundings to float32, stretched by the slope at 0, the steepest between 0 and 1/2.
+        near = (1 / BINS + 2 * 2**-24) * math.cosh(0.5) ** 2
+        assert quantile(found, probability) == pytest.approx(expected, abs=near)
+
+
+def test_alphas_just_below_a_half_are_not_those_at_a_half() -> None:
+    below, above = 0.5 - 4 / BINS, 0.5 + 4 / BINS
+    found = positive(histogram(torch.tensor([below, below, 0.5, above, -2.0, 9.0, math.inf, -math.inf])), 3)
+    assert found.count == 3
+    assert (quantile(found, 0), quantile(found, 1)) == (pytest.approx(below, abs=1 / BINS), 0.5)
+    assert quantile(found, 0.5) == pytest.approx(below, abs=1 / BINS)
+
+
+def test_the_number_of_positive_gradients_must_fit() -> None:
+    alphas = histogram(torch.tensor([0.1, 0.2, 0.7]))
+    assert positive(alphas, 2).count == 2
+    assert positive(histogram(torch.tensor([0.7])), 0) is EMPTY
+    with pytest.raises(ValueError, match="expected at least 2 positive gradients, got 1"):
+        positive(alphas, 1)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
+import scipy.optimize
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from gradcampp.cam import explanation_map, min_max, upsample
+from gradcampp.cam import explanation_map, match_heat, min_max, upsample
 from tests import loops
 from tests.loops import PROPERTY, UNIT, assert_same
 
@@ -126,3 +129,71 @@ def test_explanation_maps_refuse_other_shapes(heat: tuple[int, ...], pixels: tup
     with pytest.raises(ValueError, match=r"expected heatmaps \(N, h, w\) and pixels \(N, 3, h, w\)") as caught:
         explanation_map(torch.ones(heat), torch.ones(pixels))
     assert f"{heat} and {pixels}" in str(caught.value)
+
+
+def warm(count: int = 6) -> Tensor:
+    """Maps in [0, 1] with zeros, a single 1 in each, and values of many sizes, float64."""
+    generator = torch.Generator().manual_seed(2)
+    maps = min_max((torch.randn(count, 9, 7, dtype=torch.float64, generator=generator) * 3).relu())
+    return maps ** torch.linspace(0.2, 4, count, dtype=torch.float64)[:, None, None]
+
+
+def power_of(heat: Tensor, mean_heat: float) -> float:
+    """The power at which the mean of a map is the one asked for, by bisection and secants."""
+    values = [value for value in heat.flatten().tolist() if value > 0]
+    zeros = heat.numel() - len(values)
+
+    def excess(power: float) -> float:
+        return math.fsum(value**power for value in values) / (len(values) + zeros) - mean_heat
+
+    return float(scipy.optimize.brentq(excess, 1e-9, 1e5, xtol=1e-13, rtol=1e-13))
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_matched_maps_are_powers_that_have_the_mean_heat(share: float, dtype: torch.dtype) -> None:
+    """Targets between the least possible mean, that of the single 1, and the largest, the share of what is not 0."""
+    maps = warm().to(dtype)
+    least, largest = 1 / maps[0].numel(), (maps > 0).double().mean((1, 2))
+    wanted = least + share * (largest - least)
+    found = match_heat(maps, wanted)
+    assert found.dtype == dtype
+    assert_same(found.double().mean((1, 2)), wanted, relative=1.1e-6)  # the tolerance, and the rounding of float32
+    for heat, raised, mean_heat in zip(maps, found, wanted.tolist(), strict=True):
+        power = power_of(heat.double(), mean_heat)
+        # A mean that is off by 1e-6 is off by no more than ten times that in its power for these maps.
+        assert_same(raised.double(), heat.double() ** power, absolute=2e-5)
+        first, second = heat.flatten()[:, None], heat.flatten()[None]
+        raised_first, raised_second = raised.flatten()[:, None], raised.flatten()[None]
+        assert (raised_first >= raised_second)[first >= second].all()
+        assert dtype == torch.float32 or (raised_first > raised_second)[first > second].all()
+
+
+def test_a_map_that_has_the_heat_stays_as_it_is() -> None:
+    maps = warm()
+    assert_same(match_heat(maps, maps.mean((1, 2))), maps, absolute=2e-5)
+
+
+def test_what_no_power_reaches_is_nan_and_leaves_its_neighbours_alone() -> None:
+    maps = torch.tensor([[[0.0, 0.0], [0.5, 1.0]], [[0.25, 0.5], [0.75, 1.0]], [[0.0, 0.0], [0.0, 0.0]]])
+    for place, wanted in ((0, 0.0), (0, 1.0), (0, 0.6), (0, 0.5), (0, 0.2), (1, 0.0), (1, 1.0), (1, 0.2), (2, 0.0), (2, 0.3)):
+        means = torch.tensor([0.4, 0.5, 0.3])
+        means[place] = wanted
+        found = match_heat(maps, means)
+        assert found[place].isnan().all(), (place, wanted)
+        for other in {0, 1} - {place}:
+            assert_same(found[other].mean(), means[other], relative=2e-6)
+
+
+def test_matching_treats_each_map_alone() -> None:
+    maps = warm()
+    wanted = torch.linspace(0.1, 0.3, len(maps), dtype=torch.float64)
+    alone = torch.cat([match_heat(heat[None], mean_heat[None]) for heat, mean_heat in zip(maps, wanted, strict=True)])
+    assert_same(match_heat(maps, wanted), alone, absolute=2e-5)  # a neighbour may take more steps, which come nearer
+
+
+@pytest.mark.parametrize(("maps", "means"), [((4, 4), (4,)), ((2, 4, 4), (3,)), ((2, 4, 4), (2, 1)), ((1, 2, 4, 4), (1,))])
+def test_matching_refuses_other_shapes(maps: tuple[int, ...], means: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"expected heatmaps \(N, h, w\) and mean heats \(N,\)") as caught:
+        match_heat(torch.ones(maps), torch.ones(means))
+    assert f"{maps} and {means}" in str(caught.value)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import decimal
+import itertools
 from collections.abc import Callable
 
 import pytest
@@ -94,6 +96,58 @@ def test_the_gradients_are_derivatives() -> None:
             slope = (upper[kind] - lower[kind]) / (2 * step)
             # The error of a central difference is about 1e-16 / step = 1e-10, times the slope of the softmax.
             torch.testing.assert_close(captured.gradients[kind][:, *place], slope, rtol=1e-6, atol=1e-8)
+
+
+class Raw(nn.Module):
+    """The logits are the layer's own output: the gradient of a score is its derivative by the logits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Identity()
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.layer(images).flatten(1)
+        return logits
+
+
+def softmax_slopes(logits: list[float], label: int) -> list[float]:
+    """The derivative of a softmax score by all logits, with 60 digits."""
+    with decimal.localcontext(prec=60):
+        exponentials = [decimal.Decimal(value).exp() for value in logits]
+        p = [value / sum(exponentials) for value in exponentials]
+        return [float(p[label] * ((place == label) - value)) for place, value in enumerate(p)]
+
+
+def assert_softmax_slopes(slopes: Callable[[Tensor, Tensor], Tensor]) -> None:
+    """Every digit of float32, of small and of large logits, for each class in turn.
+
+    Logits are multiples of 1/16, so their differences are exact. A sum of 12 terms of one sign, an exponential (two units),
+    two quotients and two products: less than 20 roundings. What is below the smallest normal number is lost.
+    """
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.randint(-64, 65, (4, 12), generator=generator) / 16
+    drawn[0, 3] = 6.0  # of this class the network is sure: ten times the logits leave nothing of 1 - p
+    for factor, label in itertools.product((1, 2, 10), range(12)):
+        logits, labels = factor * drawn, torch.full((4,), label)
+        expected = torch.tensor([softmax_slopes(row.tolist(), label) for row in logits], dtype=torch.float64)
+        assert (logits.softmax(1)[0, 3] == 1) == (factor == 10)
+        torch.testing.assert_close(slopes(logits, labels).double(), expected, rtol=20 * 2**-24, atol=2**-126)
+
+
+def test_the_slopes_of_a_softmax_score_keep_their_digits_where_the_network_is_sure() -> None:
+    def slopes(logits: Tensor, labels: Tensor) -> Tensor:
+        return capture(Raw(), "layer", logits[:, :, None, None], labels).gradients["post"].flatten(1)
+
+    assert_softmax_slopes(slopes)
+
+
+def test_the_textbook_formula_would_lose_them() -> None:
+    def slopes(logits: Tensor, labels: Tensor) -> Tensor:
+        p, own = logits.softmax(1), nn.functional.one_hot(labels, 12)
+        return p * (own - p.gather(1, labels[:, None]))
+
+    with pytest.raises(AssertionError, match="not close"):
+        assert_softmax_slopes(slopes)
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=5))

@@ -77,13 +77,13 @@ def test_evaluate_then_report(folder: Callable[..., Path], tmp_path: Path, capsy
     assert main(["report", str(run), "--out", str(tmp_path / "report")]) == 0
     printed = capsys.readouterr().out
     table = pd.read_csv(tmp_path / "report" / "table1.csv")
-    over = rows.dropna()
+    over = rows.dropna(subset=COLUMNS)
     ratio = np.exp(np.log(over["pre_gradcam_plusplus"] / over["pre_gradcam"]).mean())
     assert table.loc[0, "pre_run"] == pytest.approx(ratio)
     assert f"{ratio:.3f}" in printed
     assert "1.24" in printed
     names = {path.name for path in (tmp_path / "report").iterdir()}
-    tables = {f"{name}.{ending}" for name in ("table1", "table2", "certificates") for ending in ("csv", "md", "tex")}
+    tables = {f"{name}.{ending}" for name in ("table1", "table2", "differences") for ending in ("csv", "md", "tex")}
     figures = {f"{stem}.{ending}" for stem in ("figure4-pre", "figure4-post", "figure6") for ending in ("png", "svg")}
     assert names == tables | figures
 

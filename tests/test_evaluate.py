@@ -22,9 +22,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from gradcampp import cam
+from gradcampp import cam, shrinkage
 from gradcampp.cam import COLUMNS, METHODS, SCORES, column
-from gradcampp.certificate import bound
 from gradcampp.errors import InputError
 from gradcampp.evaluation import records
 from gradcampp.evaluation.maps import explain, heatmaps
@@ -50,10 +49,11 @@ def network(module: nn.Module | None = None, precision: Precision = "float32") -
 def run(data: Path, out: Path, module: nn.Module | None = None, **changes: Any) -> pd.DataFrame:
     """Evaluate the small network on a folder."""
     precision: Precision = changes.pop("precision", "float32")
-    threshold = changes.pop("threshold", 0.3)
+    threshold, controls = changes.pop("threshold", 0.3), changes.pop("controls", False)
     execution = Execution(changes.pop("batch_size", 4), changes.pop("workers", 0), "cpu", **changes)
     own = network(module or scored().eval(), precision)
-    return evaluate(own, list_photographs(data, numbered(3)), data, out, experiment_of(own, threshold), execution).records
+    experiment = experiment_of(own, threshold, controls=controls)
+    return evaluate(own, list_photographs(data, numbered(3)), data, out, experiment, execution).records
 
 
 def slow_row(module: nn.Module, pixels: Tensor, label: int, threshold: float) -> dict[str, float | None]:
@@ -242,6 +242,8 @@ def test_another_experiment_in_the_same_folder_is_refused_with_the_difference(
     rows = run(data, tmp_path / "run")
     with pytest.raises(InputError, match=r"threshold = 0.3, and this one has 0.4; choose another --out"):
         run(data, tmp_path / "run", threshold=0.4)
+    with pytest.raises(InputError, match=r"controls = False, and this one has True; choose another --out"):
+        run(data, tmp_path / "run", controls=True)
     pd.testing.assert_frame_equal(Run(tmp_path / "run").records, rows)
 
 
@@ -374,106 +376,6 @@ def test_logits_that_are_not_finite_name_the_photograph_and_keep_the_rest(tmp_pa
     assert len(finished_images(tmp_path / "run")) == 4
 
 
-def slow_promise(a: Tensor, g: Tensor) -> tuple[float, float, float]:
-    """Largest alpha at a positive gradient, certificate and difference of one image's maps, (K, H, W) in float64.
-
-    Loops over channels; the certificate tries each delta as the d of theorem 3's second bound, for the smallest sum.
-    """
-    deltas, heats, kept, largest = [], [], [], -math.inf
-    for maps, slopes in zip(a, g, strict=True):
-        positive = slopes[slopes > 0]
-        half, weight = positive.sum() / 2, (positive / (2 + maps.sum() * positive)).sum()
-        largest = max([largest, *(1 / (2 + maps.sum() * positive)).tolist()])
-        deltas.append(float(1 - weight / half) if len(positive) else 0.0)
-        heats.append(half * maps)
-        kept.append(weight * maps)
-    plus, plusplus = torch.stack(heats).sum(0), torch.stack(kept).sum(0)
-
-    def spread(values: Tensor) -> float:
-        return float(values.max() - values.min())
-
-    used = [delta for delta, heat in zip(deltas, heats, strict=True) if heat.max() > 0]
-    first = (max(used) - min(used)) / (1 - min(used)) * float(plus.max()) / spread(plus)
-    d = min(deltas, key=lambda d: sum(abs(delta - d) * spread(h) for delta, h in zip(deltas, heats, strict=True)) / (1 - d))
-    signs = [
-        torch.stack([max(sign * (delta - d), 0) * heat for delta, heat in zip(deltas, heats, strict=True)]) for sign in (-1, 1)
-    ]
-    second = sum(spread(part.sum(0)) for part in signs) / (1 - d) / spread(plus)
-    stretched = [(values - values.min()) / spread(values) for values in (plus, plusplus)]
-    return largest, min(first, second, 1.0), float((stretched[0] - stretched[1]).abs().max())
-
-
-PROMISES = [f"{scores}_{name}" for scores in SCORES for name in ("alpha_max_positive", "certificate", "difference")]
-
-
-def test_what_the_theorems_promise_is_recorded_as_a_slow_twin_finds_it(folder: Callable[..., Path], tmp_path: Path) -> None:
-    """float32 gradients of other batches differ by 1e-5, and a minimal heat near the maximal one makes ten times that."""
-    data = folder()
-    rows = run(data, tmp_path / "run")
-    module = scored().eval()
-    over = rows["score"] > 0.3
-    assert 3 < over.sum() < len(rows)
-    for _, row in rows.iterrows():
-        pixels = read_photograph(data / row["image"], SMALL).float() / 255
-        label = int(Path(row["image"]).parts[0])
-        mean, std = torch.tensor(SMALL.mean)[:, None, None], torch.tensor(SMALL.std)[:, None, None]
-        maps = module.features(((pixels - mean) / std)[None]).detach().requires_grad_()  # type: ignore[operator]
-        logits = 20 * module.classifier(maps)[0]  # type: ignore[operator]
-        for scores, target in (("pre", logits[label]), ("post", logits.softmax(0)[label])):
-            (g,) = torch.autograd.grad(target, maps, retain_graph=True)
-            largest, bound, difference = slow_promise(maps.detach()[0].double(), g[0].double())
-            if largest == -math.inf:
-                assert math.isnan(row[f"{scores}_alpha_max_positive"])
-            else:
-                assert row[f"{scores}_alpha_max_positive"] == pytest.approx(largest, abs=1e-4)
-                assert 0 < row[f"{scores}_alpha_max_positive"] <= 0.5
-            if row["score"] > 0.3:
-                assert row[f"{scores}_certificate"] == pytest.approx(bound, abs=1e-3)
-                assert row[f"{scores}_difference"] == pytest.approx(difference, abs=1e-3)
-                assert row[f"{scores}_difference"] <= row[f"{scores}_certificate"] + 1e-12
-            else:
-                assert math.isnan(row[f"{scores}_certificate"])
-                assert math.isnan(row[f"{scores}_difference"])
-    assert (rows.loc[over, "pre_difference"] > 1e-3).any()
-
-
-class Signed(nn.Module):
-    """A ReLU, but bright photographs get some values below 0."""
-
-    def forward(self, values: Tensor) -> Tensor:
-        positive = values.relu()
-        return torch.where(values.amax((1, 2, 3), keepdim=True) > 0.8, positive - 0.25, positive)
-
-
-def test_a_photograph_with_negative_activations_has_no_certificate_and_the_others_keep_theirs(
-    folder: Callable[..., Path], tmp_path: Path
-) -> None:
-    data = folder()
-    module = scored().eval()
-    layer = Signed()
-    module.get_submodule("features").register_module("4", layer)
-    kept: list[float] = []
-    layer.register_forward_hook(lambda _m, _i, output: kept.extend(output.amin((1, 2, 3)).tolist()))
-    rows = run(data, tmp_path / "run", module, threshold=0.0, batch_size=18)
-    negative = np.array(kept[:18]) < 0
-    assert 0 < negative.sum() < 18
-    for scores in SCORES:
-        for name in ("certificate", "difference"):
-            assert (rows[f"{scores}_{name}"].isna() == negative).all()
-        assert rows[f"{scores}_alpha_max_positive"].notna().all()
-    assert (rows.loc[~negative, "pre_difference"] <= rows.loc[~negative, "pre_certificate"] + 1e-12).all()
-
-
-def test_a_photograph_without_positive_gradients_has_no_largest_alpha(folder: Callable[..., Path], tmp_path: Path) -> None:
-    """The scores of the classes 1 and 2 do not depend on the photograph: neither column has a number then."""
-    rows = run(folder(2), tmp_path / "run", Constant())
-    flat = rows["label"] > 0
-    assert rows.loc[flat, "pre_alpha_max_positive"].isna().all()
-    assert rows.loc[~flat, "pre_alpha_max_positive"].notna().all()
-    assert records.SCHEMA.names == [*rows.columns]
-    assert all(records.SCHEMA.field(name).nullable for name in PROMISES)
-
-
 class Constant(nn.Module):
     """Activations and gradients that make every map constant: two channels of ones."""
 
@@ -545,8 +447,9 @@ def test_explained_photographs_are_halved_where_their_maps_do_not_fit(
             raise torch.OutOfMemoryError
         return bound(activations, gradients)
 
+    bound = shrinkage.bound
     straight = run(data, tmp_path / "straight", threshold=0.0)
-    monkeypatch.setattr("gradcampp.evaluation.measure.bound", scarce)
+    monkeypatch.setattr("gradcampp.shrinkage.bound", scarce)
     pd.testing.assert_frame_equal(run(data, tmp_path / "run", threshold=0.0), straight, rtol=1e-5)  # kernels for one image
 
 

@@ -15,7 +15,7 @@ from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cbook import boxplot_stats
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle, StepPatch
+from matplotlib.patches import StepPatch
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
@@ -57,11 +57,12 @@ def layer() -> Capture:
     return Capture(activations, {"pre": gradients, "post": gradients / 10}, torch.zeros(1, 2))
 
 
-def certified(n: int = 40) -> pd.DataFrame:
+def differing(n: int = 40) -> pd.DataFrame:
+    """The images of a run, of which the first has a layer with negative activations."""
     rng = np.random.default_rng(6)
-    bounds = {f"{scores}_certificate": rng.uniform(0.01, 1, n) for scores in SCORES}
-    frame = pd.DataFrame(bounds | {f"{scores}_difference": bounds[f"{scores}_certificate"] / 3 for scores in SCORES})
-    frame.loc[0, "pre_certificate"] = np.nan  # a layer with negative activations has none
+    names = ("difference", "effective_alpha", "unevenness")
+    frame = pd.DataFrame({f"{scores}_{name}": rng.uniform(0, 0.5, n) for scores in SCORES for name in names})
+    frame.loc[0, ["pre_effective_alpha", "pre_unevenness"]] = np.nan
     return frame
 
 
@@ -93,8 +94,8 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "alpha_distribution": lambda: data_set.alpha_distribution(histogram(alphas()), "pre"),
     "relative_performances": lambda: data_set.relative_performances(run_records()),
     "family": lambda: one_image.family(layer(), explanation(0).pixels, (0, 0.1, 1, 100, 1e6)),
-    "shrinkages": lambda: one_image.shrinkages(torch.linspace(0, 15, 500), torch.linspace(0, 0.8, 40)),
-    "certificates": lambda: data_set.certificates(certified()),
+    "shrinkages": lambda: one_image.shrinkages(torch.linspace(-5, 15, 500).reshape(20, 5, 5), torch.linspace(0, 0.8, 20)),
+    "differences": lambda: data_set.differences(differing()),
     "localisation": lambda: data_set.localisation(localised()[localised()["scores"] == "pre"]),
     "competition": lambda: data_set.competition(rivals()),
 }
@@ -355,29 +356,24 @@ def test_the_family_starts_at_grad_cam_plus_and_says_how_far_it_moves() -> None:
     assert moved[0] < moved[1] < moved[2]
 
 
-def test_certificates_draw_each_image_that_has_one_below_the_diagonal() -> None:
-    frame = certified()
-    figure = data_set.certificates(frame)
-    for axis, scores, count in zip(figure.axes, SCORES, (39, 40), strict=True):
-        points = np.asarray(axis.collections[0].get_offsets())
-        assert len(points) == count
-        assert (points[:, 1] < points[:, 0]).all()
-        assert points[-1].tolist() == frame.iloc[-1][[f"{scores}_certificate", f"{scores}_difference"]].tolist()
-        assert f"{count} images" in axis.get_title()
+def test_differences_draw_each_image_by_its_alpha_and_by_its_unevenness() -> None:
+    frame = differing()
+    left, right = data_set.differences(frame).axes
+    for place, (scores, count) in enumerate(zip(SCORES, (39, 40), strict=True)):
+        own = frame.iloc[-count:]
+        for axis, across in ((left, 0.5 - own[f"{scores}_effective_alpha"]), (right, own[f"{scores}_unevenness"])):
+            points = np.asarray(axis.collections[place].get_offsets())
+            assert points == pytest.approx(np.column_stack([across, own[f"{scores}_difference"]]))
+    legend = right.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["pre-softmax", "post-softmax"]
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("value", [np.nan, 0.0, 1e-9])
-def test_certificates_that_are_missing_zero_or_tiny_leave_both_axes_whole(value: float) -> None:
-    frame = certified()
-    frame.loc[:, [f"pre_{name}" for name in ("certificate", "difference")]] = value
-    figure = data_set.certificates(frame)
+def test_differences_of_no_image_leave_the_axes_empty() -> None:
+    figure = data_set.differences(differing() * np.nan)
     figure.draw_without_rendering()
-    assert f"{40 if value == 1e-9 else 0} images" in figure.axes[0].get_title()
-    for axis in figure.axes:
-        low, high = axis.get_xlim()
-        assert 0 < low <= (value if value == 1e-9 else 1e-3)
-        assert high > 1
+    assert all(len(points.get_offsets()) == 0 for axis in figure.axes for points in axis.collections)
 
 
 def test_competition_draws_every_mean_with_its_interval() -> None:
@@ -399,14 +395,17 @@ def test_localisation_draws_every_mean() -> None:
     assert sorted(drawn) == sorted(table["mean"])
 
 
-def test_shrinkages_draw_the_saturation_and_every_channel() -> None:
-    figure = one_image.shrinkages(torch.tensor([0.5, 20.0]), torch.tensor([0.1, 0.2, 0.9]))
+def test_shrinkages_draw_the_saturation_and_what_each_channel_keeps() -> None:
+    products = torch.tensor([[[0.5, -1.0]], [[20.0, 1.0]], [[-3.0, 0.0]]])  # the last adds nothing
+    figure = one_image.shrinkages(products, torch.tensor([0.9, 0.25, 0.0]))
     left, right = figure.axes
     straight, curved = (np.asarray(line.get_xydata()) for line in left.lines[:2])
     assert np.allclose(straight[:, 1], straight[:, 0] / 2)
     assert np.allclose(curved[:, 1], curved[:, 0] / (2 + curved[:, 0]))
-    assert "50%" in left.get_xlabel()
-    assert sum(patch.get_bbox().height for patch in right.patches if isinstance(patch, Rectangle)) == 3
+    assert "67%" in left.get_xlabel()
+    points = np.asarray(right.collections[0].get_offsets())
+    assert points == pytest.approx(np.array([[0.5 / 21.5, 0.9], [21 / 21.5, 0.25]]))  # float32 from the tensor
+    assert references(right) == pytest.approx([0.9 * 0.5 / 21.5 + 0.25 * 21 / 21.5])
 
 
 def test_solutions_marks_points_that_lie_on_the_line() -> None:

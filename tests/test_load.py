@@ -107,7 +107,10 @@ def test_published_weights_are_taken_from_torchvisions_cache_only_when_their_has
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("squeezenet", r"unknown model 'squeezenet': expected mini, a torchvision name \(nearest: squeezenet1_"),
+        (
+            "squeezenet",
+            r"unknown model 'squeezenet': expected mini, efficientnet_lite0, a torchvision name \(nearest: squeezenet1_",
+        ),
         ("nowhere:net", "cannot build the network 'nowhere:net': ModuleNotFoundError"),
         ("tests.networks:missing", "AttributeError"),
         ("tests.networks:nothing", r"returned str; expected a torch.nn.Module"),

@@ -160,3 +160,47 @@ def test_a_changed_record_changes_the_table_that_a_notebook_prints(finished: Pat
     rows["pre_gradcam_plusplus"] = rows["pre_gradcam_plusplus"].where(rows.index > 0, 0.5)
     rows.to_parquet(part)
     assert printed() != before
+
+
+def beside(place: Path, name: str, model: str) -> None:
+    """A run among the evidence, as much of it as its title takes."""
+    folder = place / "evidence" / name
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text(f'{{"finished": true, "experiment": {{"model": "{model}", "layer": "last"}}}}', "utf-8")
+
+
+def test_the_evidence_is_found_from_a_folder_below_and_stands_beside_the_run(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, run = finished.parents[1], Run(finished)
+    below = root / "notebooks"
+    below.mkdir()
+    monkeypatch.chdir(below)
+    alone = notebook.open_evidence(run)
+    assert list(alone.values()) == [run]
+    assert list(alone) == [run.title] == ["mini, features.block4_relu3"]
+    for name, model in (("a-last", "first"), ("b-last", "second"), ("vgg16-paper", "vgg16")):
+        beside(root, name, model)
+    (root / "evidence" / "README.md").write_text("no run", "utf-8")
+    (root / "evidence" / "empty").mkdir()
+    found = notebook.open_evidence(run)
+    assert list(found) == ["vgg16, last", "second, last", "first, last", run.title]
+    assert found["second, last"].folder.resolve() == (root / "evidence" / "b-last").resolve()
+    assert found[run.title] is run
+
+
+def test_the_nearest_evidence_counts(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = finished.parents[1]
+    beside(root, "far", "far")
+    beside(root / "inner", "near", "near")
+    monkeypatch.chdir(root / "inner")
+    assert next(iter(notebook.open_evidence(Run(finished)))) == "near, last"
+
+
+def test_damaged_evidence_is_refused(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = finished.parents[1]
+    beside(root, "a", "first")
+    (root / "evidence" / "a" / "manifest.json").write_text("no JSON", "utf-8")
+    monkeypatch.chdir(root)
+    with pytest.raises(InputError, match=r"cannot read .*evidence.a.manifest.json"):
+        notebook.open_evidence(Run(finished))

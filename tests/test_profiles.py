@@ -12,8 +12,11 @@ from gradcampp.networks.classes import find, imagenet
 
 
 def test_the_built_in_profiles_load() -> None:
-    assert load("mini") == Profile(model="mini", scenes=1000, threshold=0.5, seed=0)
-    assert set(BUILT_IN) == {"mini", "paper"}
+    assert load("mini") == Profile(model="mini", scenes=1000, threshold=0.5, controls=True, seed=0)
+    photographs = Profile("efficientnet_lite0", layer="relu", data=Path("imagenet-sample-images"), threshold=0.5, controls=True)
+    assert load("photographs") == photographs
+    assert load("paper").controls
+    assert set(BUILT_IN) == {"mini", "photographs", "paper"}
 
 
 def test_a_file_may_say_everything(tmp_path: Path) -> None:
@@ -22,11 +25,11 @@ def test_a_file_may_say_everything(tmp_path: Path) -> None:
         'model = "net:make"\nweights = "w.pth"\nlayer = "body"\nclasses = "names.txt"\nresize = 20\ncrop = 16\n'
         "mean = [0, 0, 0.5]\n"
         'std = [1, 1, 1]\ndata = "photos"\nthreshold = 0.25\nlimit = 9\nseed = 3\n'
-        'photograph = "a.png"\nexplain = ["cat", "dog"]\nprecision = "tf32"\n'
+        'photograph = "a.png"\nexplain = ["cat", "dog"]\ncontrols = true\nprecision = "tf32"\n'
     )
     assert load(str(path)) == Profile(
         "net:make", "w.pth", "body", Path("names.txt"), 20, 16, (0, 0, 0.5), (1, 1, 1), Path("photos"), 1000, 0.25, 9, 3,
-        Path("a.png"), ("cat", "dog"), "tf32",
+        Path("a.png"), ("cat", "dog"), True, "tf32",
     )  # fmt: skip
 
 
@@ -70,6 +73,7 @@ def test_the_paper_profile_downloads_what_the_paper_used() -> None:
         ('std = [1, "a"]', "std.1 = 'a' is a str; expected a valid number"),
         ('precision = "half"', "precision = 'half'; expected 'float32' or 'tf32'"),
         ('source = "mini"', "unknown key source"),
+        ("controls = 1", "controls = 1 is a int; expected true or false"),
         ("colour = 1", "unknown key colour; expected some of model, weights"),
         ("model = ", "cannot read the profile"),
         ('download = "x"', "download is 'x'; expected tables"),
@@ -97,7 +101,7 @@ def test_wrong_profiles_are_explained(tmp_path: Path, text: str, says: str) -> N
 
 
 def test_an_unknown_profile_is_named() -> None:
-    with pytest.raises(InputError, match="no profile 'absent': expected mini, paper or a TOML file"):
+    with pytest.raises(InputError, match="no profile 'absent': expected mini, photographs, paper or a TOML file"):
         load("absent")
 
 
@@ -114,7 +118,7 @@ def test_a_profile_is_refused_where_the_command_line_refuses_its_value(tmp_path:
 def test_options_take_the_place_of_keys_and_are_checked_as_they_are() -> None:
     profile = load("mini")
     changed = override(profile, {"threshold": 0.25, "mean": [0, 0, 0.5], "data": Path("photos"), "limit": None})
-    assert changed == Profile(scenes=1000, seed=0, threshold=0.25, mean=(0, 0, 0.5), data=Path("photos"))
+    assert changed == Profile(scenes=1000, seed=0, threshold=0.25, mean=(0, 0, 0.5), data=Path("photos"), controls=True)
     assert (changed.source, profile.threshold) == ("mini", 0.5)
     for key, value, expected in (("threshold", 1.0, "a number from 0 up to"), ("limit", 0, "a whole number from 1 up")):
         with pytest.raises(InputError, match=f"^option --{key} = {value}; expected {expected}"):

@@ -96,3 +96,18 @@ def test_an_unfinished_run_says_how_to_finish_it(tmp_path: Path) -> None:
     for read in (lambda: again.records, lambda: again.alphas):
         with pytest.raises(InputError, match="is not finished; repeat the command that started it"):
             read()
+
+
+def test_a_run_tells_the_alphas_at_positive_gradients_and_its_title(tmp_path: Path) -> None:
+    counted = {"pre": alphas.histogram(torch.tensor([0.1, 0.3, 0.7, -2.0])), "post": alphas.histogram(torch.tensor([0.5, 0.6]))}
+    for kind in ("records", "alphas"):
+        (tmp_path / f"{kind}.parquet").mkdir()
+    rows = [row(image) | {"pre_alpha_positive": 2, "post_alpha_positive": 1} for image in ("a", "b")]
+    records.write_part(tmp_path, 0, pa.Table.from_pylist(rows, records.SCHEMA), counted, {})
+    records.write_manifest(tmp_path, {"finished": True, "experiment": {"model": "vgg16", "layer": "features.29", "seed": 0}})
+    run = Run(tmp_path)
+    assert run.title == "vgg16, features.29"
+    assert {scores: found.count for scores, found in run.positive_alphas.items()} == {"pre": 4, "post": 2}
+    assert alphas.quantile(run.positive_alphas["pre"], 0) == pytest.approx(0.1, abs=1e-5)
+    assert alphas.quantile(run.positive_alphas["pre"], 0.5) == pytest.approx((0.3 + 0.5) / 2, abs=1e-5)
+    assert alphas.quantile(run.positive_alphas["post"], 0) == 0.5

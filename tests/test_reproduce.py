@@ -131,7 +131,7 @@ def test_a_run_that_says_it_is_finished_has_its_localisation(tmp_path: Path, mon
 
 def test_a_run_that_evaluate_has_finished_gets_its_localisation(tmp_path: Path) -> None:
     scenes, out = draw_scenes(tmp_path / "out" / "scenes", 0, 8), tmp_path / "out"
-    assert main(["evaluate", "--data", str(scenes), "--seed", "0", "--out", str(out)]) == 0
+    assert main(["evaluate", "--data", str(scenes), "--seed", "0", "--controls", "--out", str(out)]) == 0
     assert not Run(out).has_masks
     assert main(["reproduce", "--scenes", "8", "--out", str(out)]) == 0
     assert Run(out).has_masks

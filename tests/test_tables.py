@@ -17,7 +17,7 @@ from gradcampp.evaluation import profiles
 from gradcampp.evaluation.alphas import Histogram, box, histogram
 from gradcampp.evaluation.profiles import Expected
 from gradcampp.performance import summaries
-from gradcampp.results.tables import alphas, certificates, formatted, paper_tables, readable, self_check, title
+from gradcampp.results.tables import alphas, differences, formatted, paper_tables, readable, self_check, title
 from tests.loops import UNIT
 
 LN2 = math.log(2)
@@ -189,18 +189,21 @@ def test_the_order_of_images_does_not_matter(records: pd.DataFrame) -> None:
         assert backwards[key].std == pytest.approx(summary.std, rel=16 * UNIT)
 
 
-def test_certificates_are_summarised_without_the_images_that_have_none() -> None:
-    values = {"pre_certificate": [0.1, 0.2, 0.4, None], "pre_difference": [0.05, 0.1, 0.3, None]}
-    rows = pd.DataFrame({**values, "post_certificate": [None] * 4, "post_difference": [None] * 4}, dtype=float)
-    table = certificates(rows)
-    assert list(table["scores"]) == ["pre", "pre", "post", "post"]
-    first = table.iloc[0]
-    assert (first["n"], first["min"], first["median"], first["max"]) == (3, 0.1, 0.2, 0.4)
-    assert first["quartile1"] == pytest.approx(0.15)
-    assert first["quartile3"] == pytest.approx(0.3)
+def test_differences_are_summarised_without_the_images_that_have_no_bound() -> None:
+    values = {"pre_difference": [0.05, 0.1, 0.3, 0.2], "pre_bound": [0.1, 0.2, 0.4, None]}
+    rows = pd.DataFrame({**values, "post_difference": [None] * 4, "post_bound": [None] * 4}, dtype=float)
+    table = differences(rows)
+    assert list(zip(table["scores"], table["of"], strict=True)) == [
+        ("pre", "difference"), ("pre", "bound"), ("post", "difference"), ("post", "bound"),
+    ]  # fmt: skip
+    first, second = table.iloc[0], table.iloc[1]
+    assert (first["n"], first["min"], first["max"]) == (4, 0.05, 0.3)
+    assert (second["n"], second["min"], second["median"], second["max"]) == (3, 0.1, 0.2, 0.4)
+    assert second["quartile1"] == pytest.approx(0.15)
+    assert second["quartile3"] == pytest.approx(0.3)
     assert table.iloc[2]["n"] == 0
     assert np.isnan(table.iloc[2]["median"])
-    assert "0.2000" in formatted(readable("certificates", table), "simple")
+    assert "0.2000" in formatted(readable("differences", table), "simple")
 
 
 def test_the_table_of_alphas_has_the_box_of_figure_4() -> None:

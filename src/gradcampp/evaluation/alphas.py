@@ -85,6 +85,7 @@ def positive(alphas: Histogram, count: int) -> Histogram:
 
     There an alpha is between 0 and 1/2 exactly where its gradient is positive (theorem 1). Those of terms too small for
     float32 are 1/2 and cannot be told from others, so their number follows from the ``count`` of all positive gradients.
+    Minimum and maximum are known to half a bin only.
 
     Raises:
         ValueError: if more alphas are between 0 and 1/2 than there are positive gradients.
@@ -95,7 +96,10 @@ def positive(alphas: Histogram, count: int) -> Histogram:
     counts[half] = count - counts.sum()
     if counts[half] < 0:
         raise ValueError(f"expected at least {counts.sum() - counts[half]} positive gradients, got {count}")
-    return Histogram(counts, 0.0, 0.5) if count else EMPTY
+    if not count:
+        return EMPTY
+    middles = _values(Histogram(counts, 0.0, 0.5))
+    return Histogram(counts, float(middles[0]), float(middles[-1]))
 
 
 def quantile(alphas: Histogram, probability: float) -> float:

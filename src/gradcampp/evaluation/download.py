@@ -168,7 +168,7 @@ def _transfer(download: Download, part: Path) -> None:
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
     response = requests.get(address, headers=headers, stream=True, timeout=TIMEOUT)
     if response.status_code == requests.codes.requested_range_not_satisfiable:
-        part.unlink()  # the server has less than the part: not the same file
+        part.unlink(missing_ok=True)  # the server has less than the part: not the same file
     if response.status_code not in (requests.codes.ok, requests.codes.partial):
         raise InputError(f"{address}: the server says {response.status_code} {response.reason}")
     have = have if response.status_code == requests.codes.partial else 0  # this server knows no ranges

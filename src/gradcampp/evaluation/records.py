@@ -68,7 +68,7 @@ def experiment_of(
         threshold: explanation maps are scored where the label's score exceeds it, in [0, 1).
         limit: number of images, or None for all.
         seed: with a limit, the seed of the random sample; None takes the first images.
-        controls: score the maps that check the metric itself too (see ``maps.controls``), with as many passes again.
+        controls: score the maps that check the metric itself too (``maps.matched``, ``maps.signed``), twice as many passes.
     """
     settings = {
         "model": network.name,

@@ -27,7 +27,7 @@ def alpha_distributions(runs: Mapping[str, Run]) -> Figure:
     Source: Lerma & Lucas (2022), Figure 4.
     """
     rows = math.ceil(len(runs) / COLUMNS)
-    with canvas(7, 2.1 * rows + 0.4) as figure:
+    with canvas(7, 2.1 * rows + 0.7) as figure:
         axes = figure.subplots(rows, COLUMNS, sharex=True, squeeze=False).ravel()
         for axis, run in zip(axes, runs.values(), strict=False):
             for scores in SCORES:

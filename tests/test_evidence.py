@@ -1,0 +1,72 @@
+"""A run of several parts becomes one that reads the same and says where it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from gradcampp.cam import SCORES
+from gradcampp.evaluation import records
+from gradcampp.evaluation.records import Run
+from scripts import evidence
+from scripts.photographs import ADDRESS
+from tests.test_evaluate import run
+
+MADE = {
+    "made": {
+        "commit": 40 * "a",
+        "command": "make evidence",
+        "photographs": {"source": "nowhere", "commit": "c", "licence": "none"},
+        "weights": {"source": "a seed", "licence": "MIT"},
+    }
+}
+
+
+@pytest.fixture
+def parted(folder: Callable[..., Path], tmp_path: Path) -> Run:
+    """A run of 18 photographs in three parts, one of which has an unreadable file."""
+    data = folder()
+    (data / "2" / "bad.jpg").write_text("no photograph")
+    run(data, tmp_path / "run", skip_bad_images=True, controls=True)
+    return Run(tmp_path / "run")
+
+
+def test_a_compact_run_reads_the_same(parted: Run, tmp_path: Path) -> None:
+    assert len(records.parts(parted.folder)) == 3
+    for _ in range(2):  # also over what is there
+        evidence.compact(parted, tmp_path / "out", MADE)
+    one = Run(tmp_path / "out")
+    assert records.parts(one.folder) == [0]
+    assert one.finished
+    pd.testing.assert_frame_equal(one.records, parted.records)
+    for scores in SCORES:
+        assert (one.alphas[scores].counts == parted.alphas[scores].counts).all()
+        assert (one.alphas[scores].minimum, one.alphas[scores].maximum) == (
+            parted.alphas[scores].minimum,
+            parted.alphas[scores].maximum,
+        )
+    told = records.read_part(one.folder, 0)
+    assert told is not None
+    assert list(told[1]) == ["2/bad.jpg"]
+    assert one.manifest == parted.manifest | MADE | {"part": 18}
+    sizes = [sum(file.stat().st_size for file in each.folder.rglob("*.parquet")) for each in (one, parted)]
+    assert sizes[0] < sizes[1]
+
+
+def test_a_stranger_finds_source_licence_and_tables(parted: Run, tmp_path: Path) -> None:
+    evidence.compact(parted, tmp_path / "out", MADE)
+    text = evidence.readme(Run(tmp_path / "out"), "small")
+    assert text.startswith("# small\n")
+    for said in ("`own` at `features.4` on 18 photographs", "nowhere", "a seed", "MIT", f"commit `{12 * 'a'}`", "make evidence"):
+        assert said in text
+    assert text.count("Grad-CAM++ vs Grad-CAM+") == 2  # in both tables
+    assert "{" not in text
+
+
+def test_the_runs_are_those_that_the_photographs_come_from() -> None:
+    assert ADDRESS.endswith(evidence.PHOTOGRAPHS["commit"])
+    assert {model for model, _ in evidence.RUNS} == evidence.WEIGHTS.keys()
+    assert len(evidence.RUNS) == 3
