@@ -306,7 +306,7 @@ COMPUTE = """async ([name, choices]) => {
     const {weights, heat} = gradcamppExplorer.compute(scene, choice);
     return {
       weights: [...weights], heat: [...heat], large: label ? null : [...gradcamppExplorer.upsample(scene, heat)],
-      alphas: [...gradcamppExplorer.alphas(scene, choice)], certificate: gradcamppExplorer.certificate(scene, choice),
+      alphas: [...gradcamppExplorer.alphas(scene, choice)], sandwich: gradcamppExplorer.sandwich(scene, choice),
     };
   }));
 }"""
@@ -372,15 +372,15 @@ def test_the_sandwich_holds_and_is_as_cautious_as_the_page_says(open_page: Open,
             answers = computed(page, name, [(row, scores, "gradcam++", lam) for row, lam in choices])
             for (row, lam), found in zip(choices, answers, strict=True):
                 difference = float((truth.heat(row, scores, "gradcam++", lam) - truth.heat(row, scores, "gradcam+")).abs().max())
-                bound = found["certificate"]["bound"]
+                bound = found["sandwich"]["bound"]
                 assert difference <= bound + CLOSE
                 if lam == 1:
                     assert bound > 2 * truth.moved(row, scores, "gradcam++")
                 if lam < INFINITY:
                     kept = truth.weights(row, scores, "gradcam++", lam) / truth.weights(row, scores, "gradcam++", 0.0)
                     lost = 1 - kept[0][~kept[0].isnan() & (cam.activation_sums(truth.activations)[0, :, 0, 0] > 0)]
-                    assert abs(found["certificate"]["least"] - float(lost.min())) <= CLOSE
-                    assert abs(found["certificate"]["most"] - float(lost.max())) <= CLOSE
+                    assert abs(found["sandwich"]["least"] - float(lost.min())) <= CLOSE
+                    assert abs(found["sandwich"]["most"] - float(lost.max())) <= CLOSE
 
 
 def test_a_channel_without_activation_counts_for_nothing(open_page: Open) -> None:
@@ -398,7 +398,7 @@ def test_a_channel_without_activation_counts_for_nothing(open_page: Open) -> Non
           return [0, 1, Infinity].map((lam) => {
             const choice = {label: 0, scores: "pre", method: "gradcam++", lam};
             const {weights, heat} = gradcamppExplorer.compute(scene, choice);
-            const {bound} = gradcamppExplorer.certificate(scene, choice);
+            const {bound} = gradcamppExplorer.sandwich(scene, choice);
             return [[...weights], [...heat], bound, [...gradcamppExplorer.alphas(scene, choice)]];
           });
         }""",

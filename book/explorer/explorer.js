@@ -89,7 +89,7 @@ const gradcamppExplorer = (() => {
    * Every channel keeps the part q_k = w_k / ŵ_k of its Grad-CAM+ weight. With rho = min q / max q and mu = min L̂ / max L̂,
    * the two min-max maps differ by at most (1 - rho) / (1 - mu) anywhere.
    */
-  function certificate(scene, choice) {
+  function sandwich(scene, choice) {
     const plus = compute(scene, { ...choice, method: "gradcam++", lam: 0 });
     const kept = [...weights(scene, { ...choice, method: "gradcam++" })]
       .map((weight, k) => weight / plus.weights[k])
@@ -329,7 +329,7 @@ const gradcamppExplorer = (() => {
       paint(part("difference"), (i) => diverging(0.5 + large[i] - largePlus[i]));
       const family = chosen.method !== "gradcam";
       const effective = chosen.method === "gradcam++" ? chosen : { ...chosen, lam: 0 };
-      const promise = family ? certificate(current, effective) : null;
+      const promise = family ? sandwich(current, effective) : null;
       part("from-plus").textContent = fromPlus.toFixed(3);
       part("from-published").textContent = fromPublished.toFixed(3);
       part("shrinkage").textContent = promise ? range(promise) : "not bounded";
@@ -472,7 +472,7 @@ const gradcamppExplorer = (() => {
     prepare,
     compute,
     alphas,
-    certificate,
+    sandwich,
     upsample,
     scene,
     listScenes: (scenes) => (listing = scenes),
