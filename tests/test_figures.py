@@ -373,7 +373,7 @@ def test_differences_draw_each_image_by_its_alpha_and_by_its_unevenness() -> Non
 def test_differences_of_no_image_leave_the_axes_empty() -> None:
     figure = data_set.differences(differing() * np.nan)
     figure.draw_without_rendering()
-    assert all(len(points.get_offsets()) == 0 for axis in figure.axes for points in axis.collections)
+    assert all(len(np.asarray(points.get_offsets())) == 0 for axis in figure.axes for points in axis.collections)
 
 
 def test_competition_draws_every_mean_with_its_interval() -> None:

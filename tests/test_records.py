@@ -12,9 +12,10 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gradcampp.cam import SCORES
+from gradcampp.cam import SCORES, Scores
 from gradcampp.errors import InputError
 from gradcampp.evaluation import alphas, records
+from gradcampp.evaluation.alphas import Histogram
 from gradcampp.evaluation.records import Run
 
 FIELDS = [field.name for field in records.SCHEMA if not field.nullable]
@@ -99,7 +100,10 @@ def test_an_unfinished_run_says_how_to_finish_it(tmp_path: Path) -> None:
 
 
 def test_a_run_tells_the_alphas_at_positive_gradients_and_its_title(tmp_path: Path) -> None:
-    counted = {"pre": alphas.histogram(torch.tensor([0.1, 0.3, 0.7, -2.0])), "post": alphas.histogram(torch.tensor([0.5, 0.6]))}
+    counted: dict[Scores, Histogram] = {
+        "pre": alphas.histogram(torch.tensor([0.1, 0.3, 0.7, -2.0])),
+        "post": alphas.histogram(torch.tensor([0.5, 0.6])),
+    }
     for kind in ("records", "alphas"):
         (tmp_path / f"{kind}.parquet").mkdir()
     rows = [row(image) | {"pre_alpha_positive": 2, "post_alpha_positive": 1} for image in ("a", "b")]
