@@ -62,7 +62,7 @@ def verdict(holds: bool, evidence: str) -> Finding:
     return Finding("holds" if holds else "fails", evidence)
 
 
-def sharpened(holds: bool, evidence: str, more: bool = True) -> Finding:
+def sharpened(holds: bool, evidence: str, *, more: bool) -> Finding:
     """A verdict where ``more``, a second computed condition, shows more than the claim, or a condition that it needs."""
     return Finding("fails" if not holds else "sharpened" if more else "holds", evidence)
 
