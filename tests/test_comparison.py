@@ -49,7 +49,7 @@ def runs() -> dict[str, Run]:
 
 def interval(first: pd.Series, second: pd.Series) -> str:
     """Geometric mean of the quotients with Student's interval of its logarithm, by SciPy."""
-    logs = np.log(first / second).dropna()
+    logs = pd.Series(np.log(first / second)).dropna()
     bounds = scipy.stats.ttest_1samp(logs, 0).confidence_interval(0.95)
     mean = math.prod((first / second).dropna()) ** (1 / len(logs))
     return f"{mean:.3f} [{math.exp(bounds.low):.3f}, {math.exp(bounds.high):.3f}]"
@@ -66,7 +66,7 @@ def test_each_cell_of_the_tables_is_that_of_its_run() -> None:
     for table in found.values():
         assert list(dict.fromkeys(source for source, _ in table.index)) == [comparison.PAPER, *sources.values()]
         assert [name for _, name in table.index] == 4 * [paper.pair_name(pair) for pair in paper.PAIRS]
-        kinds = [kind for kind, _ in table.columns]
+        kinds = table.columns.get_level_values(0).tolist()
         assert kinds == sorted(kinds, key=list(HEADER.values()).index)  # pre, then post
     for key, run in runs().items():
         for scores in SCORES:
@@ -148,7 +148,7 @@ def test_performances_are_drawn_as_the_boxes_of_their_own_run() -> None:
         for pair in paper.PAIRS:
             for scores in SCORES:
                 first, second = (run.records[column(scores, method)] for method in pair)
-                stats = boxplot_stats(np.log10(first / second).dropna())[0]  # seaborn's boxes on a log axis
+                stats = boxplot_stats(pd.Series(np.log10(first / second)).dropna())[0]  # seaborn's boxes on a log axis
                 expected.append([10 ** stats["q1"], 10 ** stats["q3"]])
         assert np.array(boxes_of(axis)) == pytest.approx(np.array(expected))
         assert references(axis) == [1]

