@@ -200,13 +200,14 @@ def exact_gradients(module: nn.Module, layer: str, inputs: Tensor, labels: Tenso
 @pytest.mark.parametrize("factor", [1, 2])
 def test_post_softmax_gradients_are_those_of_float64(case: Case, shared: Path, factor: int) -> None:
     network = network_of(case, shared)
-    rows = pd.read_csv(shared / case.reference)[::50]
+    reference = pd.read_csv(shared / case.reference)
+    rows = pd.concat([reference[::100], reference.nlargest(10, "score")])  # any, and those of which it is surest
     pixels, labels = pictures(rows, shared, network.preprocessing), torch.tensor(rows["label"].to_numpy())
     mean, std = (torch.tensor(values)[:, None, None] for values in (network.preprocessing.mean, network.preprocessing.std))
     module, inputs = Times(network.module, factor), (pixels - mean) / std
     found = capture(module, f"inner.{case.layer}", inputs, labels)
     expected = exact_gradients(module.double(), f"inner.{case.layer}", inputs.double(), labels)
-    assert factor == 1 or (found.logits.softmax(1).amax(1) == 1).sum() >= 3  # nothing is left of 1 - p there
+    assert factor == 1 or (found.logits.softmax(1).amax(1) == 1).sum() >= 3  # in float32 nothing is left of 1 - p there
     error = (found.gradients["post"].double() - expected).flatten(1)
     for order in (2, torch.inf):
         relative = error.norm(order, dim=1) / expected.flatten(1).norm(order, dim=1)
@@ -338,10 +339,11 @@ def ours(sample: tuple[Network, Tensor, Tensor], method: Method, scores: Scores)
     return heatmaps(network.capture(pixels, labels))[:, MAPS.index((scores, method))]
 
 
-@pytest.mark.parametrize("scores", ["pre", "post"])
-def test_grad_cam_equals_the_package_grad_cam(sample: tuple[Network, Tensor, Tensor], scores: Scores) -> None:
+@pytest.mark.parametrize(("scores", "absolute"), [("pre", 1e-5), ("post", 3e-4)])
+def test_grad_cam_equals_the_package_grad_cam(sample: tuple[Network, Tensor, Tensor], scores: Scores, absolute: float) -> None:
+    """The package differentiates the softmax of float32: of 1 - p, here 1e-3 and more, it has no digits below 1e-4 of it."""
     theirs = package_maps(*sample, "GradCAM", scores)
-    assert (ours(sample, "gradcam", scores) - theirs).abs().max() < 1e-5
+    assert (ours(sample, "gradcam", scores) - theirs).abs().max() < absolute
 
 
 @pytest.mark.parametrize("scores", ["pre", "post"])
