@@ -185,7 +185,7 @@ def match_heat(heatmaps: Tensor, mean_heat: Tensor) -> Tensor:
         mean_heat: the means asked for, (N,).
 
     Returns:
-        (N, h, w); NaN where no power gives the mean: at 0, at 1 and over the share of the pixels that are not 0.
+        (N, h, w); NaN where no power gives the mean: up to the share of the pixels that are 1, and from that of those over 0.
 
     Raises:
         ValueError: if the maps are not three-dimensional, or there are not as many means as maps.
