@@ -79,4 +79,4 @@ def test_insertion_and_deletion_are_those_of_a_loop_over_steps_and_pixels() -> N
         for area, kind in zip(found, scores, strict=True):
             trapezoids = sum((first + second) / 2 / STEPS for first, second in itertools.pairwise(kind))
             assert float(area[image, place]) == pytest.approx(trapezoids, abs=1e-6)  # float32 logits in other batches
-    assert not torch.allclose(*found, atol=1e-3)
+    assert (found[0] - found[1]).abs().max() > 1e-4  # a hundred times what is allowed above
