@@ -564,7 +564,7 @@ def test_the_paper_profile_from_download_to_summary(
     text = stand_in(text, "data", served(server, archive(tmp_path / "photos.tar.gz", found)))
     text = stand_in(text, "photograph", served(server, tmp_path / "two.jpg"))
     for old, new in (
-        ("threshold = 0.5\nexplain", "threshold = 0\nexplain"),
+        ("threshold = 0.5\ncontrols", "threshold = 0\ncontrols"),
         ("images_per_class = 10\n", "images_per_class = 1\n"),
         (f'weights = "{profiles.load("paper").download["weights"].sha256}"', f'weights = "{file_hash(weights)}"'),
         ("images = 10000", "images = 1000"),
