@@ -70,19 +70,11 @@ def measure(
             return [heatmaps(chosen), signed(chosen), _shrinkage(chosen)]
 
         maps, with_signs, shrunk = in_batches(explain, len(over), limit)
-        asked = pixels[over], labels[over], limit
-        found, mean_heat = score_explanation_maps(network, maps, *asked)
+        found, mean_heat = score_explanation_maps(network, maps, pixels[over], labels[over], limit)
         values = [shrunk, found, mean_heat.where(found.isfinite(), torch.nan)]
         if experiment["controls"]:
-            flattened, heat = matched(maps, mean_heat)
-            values += [score_explanation_maps(network, flattened, *asked, heat)[0]]
-            values += [score_explanation_maps(network, with_signs, *asked)[0]]
-            curves = torch.full((len(over), len(records.CURVES)), torch.nan, dtype=torch.float64, device=device)
-            some = [place for place, index in enumerate(over.tolist()) if batch.hashes[index] < SAMPLE]
-            if some:
-                pre = maps[some][:, : len(METHODS)]
-                curves[some] = torch.cat(insertion_and_deletion(network, pre, pixels[over][some], labels[over][some], limit), 1)
-            values += [curves]
+            hashes = [batch.hashes[index] for index in over.tolist()]
+            values.append(_controls(network, maps, mean_heat, with_signs, pixels[over], labels[over], hashes, limit))
         row = torch.cat(values, 1)
         table[over, : row.shape[1]] = row
     numbers |= dict(zip(explained, table.T, strict=True))
@@ -93,6 +85,28 @@ def measure(
         pa.Table.from_pandas(rows, records.SCHEMA, preserve_index=False).replace_schema_metadata(),  # NaN becomes null
         {kind: histogram(alphas[kind].masked_select(captured.gradients[kind] != 0)) for kind in SCORES},
     )
+
+
+def _controls(
+    network: Network,
+    maps: Tensor,
+    mean_heat: Tensor,
+    with_signs: Tensor,
+    pixels: Tensor,
+    labels: Tensor,
+    hashes: Sequence[str],
+    limit: BatchLimit,
+) -> Tensor:
+    """Scores that check the metric, of photographs with these maps, (B, 12) float64 in the order of ``records.CONTROLS``."""
+    as_warm, heat = matched(maps, mean_heat)
+    equal, _ = score_explanation_maps(network, as_warm, pixels, labels, limit, heat)
+    negative, _ = score_explanation_maps(network, with_signs, pixels, labels, limit)
+    curves = torch.full((len(maps), len(records.CURVES)), torch.nan, dtype=torch.float64, device=maps.device)
+    some = [place for place, digest in enumerate(hashes) if digest < SAMPLE]
+    if some:
+        pre = maps[some][:, : len(METHODS)]
+        curves[some] = torch.cat(insertion_and_deletion(network, pre, pixels[some], labels[some], limit), 1)
+    return torch.cat([equal, negative, curves], 1)
 
 
 def _check_finite(captured: Capture, photographs: Sequence[Photograph]) -> None:
