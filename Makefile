@@ -18,10 +18,11 @@ BOOK = $(BIN)/python book/build.py --profile $(PROFILE) $(if $(REPOSITORY),--rep
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-.venv/installed: pyproject.toml constraints.txt
+.venv/installed: pyproject.toml constraints.txt book/web/package-lock.json
 	$(PYTHON) -c 'import sys; sys.exit(f"Python 3.11 or newer is needed, {sys.version.split()[0]} found: make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,book]'
+	$(BIN)/npm ci --silent --ignore-scripts --prefix book/web
 	touch $@
 
 reproduce: install  ## install, then every table and figure into runs/mini, and the book (PROFILE=NAME_OR_FILE)
