@@ -216,7 +216,7 @@ def test_explanations_show_the_photograph_and_the_map_of_each_method() -> None:
         expected += [one_image.overlay(row.pixels, row.maps[method]) for method in ("gradcam", "gradcam+", "gradcam++")]
     for picture, numbers in zip(pictures, expected, strict=True):
         assert np.array_equal(np.asarray(picture), numbers)
-    assert [axis.get_title() for axis in axes] == ["photograph", "Grad-CAM", "Grad-CAM+", "Grad-CAM++", "", "", "", ""]
+    assert [axis.get_title() for axis in axes] == ["picture", "Grad-CAM", "Grad-CAM+", "Grad-CAM++", "", "", "", ""]
     assert axes[0].get_ylabel() == "tabby\nscore 0.000563"
     assert axes[4].get_ylabel() == "golden retriever\nscore 0.000414"
     assert "post-softmax" in bar.get_ylabel()
