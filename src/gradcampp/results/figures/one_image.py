@@ -133,22 +133,19 @@ def at_layers(rows: Mapping[str, Sequence[Explanation]], names: Sequence[str]) -
         names: of the classes.
     """
     first = next(iter(rows.values()))
-    titles = {"gradcam": "Grad-\nCAM", "gradcam+": "Grad-\nCAM+", "gradcam++": "Grad-\nCAM++"}
     with canvas(8, 1.15 * len(first) + 0.6, parse_math=False) as figure:
-        left, *blocks = figure.subfigures(1, 1 + len(rows), width_ratios=[1.3, *[3.0] * len(rows)])
-        for axis, row in zip(left.subplots(len(first), 1, squeeze=False)[:, 0], first, strict=True):
-            show(axis, row.pixels.permute(1, 2, 0).numpy())
-            axis.set_ylabel(f"{wrapped(names[row.label])}\nscore {float(row.probabilities[row.label]):.3g}", fontsize=8)
-        left.suptitle(" ")
-        left.axes[0].set_title("\npicture", fontsize=9)
-        for block, (layer, each) in zip(blocks, rows.items(), strict=True):
-            block.suptitle(layer)
-            axes = block.subplots(len(each), len(METHODS), squeeze=False)
-            for line, row in zip(axes, each, strict=True):
-                for axis, method in zip(line, METHODS, strict=True):
+        axes = figure.subplots(len(first), 1 + len(METHODS) * len(rows), squeeze=False)
+        axes[0, 0].set_title("picture", fontsize=9)
+        for place, row in enumerate(first):
+            show(axes[place, 0], row.pixels.permute(1, 2, 0).numpy())
+            label = f"{wrapped(names[row.label])}\nscore {float(row.probabilities[row.label]):.3g}"
+            axes[place, 0].set_ylabel(label, fontsize=8)
+        for number, (layer, each) in enumerate(rows.items()):
+            for column, method in enumerate(METHODS, 1 + number * len(METHODS)):
+                middle = METHODS.index(method) == len(METHODS) // 2
+                axes[0, column].set_title(f"{layer if middle else ''}\n{paper.NAMES[method]}", fontsize=9)
+                for axis, row in zip(axes[:, column], each, strict=True):
                     show(axis, overlay(row.pixels, row.maps[method]))
-            for axis, method in zip(axes[0], METHODS, strict=True):
-                axis.set_title(titles[method], fontsize=9)
         return figure
 
 
