@@ -113,7 +113,7 @@ def stage(root: Path, source: Path, repository: str | None) -> None:
     """Put together what the site is made from, but the notebooks; what was there is removed."""
     import yaml
 
-    from book import library
+    from book import landing, library
     from book.explorer import export
 
     shutil.rmtree(source, ignore_errors=True)
@@ -128,6 +128,7 @@ def stage(root: Path, source: Path, repository: str | None) -> None:
     (source / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False), "utf-8")
     (source / "notebooks").mkdir()
     export.write(source / "extra" / "explorer")
+    landing.write(source / "book")
     library.write(source, pages(root))
 
 

@@ -24,6 +24,7 @@ from book.explorer import export
 from gradcampp import cli, paper
 from gradcampp.claims import cards, ledger
 from gradcampp.claims.results import CELLS
+from gradcampp.evaluation import gallery
 from tests.conftest import ROOT
 
 SITE = ROOT / "runs" / "mini" / "book" / "_build" / "html"
@@ -189,6 +190,28 @@ def test_every_formula_is_rendered(pages: dict[str, Page]) -> None:
     for name, page in pages.items():
         text = re.sub(r"<(pre|script|code|mjx-container)\b.*?</\1>", "", page.html, flags=re.DOTALL)
         assert not re.search(r"\\[(\[]|\$\$|\{(?:eq|numref|glue:text|cite\S*|doc)\}`", text), name
+
+
+PHOTOGRAPHS = {  # by page: the picture, and whose authors stand beside it
+    "book/index": ("landing-photographs", ("Stefan van der Walt", "Rachel Michetti")),
+    "notebooks/01_start": ("fig-photographs", ("Stefan van der Walt", "Rachel Michetti")),
+    "notebooks/02_methods": ("fig-paper-2", ("Stefan van der Walt", "Rachel Michetti")),
+    "notebooks/05_alphas": ("fig-paper-3", ("Rachel Michetti",)),
+    "notebooks/06_does_it_matter": ("fig-paper-5", ("Rachel Michetti",)),
+    "notebooks/07_beyond": ("fig-head-and-inside", ("Stefan van der Walt", "Rachel Michetti", "vultilion", "danielbuechele")),
+    "notebooks/09_your_network": ("fig-five-lines", ("Lav Varshney",)),
+}
+
+
+def test_photographs_are_shown_with_title_author_and_licence(pages: dict[str, Page]) -> None:
+    for name, (anchor, authors) in PHOTOGRAPHS.items():
+        assert anchor in pages[name].ids, name
+        text = " ".join(re.sub(r"<[^>]+>", "", pages[name].html).split())
+        for author in authors:
+            (own,) = [each for each in gallery.PHOTOGRAPHS.values() if each.author == author]
+            assert f"{own.title} by {author}, {own.licence}, from {gallery.DISTRIBUTIONS[own.package]}" in text, name
+            assert own.source in pages[name].links, name
+            assert gallery.LICENCES[own.licence] in pages[name].links, name
 
 
 def test_every_figure_has_an_alternative_text_and_can_be_seen(pages: dict[str, Page]) -> None:

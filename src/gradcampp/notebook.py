@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
 from tabulate import tabulate
 
-from gradcampp.evaluation import profiles
+from gradcampp.evaluation import gallery, profiles
 from gradcampp.evaluation.download import in_cache
 from gradcampp.evaluation.records import Run
 from gradcampp.evaluation.run import Execution
+from gradcampp.networks import lite0
+from gradcampp.networks.capture import Network
+from gradcampp.networks.load import load
 from gradcampp.results import reproduce
 
 DOTS_PER_INCH = 160
@@ -58,6 +63,43 @@ def open_evidence(run: Run) -> dict[str, Run]:
     found = next((place for place in places if place.is_dir()), here / "evidence")
     runs = [Run(manifest.parent) for manifest in sorted(found.glob("*/manifest.json"), reverse=True)]
     return {each.title: each for each in (*runs, run)}
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Pictures for a figure, the network that looks at them, and whose they are, in Markdown."""
+
+    network: Network
+    pictures: list[reproduce.Picture]
+    credit: str
+
+
+def open_photographs(profile: str, run: Run, names: Sequence[str], layer: str = lite0.LAYER) -> Shown:
+    """Photographs of :mod:`gradcampp.evaluation.gallery` before EfficientNet-Lite0; a profile's own before its own network.
+
+    Where a package is missing, a line says what to install, and scenes take their place.
+
+    Args:
+        profile, run: as a notebook has them.
+        names: such as ``coffee``, to be explained for its best class; or two side by side, ``chelsea|coffee``, for its two best.
+        layer: of EfficientNet-Lite0.
+    """
+    chosen = in_cache(profiles.load(profile))
+    own = chosen.photograph is not None or chosen.data is not None
+    if own or (absent := gallery.missing(names)):
+        network = profiles.network(chosen)
+        single, couple = reproduce.pictures(network, chosen, run)
+        pictures = [couple if "|" in name else single for name in names]
+        if not own:
+            print(absent)
+        return Shown(network, pictures[:1], "from this build's own pictures" if own else "a generated scene")
+    network = replace(load(lite0.NAME), layer=layer)
+    pictures = []
+    for name in names:
+        pixels = gallery.read(name, network.preprocessing)
+        best = network.logits(pixels[None].float() / 255)[0].topk(len(name.split("|"))).indices
+        pictures.append(reproduce.Picture(pixels, best.tolist()))
+    return Shown(network, pictures, gallery.credit(names))
 
 
 def glue(name: str, value: object, form: str = "") -> None:

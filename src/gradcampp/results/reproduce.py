@@ -132,7 +132,7 @@ def _localise(network: Network, profile: Profile, out: Path, batch_size: int) ->
 
 
 def _illustrations(network: Network, profile: Profile, run: Run) -> list[Path]:
-    """Figures 1, 2, 3 and 5, of the profile's photograph or of one that the run chooses."""
+    """Figures 1, 2, 3 and 5, of the profile's photograph or of a picture that the run chooses."""
     names = network.classes.names
     single, couple = pictures(network, profile, run)
     pixels = single.pixels.float() / 255

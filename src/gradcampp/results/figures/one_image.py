@@ -1,4 +1,4 @@
-"""Figures 1, 2, 3 and 5 of the paper, and what else is drawn of one photograph or a formula."""
+"""Figures 1, 2, 3 and 5 of the paper, and what else is drawn of one picture or a formula."""
 
 from __future__ import annotations
 
@@ -22,27 +22,39 @@ from gradcampp.results.figures.style import LONG, PALETTE, REFERENCE, canvas, co
 
 
 def overlay(pixels: Tensor, heat: Tensor) -> NDArray[np.float64]:
-    """A photograph (3, h, w) in grey under its heatmap (h, w), warmer where the map is high: RGB (h, w, 3), all in [0, 1]."""
+    """A picture (3, h, w) in grey under its heatmap (h, w), warmer where the map is high: RGB (h, w, 3), all in [0, 1]."""
     grey = pixels.double().mean(0).numpy()[..., None]  # (h, w, 1)
     colours = np.asarray(colormaps["inferno"](heat.double().numpy()))[..., :3]  # (h, w, 3)
     return 0.4 * grey + 0.6 * colours
 
 
+def telling_maps(captured: Capture) -> list[int]:
+    """Of one picture and its logit, the three feature maps that add most, and that from which cancelling gradients take most.
+
+    They take the difference between the mean size of a map's gradients and the size of their mean, times the map.
+    """
+    weight, sums = captured.gradients["pre"][0].mean((1, 2)), captured.activations[0].sum((1, 2))  # (K,) each
+    cancelled = (captured.gradients["pre"][0].abs().mean((1, 2)) - weight.abs()) * sums
+    adding = (weight * sums).topk(min(3, len(weight))).indices.tolist()
+    others = [channel for channel in cancelled.argsort(descending=True).tolist() if channel not in adding]
+    return [*adding, *others[:1]]
+
+
 def pipeline(captured: Capture, pixels: Tensor, class_name: str) -> Figure:
-    """Grad-CAM from one photograph to its heatmap, drawn from the network's own numbers for the logit of a class.
+    """Grad-CAM from one picture to its heatmap, drawn from the network's own numbers for the logit of a class.
 
     Args:
-        captured: that photograph alone.
+        captured: that picture alone.
         pixels: in [0, 1], (3, h, w).
 
-    Shown are the four feature maps that add most to the heatmap.
+    Shown are those of :func:`telling_maps`.
 
     Source: Lerma & Lucas (2022), Figure 1.
     """
     activations, gradients = captured.activations, captured.gradients["pre"]
     weight = weights("gradcam", activations, gradients)[0]  # (K,)
     parts = weight[:, None, None] * activations[0]  # (K, H, W)
-    strongest = parts.abs().sum((1, 2)).topk(min(4, len(weight))).indices.tolist()
+    strongest = telling_maps(captured)
     coarse = min_max(heatmap(weight[None], activations))  # (1, H, W)
     heat = upsample(coarse, (pixels.shape[1], pixels.shape[2]))[0]
     with canvas(8, 4) as figure:
@@ -95,9 +107,9 @@ def solutions(coefficients: tuple[float, float], value: float, marked: Sequence[
 
 
 def explanations(rows: Sequence[Explanation], names: Sequence[str], scores: Scores) -> Figure:
-    """Each row a photograph and a class, each column a method; class names are in the order of the logits.
+    """Each row a picture and a class, each column a method; class names are in the order of the logits.
 
-    Source: Lerma & Lucas (2022), Figure 5; with several rows of one photograph, Figure 2.
+    Source: Lerma & Lucas (2022), Figure 5; with several rows of one picture, Figure 2.
     """
     with canvas(7, 1.6 * len(rows) + 0.45, parse_math=False) as figure:  # a class may be called $
         axes = figure.subplots(len(rows), 1 + len(METHODS), squeeze=False)
@@ -106,15 +118,39 @@ def explanations(rows: Sequence[Explanation], names: Sequence[str], scores: Scor
             for axis, picture in zip(axes[place], pictures, strict=True):
                 show(axis, picture)
             axes[place, 0].set_ylabel(f"{wrapped(names[row.label])}\nscore {float(row.probabilities[row.label]):.3g}")
-        for axis, title in zip(axes[0], ["photograph", *(paper.NAMES[method] for method in METHODS)], strict=True):
+        for axis, title in zip(axes[0], ["picture", *(paper.NAMES[method] for method in METHODS)], strict=True):
             axis.set_title(title)
         scale = mpl.cm.ScalarMappable(mpl.colors.Normalize(0, 1), "inferno")
         figure.colorbar(scale, ax=axes[:, -1], ticks=[0, 0.5, 1], label=f"heatmap, {LONG[scores]}", shrink=0.8)
         return figure
 
 
+def at_layers(rows: Mapping[str, Sequence[Explanation]], names: Sequence[str]) -> Figure:
+    """Each row a picture, each three columns the methods at a layer; class names are in the order of the logits.
+
+    Args:
+        rows: explanations of the same pictures and classes by layer.
+        names: of the classes.
+    """
+    first = next(iter(rows.values()))
+    with canvas(8, 1.15 * len(first) + 0.6, parse_math=False) as figure:
+        axes = figure.subplots(len(first), 1 + len(METHODS) * len(rows), squeeze=False)
+        axes[0, 0].set_title("picture", fontsize=9)
+        for place, row in enumerate(first):
+            show(axes[place, 0], row.pixels.permute(1, 2, 0).numpy())
+            label = f"{wrapped(names[row.label])}\nscore {float(row.probabilities[row.label]):.3g}"
+            axes[place, 0].set_ylabel(label, fontsize=8)
+        for number, (layer, each) in enumerate(rows.items()):
+            for column, method in enumerate(METHODS, 1 + number * len(METHODS)):
+                middle = METHODS.index(method) == len(METHODS) // 2
+                axes[0, column].set_title(f"{layer if middle else ''}\n{paper.NAMES[method]}", fontsize=9)
+                for axis, row in zip(axes[:, column], each, strict=True):
+                    show(axis, overlay(row.pixels, row.maps[method]))
+        return figure
+
+
 def explanation_maps(row: Explanation, scores: Mapping[Method, float]) -> Figure:
-    """A photograph as the network sees it through each method's map, with the score of each such explanation map.
+    """A picture as the network sees it through each method's map, with the score of each such explanation map.
 
     Source: Lerma & Lucas (2022), eq. 15.
     """
@@ -126,7 +162,7 @@ def explanation_maps(row: Explanation, scores: Mapping[Method, float]) -> Figure
 
 
 def single_alphas(row: Explanation) -> Figure:
-    """Boxplots of the non-zero alphas of one photograph, and of the term that moves them away from 1/2.
+    """Boxplots of the non-zero alphas of one picture, and of the term that moves them away from 1/2.
 
     Source: Lerma & Lucas (2022), Figure 3.
     """
@@ -173,10 +209,10 @@ def alpha_pole() -> Figure:
 
 
 def family(captured: Capture, pixels: Tensor, lams: Sequence[float]) -> Figure:
-    """One photograph's logit under Grad-CAM++ with several constants lam, and how far each map is from that of Grad-CAM+.
+    """One picture's logit under Grad-CAM++ with several constants lam, and how far each map is from that of Grad-CAM+.
 
     Args:
-        captured: feature maps and gradients of that photograph alone, after a ReLU.
+        captured: feature maps and gradients of that picture alone, after a ReLU.
         pixels: in [0, 1], (3, h, w).
         lams: the constants of eq. 12, from 0 up.
     """
