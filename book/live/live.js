@@ -1,0 +1,262 @@
+/* Cells that run in the page. Without this script, or without WebAssembly, the page reads as it is printed.
+
+   The data block #live-cells has every cell's source, what the book prints for it, and what it needs beyond SymPy. A cell that
+   runs starts from what the cells before it have left; those that have not run yet run first. */
+document.addEventListener("DOMContentLoaded", () => {
+    const block = document.getElementById("live-cells");
+    if (!block || typeof WebAssembly !== "object" || typeof Worker !== "function") return;
+
+    const chapter = JSON.parse(block.textContent);
+    const here = document.currentScript ? document.currentScript.src : document.querySelector("script[src$='live/live.js']").src;
+    const served = location.protocol !== "file:";
+    const cells = chapter.cells.map((cell, place) => ({ ...cell, place, fresh: false, ran: null }));
+    const live = cells.filter((cell) => !cell.needs);
+    let python = null; // the worker and what it is asked for
+    let queue = Promise.resolve();
+
+    function node(name, properties = {}, ...children) {
+        const made = Object.assign(document.createElement(name), properties);
+        made.append(...children);
+        return made;
+    }
+
+    // --- what is kept in this browser --------------------------------------------------------------------------------------
+
+    const key = (cell) => `gradcampp-live:${chapter.page}:${cell.id}`;
+
+    function recall(cell) {
+        try {
+            return localStorage.getItem(key(cell));
+        } catch {
+            return null; // a browser that keeps nothing
+        }
+    }
+
+    function keep(cell) {
+        try {
+            if (cell.field.value === cell.source) localStorage.removeItem(key(cell));
+            else localStorage.setItem(key(cell), cell.field.value);
+        } catch {
+            // nothing is kept then
+        }
+    }
+
+    // --- Python ------------------------------------------------------------------------------------------------------------
+
+    function begin() {
+        const worker = new Worker(new URL("worker.js", here), { type: "module" });
+        const started = { worker, asked: new Map(), number: 0, state: "loading Python" };
+        const fail = (said) => {
+            for (const { reject } of started.asked.values()) reject(new Error(said));
+            end();
+        };
+        worker.onmessage = ({ data }) => {
+            if (data.failed) fail(`Python did not start: ${data.failed}`);
+            else if (data.state) started.state = data.state;
+            else {
+                started.state = "running";
+                started.asked.get(data.number).resolve(data);
+                started.asked.delete(data.number);
+            }
+        };
+        worker.onerror = (event) => {
+            event.preventDefault();
+            fail(`Python did not start${event.message ? `: ${event.message}` : ""}`);
+        };
+        return started;
+    }
+
+    function end() {
+        if (python) python.worker.terminate();
+        python = null;
+        for (const cell of cells) cell.fresh = false;
+    }
+
+    function ask(place, before, source) {
+        python ??= begin();
+        const { worker, asked } = python;
+        const number = ++python.number;
+        return new Promise((resolve, reject) => {
+            asked.set(number, { resolve, reject });
+            worker.postMessage({ number, place, before, source });
+        });
+    }
+
+    // --- a cell runs -------------------------------------------------------------------------------------------------------
+
+    const seconds = (since) => `${((performance.now() - since) / 1000).toFixed(1)} s`;
+
+    async function execute(cell) {
+        const since = performance.now();
+        const source = cell.field ? cell.field.value : cell.source;
+        const before = live.filter((each) => each.place < cell.place).pop();
+        const ticking = setInterval(() => say(cell, `${python ? python.state : "stopped"}, ${seconds(since)}`, "busy"), 250);
+        say(cell, python ? "running" : "loading Python", "busy");
+        try {
+            const { printed, error } = await ask(cell.place, before ? before.place : null, source);
+            const changed = cell.ran !== null && cell.ran !== source;
+            if (changed || error) stale(cell);
+            Object.assign(cell, { fresh: !error, ran: source });
+            show(cell, printed, error, seconds(since));
+            return !error;
+        } catch (error) {
+            say(cell, error.message, "failed");
+            return false;
+        } finally {
+            clearInterval(ticking);
+        }
+    }
+
+    function stale(cell) {
+        for (const later of live.filter((each) => each.place > cell.place)) {
+            if (later.fresh) say(later, "a cell before it has changed: run again", "");
+            later.fresh = false;
+        }
+    }
+
+    function run(cell) {
+        queue = queue.then(async () => {
+            for (const before of live.filter((each) => each.place < cell.place && !each.fresh)) {
+                say(cell, "waiting for the cells before it", "busy");
+                if (!(await execute(before))) {
+                    say(cell, "not run: a cell before it did not finish", "failed");
+                    return;
+                }
+            }
+            await execute(cell);
+        });
+        return queue;
+    }
+
+    // --- what is shown -----------------------------------------------------------------------------------------------------
+
+    function say(cell, text, kind) {
+        if (!cell.state) return;
+        cell.state.textContent = text;
+        cell.state.dataset.kind = kind;
+        cell.bar.dataset.kind = kind;
+    }
+
+    function show(cell, printed, error, time) {
+        if (!cell.state) return;
+        const same = !error && JSON.stringify(printed) === JSON.stringify(cell.printed);
+        const text = printed.length ? "as printed" : "as printed: nothing";
+        if (error) say(cell, `error, ${time}`, "failed");
+        else say(cell, `${same ? text : "differs from the printed output"}, ${time}`, same ? "same" : "differs");
+        cell.now.replaceChildren(...(same ? [] : printed.map(output)), ...(error ? [output(["error", error])] : []));
+        if (!same && !error && !printed.length) cell.now.append(node("p", { textContent: "(nothing)" }));
+        cell.now.hidden = same;
+        if (cell.output) cell.output.classList.toggle("live-old", !same);
+        if (!same && window.MathJax && MathJax.typesetPromise) MathJax.typesetPromise([cell.now]);
+    }
+
+    function output([kind, text]) {
+        if (kind !== "latex") return node("pre", { className: `live-${kind}`, textContent: text });
+        const formula = text.replace(/^\$+|\$+$/g, "");
+        return node("div", { className: "output text_latex math notranslate nohighlight", textContent: `\\[${formula}\\]` });
+    }
+
+    function edit(cell, open) {
+        cell.field.hidden = !open;
+        cell.printedSource.hidden = open;
+        cell.edit.setAttribute("aria-pressed", String(open));
+        if (open) fit(cell.field);
+    }
+
+    const fit = (field) => (field.rows = field.value.split("\n").length + 1);
+
+    function reset(cell) {
+        const changed = cell.field.value !== cell.source;
+        cell.field.value = cell.source;
+        keep(cell);
+        edit(cell, false);
+        cell.now.hidden = true;
+        if (cell.output) cell.output.classList.remove("live-old");
+        say(cell, "", "");
+        if (changed && cell.ran !== null) {
+            cell.fresh = false;
+            stale(cell);
+        }
+    }
+
+    function equip(cell, input) {
+        const name = `cell ${cells.filter((each) => each.shown && each.place <= cell.place).length}`;
+        const button = (text, act) => {
+            const made = node("button", { type: "button", textContent: text, onclick: act });
+            made.setAttribute("aria-label", `${text} ${name}`);
+            return made;
+        };
+        const place = input.closest("div.cell");
+        cell.printedSource = input.querySelector("div[class*='highlight']");
+        cell.output = place.querySelector(".cell_output");
+        cell.field = node("textarea", { value: recall(cell) ?? cell.source, spellcheck: false, hidden: true, className: "live-source" });
+        cell.field.setAttribute("aria-label", `Source of ${name}`);
+        cell.edit = button("Edit", () => {
+            edit(cell, cell.field.hidden);
+            if (!cell.field.hidden) cell.field.focus();
+        });
+        cell.state = node("span", { className: "live-state" });
+        cell.state.setAttribute("role", "status");
+        const stop = button("Stop", stopped);
+        stop.className = "live-stop";
+        cell.bar = node("div", { className: "live-bar" });
+        cell.bar.append(button("Run", () => run(cell)), cell.edit, button("Reset", () => reset(cell)), stop, cell.state);
+        cell.now = node("div", { className: "live-now", hidden: true });
+        cell.now.setAttribute("aria-label", `What ${name} prints now`);
+        cell.field.addEventListener("input", () => {
+            fit(cell.field);
+            keep(cell);
+        });
+        place.addEventListener("keydown", (event) => {
+            if (event.key !== "Enter" || !event.shiftKey) return;
+            event.preventDefault();
+            run(cell);
+        });
+        input.append(cell.field);
+        input.after(cell.bar, cell.now);
+        if (cell.field.value !== cell.source) edit(cell, true);
+    }
+
+    function stopped() {
+        const asked = python ? [...python.asked.values()] : [];
+        end();
+        for (const { reject } of asked) reject(new Error("stopped: Python starts anew with the next run"));
+    }
+
+    function explain(cell, input) {
+        const elsewhere = [["Colab", "colab.research.google.com"], ["Binder", "mybinder.org"]].flatMap(([name, host]) => {
+            const link = document.querySelector(`a[href*='${host}']`);
+            return link ? [node("a", { href: link.href, textContent: name }), ", "] : [];
+        });
+        const bar = node("div", { className: "live-bar live-away" });
+        const where = elsewhere.length ? ["Run it in ", ...elsewhere, "or with Jupyter on your machine."] : [];
+        if (!where.length) where.push("Run it with Jupyter on your machine: download this page as a notebook.");
+        bar.append(`Needs ${cell.needs}, which does not run in the page. `, ...where);
+        input.after(bar);
+    }
+
+    function introduce() {
+        const heading = document.querySelector("article h1");
+        const intro = node("div", { className: "live-intro" });
+        if (served) {
+            const all = node("button", { type: "button", textContent: "Run all cells", onclick: () => live.forEach(run) });
+            const size = `Python and SymPy ${chapter.sympy} (${chapter.megabytes} MB) come from this site with the first run`;
+            const text = `The cells below run in this page: Run, or Shift+Enter. ${size}; nothing that you type leaves this machine. `;
+            intro.append(text, all);
+        } else {
+            intro.append(
+                "The cells below can run in this page, but not where it is opened as a file, since a browser starts no worker there. ",
+                node("code", { textContent: "make serve" }), " serves the book on this machine; so does ",
+                node("code", { textContent: "python -m http.server" }), " in its folder.",
+            );
+        }
+        heading.after(intro);
+    }
+
+    const inputs = document.querySelectorAll("div.cell .cell_input");
+    introduce();
+    cells.filter((cell) => cell.shown).forEach((cell, place) => {
+        if (cell.needs) explain(cell, inputs[place]);
+        else if (served) equip(cell, inputs[place]);
+    });
+});
