@@ -1,8 +1,8 @@
 """Python in a page of the book: runs the cells of a chapter in their order, and collects what they print.
 
 It travels with the page and uses nothing but the standard library. What stands in a notebook beside SymPy stands here too:
-``display`` and ``Math`` of IPython, and ``glue``, which shows nothing. Packages that do not run in the page can be imported,
-and say so when they are used.
+``display`` and ``Math`` of IPython, pandas' ``DataFrame`` as far as a table needs it, and ``glue``, which shows tables and no
+other value. Packages that do not run in the page can be imported, and say so when they are used.
 """
 
 from __future__ import annotations
@@ -13,15 +13,14 @@ import contextlib
 import io
 import json
 import linecache
-import sys
 import traceback
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
 ABSENT = ("gradcampp", "matplotlib", "numpy", "pandas", "scipy", "torch", "torchvision")
-SHOWN = ("gradcampp.notebook", "IPython.display")  # made here
-Printed = list[list[str]]  # kind, "text" or "latex", and what is printed
+HERE = ("gradcampp.notebook", "pandas")  # of those, made here as far as the chapters need them
+Printed = list[list[str]]  # kind, "text", "latex" or "table", and what is printed
 
 
 class NotInThePageError(Exception):
@@ -34,32 +33,51 @@ class Absent:
     def __init__(self, name: str) -> None:
         self._name = name
 
+    @classmethod
+    def of(cls, module: str) -> Callable[[str], Absent]:
+        """What a module gives for a name that it has not; Python itself asks modules for names with underscores."""
+
+        def missing(name: str) -> Absent:
+            if name.startswith("__"):
+                raise AttributeError(name)
+            return cls(f"{module}.{name}")
+
+        return missing
+
     def _refuse(self, *_: object, **__: object) -> NoReturn:
         package = self._name.partition(".")[0]
         needs = f"{self._name}, which needs torch" if package == "gradcampp" else package
         raise NotInThePageError(f"{needs}, does not run in the page: run this cell in Jupyter")
 
-    __getattr__ = __call__ = __iter__ = __getitem__ = __len__ = __bool__ = _refuse  # type: ignore[assignment]
+    __getattr__ = __call__ = __iter__ = __getitem__ = __len__ = __bool__ = _refuse
 
 
 def absent(module: str) -> bool:
     """Is this a module that may be missing in the page?"""
-    return module not in SHOWN and module.partition(".")[0] in ABSENT
+    return module not in HERE and module.partition(".")[0] in ABSENT
 
 
-def importing(name: str, *rest: Any) -> Any:
-    """The import of the cells: a package that is not here becomes :class:`Absent`; a name that nobody knows, an error."""
-    wanted = (rest[2] if len(rest) > 2 else ()) or ()
-    try:
-        found = builtins.__import__(name, *rest)
-    except ModuleNotFoundError:
-        if not absent(name):
-            raise
-        found = Absent(name if wanted else name.partition(".")[0])
-        return types.SimpleNamespace(**{each: Absent(f"{name}.{each}") for each in wanted}) if wanted else found
-    if absent(name) and any(not hasattr(found, each) for each in wanted):
+def importing(made: Mapping[str, types.ModuleType]) -> Callable[..., Any]:
+    """The import of the cells: what is made here comes first; a package that is not in the page becomes :class:`Absent`."""
+
+    def find(name: str, *rest: Any) -> Any:
+        wanted = (rest[2] if len(rest) > 2 else ()) or ()
+        if name in made:
+            return made[name] if wanted or "." not in name else made[name.partition(".")[0]]
+        found = None
+        if name.partition(".")[0] not in ABSENT[1:]:
+            try:
+                found = builtins.__import__(name, *rest)
+            except ModuleNotFoundError:
+                if not absent(name):
+                    raise
+        if not absent(name) or (found is not None and all(hasattr(found, each) for each in wanted)):
+            return found
+        if not wanted:
+            return found or Absent(name.partition(".")[0])
         return types.SimpleNamespace(**{each: getattr(found, each, Absent(f"{name}.{each}")) for each in wanted})
-    return found
+
+    return find
 
 
 class Math:
@@ -70,6 +88,19 @@ class Math:
 
     def _repr_latex_(self) -> str:
         return f"$\\displaystyle {self.data.strip('$')}$"
+
+
+class Table:
+    """Rows with the names of their columns, as pandas' DataFrame takes them."""
+
+    def __init__(self, rows: Sequence[Any], columns: Sequence[str] = ()) -> None:
+        self._columns = list(columns or rows[0])
+        self._rows = [[row[name] for name in self._columns] if isinstance(row, dict) else list(row) for row in rows]
+
+    def text(self, form: str) -> str:
+        """Lines of cells, as ``gradcampp.notebook.glue`` prints them."""
+        cells = [self._columns, *([format(each, form if isinstance(each, float) else "") for each in row] for row in self._rows)]
+        return "\n".join(" | ".join(each.replace("|", "\\|").replace("\n", " ") for each in row) for row in cells)
 
 
 class Kernel:
@@ -83,12 +114,14 @@ class Kernel:
         self._namespace: dict[str, Any] = {}
         self._after: dict[int, dict[str, Any]] = {}
         self._printed: Printed = []
-        shim = types.ModuleType("IPython.display")
-        shim.display, shim.Math, shim.Latex, shim.Markdown = self._display, Math, Math, str  # type: ignore[attr-defined]
-        notebook = types.ModuleType("gradcampp.notebook")
-        notebook.glue = lambda *_: None  # type: ignore[attr-defined]
-        notebook.open_run, notebook.open_evidence = Absent("gradcampp.open_run"), Absent("gradcampp.open_evidence")  # type: ignore[attr-defined]
-        self._shims = {"IPython": types.ModuleType("IPython"), "IPython.display": shim, "gradcampp.notebook": notebook}
+        made = {name: types.ModuleType(name) for name in ("IPython", "IPython.display", "gradcampp.notebook", "pandas")}
+        vars(made["IPython"])["display"] = made["IPython.display"]
+        vars(made["IPython.display"]).update(display=self._display, Math=Math, Latex=Math)
+        vars(made["gradcampp.notebook"])["glue"] = self._glue
+        vars(made["pandas"])["DataFrame"] = Table
+        for module in (made[name] for name in HERE):
+            vars(module)["__getattr__"] = Absent.of(module.__name__)
+        self._builtins = dict(vars(builtins)) | {"__import__": importing(made)}
 
     def run(self, place: int, before: int | None, source: str) -> str:
         """Run a cell.
@@ -101,34 +134,17 @@ class Kernel:
         Returns:
             JSON: ``printed``, pairs of kind and text, and ``error``, empty where it went well.
         """
-        own = dict(vars(builtins)) | {"__import__": importing}
-        start = {"__builtins__": own, "__name__": "__main__"} if before is None else self._after[before]
+        start = {"__builtins__": self._builtins, "__name__": "__main__"} if before is None else self._after[before]
         self._namespace.clear()
         self._namespace.update(start)
-        for later in [each for each in self._after if each >= place]:
-            del self._after[later]
         self._printed, error = [], ""
-        with self._in_place(), contextlib.redirect_stdout(_Out(self._print)):
+        with contextlib.redirect_stdout(_Out(self._print)):
             try:
                 self._execute(f"cell {place}", source)
                 self._after[place] = dict(self._namespace)
             except BaseException as raised:  # sys.exit in a cell must not end the page's Python
                 error = said(raised, f"cell {place}")
         return json.dumps({"printed": self._printed, "error": error})
-
-    @contextlib.contextmanager
-    def _in_place(self) -> Iterator[None]:
-        """Put the stand-ins where an import looks, while a cell runs."""
-        saved = {name: sys.modules.get(name) for name in self._shims}
-        sys.modules.update(self._shims)
-        try:
-            yield
-        finally:
-            for name, module in saved.items():
-                if module is None:
-                    del sys.modules[name]
-                else:
-                    sys.modules[name] = module
 
     def _execute(self, name: str, source: str) -> None:
         linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
@@ -144,6 +160,10 @@ class Kernel:
         for value in values:
             latex = getattr(value, "_repr_latex_", lambda: None)() if not isinstance(value, (type, Absent)) else None
             self._printed.append(["latex", latex] if latex else ["text", f"{value!r}\n"])
+
+    def _glue(self, _: str, value: object, form: str = "") -> None:
+        if isinstance(value, Table):
+            self._printed.append(["table", value.text(form)])
 
     def _print(self, text: str) -> None:
         self._printed = merged([*self._printed, ["text", text]])

@@ -151,6 +151,11 @@ document.addEventListener("DOMContentLoaded", () => {
     }
 
     function output([kind, text]) {
+        if (kind === "table") {
+            const rows = text.split("\n").map((line) => line.split(/ \| /).map((cell) => cell.replace(/\\\|/g, "|")));
+            const cells = (row) => row.map((cell) => node("td", { textContent: cell.replace(/^\$(.*)\$$/, "\\($1\\)") }));
+            return node("table", { className: "table" }, ...rows.map((row) => node("tr", {}, ...cells(row))));
+        }
         if (kind !== "latex") return node("pre", { className: `live-${kind}`, textContent: text });
         const formula = text.replace(/^\$+|\$+$/g, "");
         return node("div", { className: "output text_latex math notranslate nohighlight", textContent: `\\[${formula}\\]` });

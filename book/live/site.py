@@ -1,7 +1,8 @@
 """What makes the cells of a chapter run in its page: their sources with what they print, and Python with SymPy beside them.
 
-DIR/live/           script, style and worker; book.zip, this package's algebra; sympy.zip, compiled by the Python of the pages
-DIR/live/pyodide/   that Python, from npm
+SITE/live/            script, style and worker; book.zip, this package's algebra; sympy.zip, compiled by the Python of the pages
+SITE/live/pyodide/    that Python, from npm
+SITE/live/licences/   what SymPy and mpmath ask to be kept with them
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterable, Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import mpmath
 import sympy
 
 import gradcampp
@@ -30,6 +31,7 @@ PYODIDE = HERE.parent / "web" / "node_modules" / "pyodide"
 PAGES = ("03_derivation", "04_what_is_wrong")
 FILES = ("live.js", "live.css", "worker.js")
 MODULES = ("__init__", "algebra/__init__", "algebra/counterexamples", "algebra/derivation", "algebra/latex")  # SymPy alone
+RECORD = "application/papermill.record/"  # of what a cell glues
 Cell = dict[str, Any]
 
 
@@ -52,6 +54,10 @@ def write(source: Path, site: Path) -> None:
         shutil.copy(HERE / name, site / "live" / name)
     _own(site / "live" / "book.zip")
     shutil.copy(compiled_sympy(), site / "live" / "sympy.zip")
+    (site / "live" / "licences").mkdir()
+    for name in ("sympy", "mpmath"):
+        licence = next(path for path in metadata.files(name) or () if path.name == "LICENSE")
+        shutil.copy(licence.locate(), site / "live" / "licences" / f"{name}.txt")
     size = sum(path.stat().st_size for path in (site / "live").rglob("*") if path.is_file())
     for name in pages:
         notebook = json.loads((source / "notebooks" / f"{name}.ipynb").read_text("utf-8"))
@@ -76,7 +82,7 @@ def _own(archive: Path) -> None:
 def compiled_sympy() -> Path:
     """SymPy and mpmath of this environment as bytecode for the pages, kept beside what npm has installed."""
     version = json.loads((PYODIDE / "package.json").read_text("utf-8"))["version"]
-    kept = PYODIDE.parent / ".cache" / f"sympy-{sympy.__version__}-mpmath-{mpmath.__version__}-pyodide-{version}.zip"
+    kept = PYODIDE.parent / ".cache" / f"sympy-{sympy.__version__}-mpmath-{metadata.version('mpmath')}-pyodide-{version}.zip"
     if not kept.exists():
         kept.parent.mkdir(exist_ok=True)
         made = kept.with_name(f"{os.getpid()}.zip")
@@ -91,7 +97,7 @@ def with_cells(page: str, data: Mapping[str, Any]) -> str:
     """A page with the data of its cells, and what makes them run.
 
     Raises:
-        ValueError: if the page shows another number of cells.
+        ValueError: if the page shows another number of cells, which would be run in each other's place.
     """
     shown = sum(cell["shown"] for cell in data["cells"])
     found = len(re.findall(r'<div class="cell_input ', page))
@@ -169,7 +175,7 @@ def loads(tree: ast.Module) -> list[str]:
 
 
 def printed(outputs: Iterable[Mapping[str, Any]]) -> kernel.Printed:
-    """What an executed cell shows in its own place: formulas and text."""
+    """What an executed cell shows: formulas and text in its own place, tables where the book has them."""
     found = []
     for output in outputs:
         if output["output_type"] == "stream":
@@ -178,4 +184,13 @@ def printed(outputs: Iterable[Mapping[str, Any]]) -> kernel.Printed:
             found.append(["latex", "".join(output["data"]["text/latex"])])
         elif "text/plain" in output.get("data", {}):
             found.append(["text", "".join(output["data"]["text/plain"]) + "\n"])
+        elif f"{RECORD}text/markdown" in output.get("data", {}):
+            found.append(["table", table("".join(output["data"][f"{RECORD}text/markdown"]))])
     return kernel.merged(found)
+
+
+def table(markdown: str) -> str:
+    """Lines of cells of a Markdown table, without the line below its head and the spaces that align it."""
+    head, _, *rows = markdown.splitlines()
+    lines = [re.split(r"(?<!\\)\|", line)[1:-1] for line in (head, *rows)]
+    return "\n".join(" | ".join(cell.strip() for cell in line) for line in lines)
