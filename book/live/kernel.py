@@ -44,12 +44,16 @@ class Absent:
 
         return missing
 
+    def __getattr__(self, name: str) -> Absent:
+        return Absent.of(self._name)(name)
+
     def _refuse(self, *_: object, **__: object) -> NoReturn:
         package = self._name.partition(".")[0]
-        needs = f"{self._name}, which needs torch" if package == "gradcampp" else package
-        raise NotInThePageError(f"{needs}, does not run in the page: run this cell in Jupyter")
+        named = f"{self._name}, which needs torch," if package == "gradcampp" else package
+        raise NotInThePageError(f"{named} does not run in the page: run this cell in Jupyter")
 
-    __getattr__ = __call__ = __iter__ = __getitem__ = __len__ = __bool__ = _refuse
+    __call__ = __iter__ = __getitem__ = __len__ = __bool__ = __repr__ = _refuse
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __pow__ = _refuse
 
 
 def absent(module: str) -> bool:

@@ -127,14 +127,12 @@ def cells(notebook: Mapping[str, Any]) -> list[Cell]:
         away = known | (dict.fromkeys(bound, needs) if needs else {})
         shown = {"id": cell["id"], "shown": "remove-cell" not in tags, "needs": needs, "source": source}
         found.append(shown | {"printed": printed(cell["outputs"]), "bound": bound, "loads": loads(tree)})
-    wanted = [cell["shown"] or _wanted(cell, found[place + 1 :]) for place, cell in enumerate(found)]
-    kept = [cell for cell, is_wanted in zip(found, wanted, strict=True) if is_wanted]
+    kept = list[Cell]()
+    for cell in reversed(found):
+        used = any(not each["needs"] and cell["bound"] & (set(each["loads"]) - each["bound"]) for each in kept)
+        if cell["shown"] or (used and not cell["needs"]):
+            kept.insert(0, cell)
     return [{key: value for key, value in cell.items() if key not in ("bound", "loads")} for cell in kept]
-
-
-def _wanted(cell: Cell, later: Iterable[Cell]) -> bool:
-    """Does a cell that runs in the page use what this one defines?"""
-    return not cell["needs"] and any(not each["needs"] and cell["bound"] & (set(each["loads"]) - each["bound"]) for each in later)
 
 
 def imports(tree: ast.Module) -> dict[str, str]:
