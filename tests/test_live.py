@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 import gradcampp
-from book.live import kernel, site
+from book.live import exercises, kernel, site
+from tests.conftest import ROOT
 
 Cell = dict[str, Any]
 
@@ -150,3 +151,32 @@ def test_what_travels_imports_sympy_and_nothing_else() -> None:
                 module = node.module or "" if isinstance(node, ast.ImportFrom) else node.names[0].name
                 top = module.partition(".")[0]
                 assert top in {"sympy", *sys.stdlib_module_names} or module in travelling, (name, module)
+
+
+def test_the_solution_of_an_exercise_is_right_and_the_start_of_an_answer_is_not() -> None:
+    checked = {}
+    for name in site.PAGES:
+        notebook = json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text("utf-8"))
+        machine, before, found = kernel.Kernel(), None, exercises.checks(notebook)
+        by_cell = {check["cell"]: (label, check) for label, check in found.items()}
+        for place, cell in enumerate(site.cells(notebook)):
+            if cell["needs"]:
+                continue
+            if cell["id"] in by_cell:
+                label, check = by_cell[cell["id"]]
+                arguments = json.dumps(check["asked"]), json.dumps(check["conditions"])
+                graded = [json.loads(machine.check(before, text, *arguments)) for text in (cell["source"], check["start"])]
+                checked[label] = [each["verdict"] for each in graded]
+            assert ran(machine, place, before, cell["source"])[1] == ""
+            before = place
+    assert checked == {label: ["right", "open"] for label in exercises.GIVEN} | {"ex-wrong-powers": ["right", "wrong"]}
+
+
+def test_an_answer_is_graded_by_the_assertions_of_the_solution() -> None:
+    check = exercises.check("a = 1\nb = 2 * a\nc = 3\nprint(b)\nassert b == 2 == c - a\nassert c != 4\nassert a == 1", ["a"])
+    assert check["start"] == "a = 1\nb = ...\nc = ..."
+    assert check["conditions"] == [["b == 2", True], ["2 == c - a", True], ["c != 4", False]]
+    verdicts = {"b, c = 2, 3": "right", "b, c = 2, 5": "nearly", "b, c = 5, 5": "wrong", "b = 2": "open", "b = 1 / 0": "wrong"}
+    for answer, verdict in verdicts.items():
+        said = json.loads(kernel.Kernel().check(None, f"a = 1\n{answer}", '["b", "c"]', json.dumps(check["conditions"])))
+        assert said["verdict"] == verdict, answer

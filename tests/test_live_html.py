@@ -45,20 +45,20 @@ def cells(tab: Any) -> list[dict[str, Any]]:
 
 def says(tab: Any, number: int, kind: str) -> str:
     """What a cell says once it is in a state."""
-    wanted = f"document.querySelectorAll('.live-state')[{number}].dataset.kind === '{kind}'"
+    wanted = f"document.querySelectorAll('div.cell .live-state')[{number}].dataset.kind === '{kind}'"
     tab.wait_for_function(wanted, timeout=120_000)
-    return str(tab.locator(".live-state").nth(number).text_content())
+    return str(tab.locator("div.cell .live-state").nth(number).text_content())
 
 
 def press(tab: Any, number: int, name: str) -> None:
-    tab.locator(".live-bar:not(.live-away)").nth(number).get_by_text(name, exact=True).click()
+    tab.locator("div.cell .live-bar:not(.live-away)").nth(number).get_by_text(name, exact=True).click()
 
 
 @pytest.mark.parametrize(("name", "live", "away"), PAGES)
 def test_every_cell_without_torch_runs_and_is_as_printed(chapter: Open, name: str, live: int, away: int) -> None:
     tab, loaded = chapter(name), list[int]()
     tab.context.on("response", lambda answer: loaded.append(int(answer.headers.get("content-length", 0))))
-    assert tab.locator(".live-state").count() == live
+    assert tab.locator("div.cell .live-state").count() == live
     assert tab.locator(".live-away:has-text('Needs torch')").count() == tab.locator(".live-away").count() == away
     tab.get_by_role("button", name="Run all cells").click()
     assert all(says(tab, number, "same").startswith("as printed") for number in range(live))
@@ -86,20 +86,20 @@ def test_a_cell_that_is_changed_differs_and_is_kept_until_it_is_reset(chapter: O
     press(tab, 2, "Run")  # the two before it run first
     assert [says(tab, number, "same").partition(",")[0] for number in range(3)] == [*["as printed"] * 2, "as printed: nothing"]
     press(tab, 1, "Edit")
-    field = tab.locator(".live-source").nth(1)
+    field = tab.locator("div.cell .live-source").nth(1)
     field.fill(field.input_value().replace("+ second", "- second"))
     field.press("Shift+Enter")
     assert says(tab, 1, "differs").startswith("differs from the printed output")
     now = tab.locator(".live-now:visible")
     now.locator("mjx-container").wait_for()
     assert tab.locator(".live-old").count() == 1
-    assert tab.locator(".live-state").nth(2).text_content() == "a cell before it has changed: run again"
+    assert tab.locator("div.cell .live-state").nth(2).text_content() == "a cell before it has changed: run again"
     field.fill("import torch\ntorch.rand(3)")
     field.press("Shift+Enter")
     says(tab, 1, "failed")
     assert now.inner_text().strip() == "torch does not run in the page: run this cell in Jupyter"
     tab.reload(wait_until="networkidle")
-    assert tab.locator(".live-source").nth(1).input_value() == "import torch\ntorch.rand(3)"
+    assert tab.locator("div.cell .live-source").nth(1).input_value() == "import torch\ntorch.rand(3)"
     press(tab, 2, "Run")
     assert says(tab, 2, "failed") == "not run: a cell before it did not finish"
     press(tab, 1, "Reset")
@@ -114,7 +114,7 @@ def test_a_cell_that_is_changed_differs_and_is_kept_until_it_is_reset(chapter: O
 def test_a_cell_without_end_is_stopped(chapter: Open) -> None:
     tab = chapter("03_derivation")
     press(tab, 0, "Edit")
-    tab.locator(".live-source").first.fill("while True:\n    pass")
+    tab.locator("div.cell .live-source").first.fill("while True:\n    pass")
     press(tab, 0, "Run")
     tab.wait_for_function("/^running/.test(document.querySelector('.live-state').textContent)", timeout=120_000)
     press(tab, 0, "Stop")
@@ -122,6 +122,33 @@ def test_a_cell_without_end_is_stopped(chapter: Open) -> None:
     press(tab, 0, "Reset")
     press(tab, 0, "Run")
     assert says(tab, 0, "same").startswith("as printed")
+
+
+def test_an_answer_is_right_nearly_right_or_wrong_and_is_kept(chapter: Open) -> None:
+    tab = chapter("04_what_is_wrong")
+    exercise = tab.locator("#ex-wrong-least")
+    exercise.locator("summary").click()
+    field, verdict = exercise.locator(".live-source"), exercise.locator(".live-state")
+    start = field.input_value()
+    assert start == "C = witness.coefficients\nshortest = ...\nfrom_betas = ..."
+
+    def graded(*lines: str) -> str:
+        field.fill("\n".join([start.partition("\n")[0], *lines]))
+        exercise.get_by_text("Check", exact=True).click()
+        tab.wait_for_function("document.querySelector('#ex-wrong-least .live-bar').dataset.kind !== 'busy'", timeout=120_000)
+        return str(verdict.text_content())
+
+    exercise.get_by_text("Check", exact=True).click()
+    verdict.filter(has_text="not answered yet").wait_for(timeout=120_000)
+    assert graded("shortest = [1, 2]", "from_betas = [3, 4]") == "wrong"
+    assert graded("shortest = from_betas = [1, 2]") == "nearly: some of it holds"
+    assert graded("shortest = unheard_of") == "wrong"
+    assert "NameError: name 'unheard_of' is not defined" in exercise.locator(".live-now").inner_text()
+    assert graded("shortest = from_betas = [sp.Rational(1, 3), sp.Rational(2, 3)]") == "right"
+    answered = field.input_value()
+    tab.reload(wait_until="networkidle")
+    assert exercise.locator("summary").inner_text() == "Answer here, in Python (solved)"
+    assert field.input_value() == answered
 
 
 def test_opened_as_a_file_the_page_says_how_to_serve_it(browser: Any) -> None:

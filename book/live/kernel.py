@@ -138,17 +138,52 @@ class Kernel:
         Returns:
             JSON: ``printed``, pairs of kind and text, and ``error``, empty where it went well.
         """
+        printed, error = self._run(f"cell {place}", before, source)
+        if not error:
+            self._after[place] = dict(self._namespace)
+        return json.dumps({"printed": printed, "error": error})
+
+    def check(self, before: int | None, source: str, asked: str, conditions: str) -> str:
+        """Check an answer to an exercise; it leaves nothing behind.
+
+        Args:
+            before: number of the cell whose namespace the answer starts from.
+            source: the answer.
+            asked: JSON, the names that it has to define.
+            conditions: JSON, pairs: an expression that has to be true then, from the assertions that test the solution; and
+                whether meeting it alone is nearly right.
+
+        Returns:
+            JSON: ``printed`` and ``error`` as for a cell, and ``verdict``: ``open`` where nothing is answered yet, ``right``,
+            ``nearly`` where one of those is met, or ``wrong``.
+        """
+        printed, error = self._run("the answer", before, source)
+        if error:
+            return json.dumps({"printed": printed, "error": error, "verdict": "wrong"})
+        missing = [name for name in json.loads(asked) if self._namespace.get(name, ...) is ...]
+        if missing:
+            return json.dumps({"printed": printed, "error": f"give a value to {', '.join(missing)}", "verdict": "open"})
+        met = [(self._holds(condition), counts) for condition, counts in json.loads(conditions)]
+        verdict = "right" if all(holds for holds, _ in met) else "nearly" if (True, True) in met else "wrong"
+        return json.dumps({"printed": printed, "error": "", "verdict": verdict})
+
+    def _holds(self, condition: str) -> bool:
+        try:
+            return bool(eval(condition, self._namespace))
+        except Exception:  # a value of another kind does not meet it
+            return False
+
+    def _run(self, name: str, before: int | None, source: str) -> tuple[Printed, str]:
         start = {"__builtins__": self._builtins, "__name__": "__main__"} if before is None else self._after[before]
         self._namespace.clear()
         self._namespace.update(start)
         self._printed, error = [], ""
         with contextlib.redirect_stdout(_Out(self._print)):
             try:
-                self._execute(f"cell {place}", source)
-                self._after[place] = dict(self._namespace)
+                self._execute(name, source)
             except BaseException as raised:  # sys.exit in a cell must not end the page's Python
-                error = said(raised, f"cell {place}")
-        return json.dumps({"printed": self._printed, "error": error})
+                error = said(raised, name)
+        return self._printed, error
 
     def _execute(self, name: str, source: str) -> None:
         linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)

@@ -22,20 +22,20 @@ document.addEventListener("DOMContentLoaded", () => {
 
     // --- what is kept in this browser --------------------------------------------------------------------------------------
 
-    const key = (cell) => `gradcampp-live:${chapter.page}:${cell.id}`;
+    const key = (id) => `gradcampp-live:${chapter.page}:${id}`;
 
-    function recall(cell) {
+    function recall(name) {
         try {
-            return localStorage.getItem(key(cell));
+            return localStorage.getItem(name);
         } catch {
             return null; // a browser that keeps nothing
         }
     }
 
-    function keep(cell) {
+    function keep(name, value, usual) {
         try {
-            if (cell.field.value === cell.source) localStorage.removeItem(key(cell));
-            else localStorage.setItem(key(cell), cell.field.value);
+            if (value === usual) localStorage.removeItem(name);
+            else localStorage.setItem(name, value);
         } catch {
             // nothing is kept then
         }
@@ -72,13 +72,13 @@ document.addEventListener("DOMContentLoaded", () => {
         for (const cell of cells) cell.fresh = false;
     }
 
-    function ask(place, before, source) {
+    function ask(question) {
         python ??= begin();
         const { worker, asked } = python;
         const number = ++python.number;
         return new Promise((resolve, reject) => {
             asked.set(number, { resolve, reject });
-            worker.postMessage({ number, place, before, source });
+            worker.postMessage({ number, ...question });
         });
     }
 
@@ -86,14 +86,18 @@ document.addEventListener("DOMContentLoaded", () => {
 
     const seconds = (since) => `${((performance.now() - since) / 1000).toFixed(1)} s`;
 
+    function previous(place) {
+        const before = live.filter((each) => each.place < place).pop();
+        return before ? before.place : null;
+    }
+
     async function execute(cell) {
         const since = performance.now();
         const source = cell.field ? cell.field.value : cell.source;
-        const before = live.filter((each) => each.place < cell.place).pop();
         const ticking = setInterval(() => say(cell, `${python ? python.state : "stopped"}, ${seconds(since)}`, "busy"), 250);
         say(cell, python ? "running" : "loading Python", "busy");
         try {
-            const { printed, error } = await ask(cell.place, before ? before.place : null, source);
+            const { printed, error } = await ask({ place: cell.place, before: previous(cell.place), source });
             const changed = cell.ran !== null && cell.ran !== source;
             if (changed || error) stale(cell);
             Object.assign(cell, { fresh: !error, ran: source });
@@ -114,18 +118,81 @@ document.addEventListener("DOMContentLoaded", () => {
         }
     }
 
+    // Runs those before a place that have not run; the asker, a cell or an answer, says what it waits for.
+    async function prepare(place, asker) {
+        for (const before of live.filter((each) => each.place < place && !each.fresh)) {
+            say(asker, "waiting for the cells before it", "busy");
+            if (await execute(before)) continue;
+            say(asker, "not run: a cell before it did not finish", "failed");
+            return false;
+        }
+        return true;
+    }
+
     function run(cell) {
-        queue = queue.then(async () => {
-            for (const before of live.filter((each) => each.place < cell.place && !each.fresh)) {
-                say(cell, "waiting for the cells before it", "busy");
-                if (!(await execute(before))) {
-                    say(cell, "not run: a cell before it did not finish", "failed");
-                    return;
-                }
-            }
-            await execute(cell);
-        });
+        queue = queue.then(async () => (await prepare(cell.place, cell)) && execute(cell));
         return queue;
+    }
+
+    // --- exercises ---------------------------------------------------------------------------------------------------------
+
+    const VERDICTS = {
+        right: ["right", "same"],
+        nearly: ["nearly: some of it holds", "differs"],
+        wrong: ["wrong", "failed"],
+        open: ["not answered yet", "differs"],
+    };
+
+    async function grade(answer, check, place) {
+        if (!(await prepare(place, answer))) return;
+        say(answer, "checking", "busy");
+        try {
+            const { printed, error, verdict } = await ask({ before: previous(place), source: answer.field.value, check });
+            say(answer, ...VERDICTS[verdict]);
+            answer.now.replaceChildren(...printed.map(output), ...(error ? [output(["error", error])] : []));
+            answer.now.hidden = !printed.length && !error;
+            if (!answer.now.hidden && window.MathJax && MathJax.typesetPromise) MathJax.typesetPromise([answer.now]);
+            if (verdict === "right") keep(key(`${answer.label}:done`), "yes", "");
+        } catch (error) {
+            say(answer, error.message, "failed");
+        }
+    }
+
+    function pose(label, check) {
+        const exercise = document.getElementById(label);
+        const { place } = cells.find((cell) => cell.id === check.cell);
+        const field = node("textarea", { value: recall(key(label)) ?? check.start, spellcheck: false, className: "live-source" });
+        const answer = { label, field, state: status(), now: node("div", { className: "live-now", hidden: true }) };
+        const act = () => (queue = queue.then(() => grade(answer, check, place)));
+        const done = recall(key(`${label}:done`)) ? " (solved)" : "";
+        field.setAttribute("aria-label", "Your answer");
+        field.addEventListener("input", () => {
+            fit(field);
+            keep(key(label), field.value, check.start);
+        });
+        field.addEventListener("keydown", (event) => {
+            if (event.key !== "Enter" || !event.shiftKey) return;
+            event.preventDefault();
+            act();
+        });
+        const again = () => {
+            field.value = check.start;
+            fit(field);
+            keep(key(label), field.value, check.start);
+            keep(key(`${label}:done`), "", "");
+            answer.now.hidden = true;
+            say(answer, "", "");
+        };
+        answer.bar = node("div", { className: "live-bar" });
+        answer.bar.append(
+            node("button", { type: "button", textContent: "Check", onclick: act }),
+            node("button", { type: "button", textContent: "Reset", onclick: again }),
+            node("button", { type: "button", textContent: "Stop", onclick: stopped, className: "live-stop" }),
+            answer.state,
+        );
+        const summary = node("summary", { textContent: `Answer here, in Python${done}` });
+        exercise.append(node("details", { className: "live-answer" }, summary, field, answer.bar, answer.now));
+        fit(field);
     }
 
     // --- what is shown -----------------------------------------------------------------------------------------------------
@@ -161,6 +228,12 @@ document.addEventListener("DOMContentLoaded", () => {
         return node("div", { className: "output text_latex math notranslate nohighlight", textContent: `\\[${formula}\\]` });
     }
 
+    function status() {
+        const made = node("span", { className: "live-state" });
+        made.setAttribute("role", "status");
+        return made;
+    }
+
     function edit(cell, open) {
         cell.field.hidden = !open;
         cell.printedSource.hidden = open;
@@ -173,7 +246,7 @@ document.addEventListener("DOMContentLoaded", () => {
     function reset(cell) {
         const changed = cell.field.value !== cell.source;
         cell.field.value = cell.source;
-        keep(cell);
+        keep(key(cell.id), cell.field.value, cell.source);
         edit(cell, false);
         cell.now.hidden = true;
         if (cell.output) cell.output.classList.remove("live-old");
@@ -194,14 +267,13 @@ document.addEventListener("DOMContentLoaded", () => {
         const place = input.closest("div.cell");
         cell.printedSource = input.querySelector("div[class*='highlight']");
         cell.output = place.querySelector(".cell_output");
-        cell.field = node("textarea", { value: recall(cell) ?? cell.source, spellcheck: false, hidden: true, className: "live-source" });
+        cell.field = node("textarea", { value: recall(key(cell.id)) ?? cell.source, spellcheck: false, hidden: true, className: "live-source" });
         cell.field.setAttribute("aria-label", `Source of ${name}`);
         cell.edit = button("Edit", () => {
             edit(cell, cell.field.hidden);
             if (!cell.field.hidden) cell.field.focus();
         });
-        cell.state = node("span", { className: "live-state" });
-        cell.state.setAttribute("role", "status");
+        cell.state = status();
         const stop = button("Stop", stopped);
         stop.className = "live-stop";
         cell.bar = node("div", { className: "live-bar" });
@@ -210,7 +282,7 @@ document.addEventListener("DOMContentLoaded", () => {
         cell.now.setAttribute("aria-label", `What ${name} prints now`);
         cell.field.addEventListener("input", () => {
             fit(cell.field);
-            keep(cell);
+            keep(key(cell.id), cell.field.value, cell.source);
         });
         place.addEventListener("keydown", (event) => {
             if (event.key !== "Enter" || !event.shiftKey) return;
@@ -264,4 +336,5 @@ document.addEventListener("DOMContentLoaded", () => {
         if (cell.needs) explain(cell, inputs[place]);
         else if (served) equip(cell, inputs[place]);
     });
+    if (served) for (const [label, check] of Object.entries(chapter.exercises)) pose(label, check);
 });

@@ -24,7 +24,7 @@ from typing import Any
 import sympy
 
 import gradcampp
-from book.live import kernel
+from book.live import exercises, kernel
 
 HERE = Path(__file__).resolve().parent
 PYODIDE = HERE.parent / "web" / "node_modules" / "pyodide"
@@ -62,6 +62,7 @@ def write(source: Path, site: Path) -> None:
     for name in pages:
         notebook = json.loads((source / "notebooks" / f"{name}.ipynb").read_text("utf-8"))
         data = {"page": name, "megabytes": round(size / 1e6), "sympy": sympy.__version__, "cells": cells(notebook)}
+        data["exercises"] = exercises.checks(notebook)
         page = site / "notebooks" / f"{name}.html"
         page.write_text(with_cells(page.read_text("utf-8"), data), "utf-8")
 

@@ -1,6 +1,7 @@
 /* Python in a worker of the page: Pyodide, SymPy and the kernel, all of them from this site.
 
-   Takes {number, place, before, source}, answers {number, printed, error}; says what it is doing in {state}. */
+   Takes {number, place, before, source}, answers {number, printed, error}; with {check}, an exercise, in the place of a place
+   answers its {verdict} too. Says what it is doing in {state}. */
 import { loadPyodide } from "./pyodide/pyodide.mjs";
 
 // The WebAssembly is packed on the site: a third of the bytes, whatever the server does about compression.
@@ -32,8 +33,12 @@ async function start() {
 const ready = start();
 ready.catch((error) => postMessage({ failed: String(error.message || error) }));
 
-onmessage = async ({ data: { number, place, before, source } }) => {
+onmessage = async ({ data: { number, place, before, source, check } }) => {
     const kernel = await ready;
-    const { printed, error } = JSON.parse(kernel.run(place, before ?? undefined, source));
-    postMessage({ number, printed, error });
+    postMessage({ state: "running" });
+    const from = before ?? undefined;
+    const said = check
+        ? kernel.check(from, source, JSON.stringify(check.asked), JSON.stringify(check.conditions))
+        : kernel.run(place, from, source);
+    postMessage({ number, ...JSON.parse(said) });
 };
