@@ -140,7 +140,7 @@ document.addEventListener("DOMContentLoaded", () => {
         right: ["right", "same"],
         nearly: ["nearly: some of it holds", "differs"],
         wrong: ["wrong", "failed"],
-        open: ["not answered yet", "differs"],
+        open: ["not answered yet", ""],
     };
 
     async function grade(answer, check, place) {

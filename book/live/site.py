@@ -25,6 +25,7 @@ import sympy
 
 import gradcampp
 from book.live import exercises, kernel
+from gradcampp.errors import InputError
 
 HERE = Path(__file__).resolve().parent
 PYODIDE = HERE.parent / "web" / "node_modules" / "pyodide"
@@ -41,10 +42,15 @@ def write(source: Path, site: Path) -> None:
     Args:
         source: the staged book, with its executed notebooks.
         site: its pages.
+
+    Raises:
+        InputError: if npm has not installed its part.
     """
     pages = [name for name in PAGES if (site / "notebooks" / f"{name}.html").exists()]
     if not pages:
         return
+    if not PYODIDE.exists():
+        raise InputError(f"{PYODIDE} is missing: make install brings it")
     python = site / "live" / "pyodide"
     shutil.copytree(PYODIDE, python, ignore=lambda _, names: {each for each in names if not _needed(each)})
     wasm = python / "pyodide.asm.wasm"
