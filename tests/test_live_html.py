@@ -115,10 +115,12 @@ def test_a_cell_without_end_is_stopped(chapter: Open) -> None:
     tab = chapter("03_derivation")
     press(tab, 0, "Edit")
     tab.locator("div.cell .live-source").first.fill("while True:\n    pass")
-    press(tab, 0, "Run")
+    tab.get_by_role("button", name="Run all cells").click()
     tab.wait_for_function("/^running/.test(document.querySelector('.live-state').textContent)", timeout=120_000)
     press(tab, 0, "Stop")
     assert says(tab, 0, "failed").startswith("stopped")
+    tab.wait_for_timeout(1000)
+    assert tab.locator("[data-kind='busy']").count() == 0  # and what was waiting does not start it again
     press(tab, 0, "Reset")
     press(tab, 0, "Run")
     assert says(tab, 0, "same").startswith("as printed")
@@ -160,6 +162,21 @@ def test_opened_as_a_file_the_page_says_how_to_serve_it(browser: Any) -> None:
     assert tab.locator("button:has-text('Run')").count() == 0
     tab.close()
     assert errors == []
+
+
+def test_a_cell_that_needs_torch_says_where_to_run_it(browser: Any, address: str) -> None:
+    tab = browser.new_page()
+    path = f"{address}notebooks/04_what_is_wrong.html"
+    tab.goto(path)
+    words = tab.locator(".live-away").first
+    assert words.text_content().endswith("Run it with Jupyter on your machine: download this page as a notebook.")
+    links = '<a href="https://colab.research.google.com/a"></a><a href="https://mybinder.org/b"></a></body>'
+    html = (SITE / "notebooks" / "04_what_is_wrong.html").read_text("utf-8").replace("</body>", links)
+    tab.route(path, lambda way: way.fulfill(body=html, content_type="text/html"))
+    tab.goto(path)
+    assert words.text_content().endswith("Run it in Colab, Binder, or with Jupyter on your machine.")
+    assert words.locator("a").evaluate_all("all => all.map(a => a.host)") == ["colab.research.google.com", "mybinder.org"]
+    tab.close()
 
 
 @pytest.mark.parametrize("lacking", ["JavaScript", "WebAssembly"])

@@ -13,6 +13,7 @@ document.addEventListener("DOMContentLoaded", () => {
     const live = cells.filter((cell) => !cell.needs);
     let python = null; // the worker and what it is asked for
     let queue = Promise.resolve();
+    let turn = 0; // Stop ends it, with all that is waiting
 
     function node(name, properties = {}, ...children) {
         const made = Object.assign(document.createElement(name), properties);
@@ -129,10 +130,12 @@ document.addEventListener("DOMContentLoaded", () => {
         return true;
     }
 
-    function run(cell) {
-        queue = queue.then(async () => (await prepare(cell.place, cell)) && execute(cell));
-        return queue;
+    function enqueue(job) {
+        const mine = turn;
+        queue = queue.then(() => mine === turn && job());
     }
+
+    const run = (cell) => enqueue(async () => (await prepare(cell.place, cell)) && execute(cell));
 
     // --- exercises ---------------------------------------------------------------------------------------------------------
 
@@ -163,7 +166,7 @@ document.addEventListener("DOMContentLoaded", () => {
         const { place } = cells.find((cell) => cell.id === check.cell);
         const field = node("textarea", { value: recall(key(label)) ?? check.start, spellcheck: false, className: "live-source" });
         const answer = { label, field, state: status(), now: node("div", { className: "live-now", hidden: true }) };
-        const act = () => (queue = queue.then(() => grade(answer, check, place)));
+        const act = () => enqueue(() => grade(answer, check, place));
         const done = recall(key(`${label}:done`)) ? " (solved)" : "";
         field.setAttribute("aria-label", "Your answer");
         field.addEventListener("input", () => {
@@ -295,6 +298,7 @@ document.addEventListener("DOMContentLoaded", () => {
     }
 
     function stopped() {
+        turn += 1;
         const asked = python ? [...python.asked.values()] : [];
         end();
         for (const { reject } of asked) reject(new Error("stopped: Python starts anew with the next run"));
