@@ -117,7 +117,7 @@ def stage(root: Path, source: Path, repository: str | None) -> None:
     from book.explorer import export
 
     shutil.rmtree(source, ignore_errors=True)
-    shutil.copytree(root / "book", source / "book", ignore=shutil.ignore_patterns("*.py", "__pycache__", "_ext"))
+    shutil.copytree(root / "book", source / "book", ignore=shutil.ignore_patterns("*.py", "__pycache__", "_ext", "live", "web"))
     for inside, place in (("_static", "_static"), ("explorer", "extra/explorer"), ("_toc.yml", "_toc.yml")):
         (source / place).parent.mkdir(exist_ok=True)
         shutil.move(source / "book" / inside, source / place)
@@ -169,6 +169,7 @@ def build(options: argparse.Namespace, root: Path) -> Path:
     from tqdm import tqdm
 
     from book import pdf
+    from book.live import site
     from gradcampp.errors import InputError
 
     if options.repository and not re.fullmatch(r"https://github\.com/[\w.-]+/[\w.-]+", options.repository):
@@ -189,6 +190,7 @@ def build(options: argparse.Namespace, root: Path) -> Path:
             raise BuildError("\n".join(problems))
     shutil.rmtree(out / "_build", ignore_errors=True)
     sphinx(out / "source", out)
+    site.write(out / "source", out / "_build" / "html")
     index = out / "_build" / "html" / "index.html"  # with an icon, which a browser would ask the server for
     index.write_text(REDIRECT.format(f"{pages(root)[0]}.html"), "utf-8")
     if options.pdf:
