@@ -1,0 +1,163 @@
+"""The network of the page "Your own photograph": EfficientNet-Lite0 for a browser, with gradients that need no autograd.
+
+Weights of convolutions and of the linear layer are float16, with the BatchNorm behind each convolution folded into it; every
+number is computed in float32. ``halved`` is the same network for torch, so that a test can ask the library.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+import gradcampp
+from gradcampp.files import atomic_write
+from gradcampp.networks.capture import Network
+from gradcampp.networks.lite0 import INNER_LAYER, LAYER, NAME
+from gradcampp.networks.load import load
+
+HERE = Path(__file__).parent
+RUNTIME = HERE.parent / "web" / "node_modules" / "onnxruntime-web" / "dist"
+RUNTIME_FILES = ("ort.wasm.min.js", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
+OUTPUTS = ("logits", "head", "head_pre", "head_post", "inner", "inner_pre", "inner_post")
+OPSET = 18
+CROP = 224
+
+
+class _Linear(nn.Linear):
+    """A linear layer whose weights are cast to the precision of its input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.linear(x, self.weight.to(x.dtype), self.bias)
+
+
+def halved(module: nn.Module) -> nn.Module:
+    """A copy of EfficientNet-Lite0 with weights in float16, each BatchNorm folded into the convolution before it.
+
+    Its layers keep their names, and it takes and returns float32. Biases stay float32: they are few.
+    """
+    folded = copy.deepcopy(module).eval()
+    for parent in [*folded.modules()]:
+        children = [*parent.named_children()]
+        for (_, convolution), (name, norm) in zip(children, children[1:], strict=False):
+            if isinstance(norm, nn.BatchNorm2d):
+                _fold(convolution, norm)
+                setattr(parent, name, nn.Identity())
+    linear = _Linear(folded.fc.in_features, folded.fc.out_features)
+    linear.load_state_dict(folded.fc.state_dict())
+    linear.weight = _constant(linear.weight.half())
+    folded.fc = linear
+    return folded.requires_grad_(False)
+
+
+def _fold(convolution: Any, norm: nn.BatchNorm2d) -> None:
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
+    bias = norm.bias.double() - norm.running_mean.double() * scale
+    convolution.weight = _constant((convolution.weight.double() * scale[:, None, None, None]).half())
+    convolution.bias = _constant(bias.float())
+
+
+def _constant(values: Tensor) -> nn.Parameter:
+    return nn.Parameter(values.detach(), requires_grad=False)
+
+
+class Explained(nn.Module):
+    """Logits, and what class activation maps need of two layers: their feature maps and the derivatives of both scores.
+
+    Attributes:
+        network: of `halved`.
+        offset, scale: mean and std of its preprocessing, (1, 3, 1, 1).
+    """
+
+    def __init__(self, network: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        self.network = network
+        self.offset = _constant(torch.tensor(mean)[None, :, None, None])
+        self.scale = _constant(torch.tensor(std)[None, :, None, None])
+
+    def forward(self, pixels: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
+        """The seven `OUTPUTS` for pixels in [0, 1], (B, 3, 224, 224), and the class to explain for each, (B,) int64.
+
+        Gradients at the head have one value a channel, which is why they are (B, 1280); elsewhere they have the shape of
+        the feature maps, (B, 1152, 7, 7).
+        """
+        inner, head = self._feature_maps((pixels - self.offset) / self.scale)
+        fc: Any = self.network.fc
+        logits = fc(head.mean((2, 3)))
+        gradients = [self._head_gradient(cotangent, head) for cotangent in cotangents(logits, labels)]
+        head_pre, head_post = gradients
+        inner_pre, inner_post = (self._inner_gradient(gradient, head) for gradient in gradients)
+        return logits, head, head_pre, head_post, inner, inner_pre, inner_post
+
+    def _feature_maps(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The maps of `INNER_LAYER` and of `LAYER`."""
+        network: Any = self.network
+        x = network.relu0(network.conv_stem(x))
+        for block in network.blocks[:-1]:
+            x = block(x)
+        last = network.blocks[-1]
+        inner = last.relu1(last.depthwise_conv(last.relu0(last.expand_conv(x))))
+        return inner, network.relu(network.conv_head(last.project_conv(inner)))
+
+    def _head_gradient(self, cotangent: Tensor, head: Tensor) -> Tensor:
+        """Back through the linear layer and the average of the units: one value a channel, (B, 1280)."""
+        fc: Any = self.network.fc
+        return cotangent @ fc.weight.to(cotangent.dtype) / (head.shape[2] * head.shape[3])
+
+    def _inner_gradient(self, gradient: Tensor, head: Tensor) -> Tensor:
+        """Back through the last ReLU6, which lets nothing through where it is 0 or 6, and two convolutions of 1 x 1."""
+        network: Any = self.network
+        masked = torch.where((head > 0) & (head < 6), gradient[:, :, None, None], 0.0)
+        for convolution in (network.conv_head, network.blocks[-1].project_conv):
+            transposed = convolution.weight.to(masked.dtype).transpose(0, 1)
+            masked = functional.conv2d(masked, transposed)
+        return masked
+
+
+def cotangents(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Derivatives of each picture's own score by all logits, (B, C): of the logit, and of the softmax score.
+
+    The second is ``p_c`` times the sum of the other p for the own class, and ``-p_c p_j`` for the others.
+    """
+    own = labels[:, None] == torch.arange(logits.shape[1])  # (B, C)
+    p = logits.softmax(1)
+    score = torch.where(own, p, 0.0).sum(1, keepdim=True)
+    others = torch.where(own, 0.0, p).sum(1, keepdim=True)
+    return own.to(logits.dtype), score * torch.where(own, others, -p)
+
+
+def explained(network: Network) -> Explained:
+    """What the page runs, for torch."""
+    return Explained(halved(network.module), network.preprocessing.mean, network.preprocessing.std).eval()
+
+
+def write_network(module: Explained, path: Path) -> None:
+    """Write the ONNX file; any number of pictures a batch."""
+    example = torch.zeros(2, 3, CROP, CROP), torch.zeros(2, dtype=torch.int64)
+    batch = torch.export.Dim("batch", min=1, max=64)
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "# The axis name: batch", UserWarning)  # both inputs have the same batch
+        written = Path(folder) / path.name
+        torch.onnx.export(
+            module,
+            example,
+            written,
+            input_names=["pixels", "labels"],
+            output_names=[*OUTPUTS],
+            opset_version=OPSET,
+            dynamic_shapes={"pixels": {0: batch}, "labels": {0: batch}},
+            external_data=False,
+            optimize=False,  # it would compute the float32 weights beforehand, and store them
+            verbose=False,
+        )
+        shutil.copyfile(written, path)
