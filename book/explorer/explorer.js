@@ -5,8 +5,8 @@
 "use strict";
 
 const gradcamppExplorer = (() => {
-  const { weights, compute, upsample, distance, colours, INFERNO, PURPLE_ORANGE, LAST, lamAt, positionFor, words, percent } =
-    gradcamppMaps;
+  const { weights, compute, upsample, distance, LAST, lamAt, positionFor, words, percent, place } = gradcamppMaps;
+  const { colours, INFERNO, PURPLE_ORANGE, paint } = gradcamppMaps;
 
   // --- mathematics: a choice is {label, scores, method, lam}; label counts the classes of the scene ----------------------
 
@@ -102,15 +102,6 @@ const gradcamppExplorer = (() => {
   function range({ least, most }) {
     const [low, high] = [Math.round(100 * least), Math.round(100 * most)];
     return low === high ? `${low} %` : `${low} to ${high} %`;
-  }
-
-  /** One of nine places of a picture in words. */
-  function place(down, right) {
-    const row = ["upper", "", "lower"][Math.floor(down * 3)];
-    const column = ["left", "", "right"][Math.floor(right * 3)];
-    if (row && column) return `at the ${row} ${column}`;
-    if (row) return row === "upper" ? "at the top" : "at the bottom";
-    return column ? `at the ${column}` : "in the middle";
   }
 
   function start(root) {
@@ -226,9 +217,9 @@ const gradcamppExplorer = (() => {
       const fromPlus = distance(large, largePlus);
       const fromPublished = distance(large, largePublished);
       const opacity = Number(part("opacity").value) / 100;
-      paint(part("map"), (i) => over(large[i], current.grey[i], opacity));
-      paint(part("plus"), (i) => over(largePlus[i], current.grey[i], opacity));
-      paint(part("difference"), (i) => diverging(0.5 + large[i] - largePlus[i]));
+      paint(part("map"), current.size, (i) => over(large[i], current.grey[i], opacity));
+      paint(part("plus"), current.size, (i) => over(largePlus[i], current.grey[i], opacity));
+      paint(part("difference"), current.size, (i) => diverging(0.5 + large[i] - largePlus[i]));
       const family = chosen.method !== "gradcam";
       const effective = chosen.method === "gradcam++" ? chosen : { ...chosen, lam: 0 };
       const promise = family ? sandwich(current, effective) : null;
@@ -247,21 +238,6 @@ const gradcamppExplorer = (() => {
       const [red, green, blue] = inferno(heat);
       const rest = (1 - opacity) * grey;
       return [opacity * red + rest, opacity * green + rest, opacity * blue + rest]; // the canvas rounds
-    }
-
-    function paint(canvas, colour) {
-      const { size } = current;
-      if (canvas.width !== size) Object.assign(canvas, { width: size, height: size });
-      const context = canvas.getContext("2d");
-      const image = context.createImageData(size, size);
-      for (let i = 0; i < size * size; i++) {
-        const [red, green, blue] = colour(i);
-        image.data[4 * i] = red;
-        image.data[4 * i + 1] = green;
-        image.data[4 * i + 2] = blue;
-        image.data[4 * i + 3] = 255;
-      }
-      context.putImageData(image, 0, 0);
     }
 
     /** The channels with the largest weights; a tick marks what Grad-CAM+ gives them. Both are relative to their largest. */

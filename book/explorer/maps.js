@@ -97,6 +97,15 @@ const gradcamppMaps = (() => {
     return share > 0 && share < 0.01 ? "less than 1 %" : `${Math.round(100 * share)} %`;
   }
 
+  /** One of nine places of a picture in words. */
+  function place(down, right) {
+    const row = ["upper", "", "lower"][Math.floor(down * 3)];
+    const column = ["left", "", "right"][Math.floor(right * 3)];
+    if (row && column) return `at the ${row} ${column}`;
+    if (row) return row === "upper" ? "at the top" : "at the bottom";
+    return column ? `at the ${column}` : "in the middle";
+  }
+
   // --- colours ------------------------------------------------------------------------------------------------------------
 
   const INFERNO =
@@ -114,5 +123,22 @@ const gradcamppMaps = (() => {
     };
   }
 
-  return { weights, compute, upsample, distance, colours, INFERNO, PURPLE_ORANGE, LAST, lamAt, positionFor, words, percent };
+  /** Fill a canvas of size x size pixels; colour gives red, green and blue of the pixel with a number. */
+  function paint(canvas, size, colour) {
+    if (canvas.width !== size) Object.assign(canvas, { width: size, height: size });
+    const context = canvas.getContext("2d");
+    const image = context.createImageData(size, size);
+    for (let i = 0; i < size * size; i++) {
+      const [red, green, blue] = colour(i);
+      image.data[4 * i] = red;
+      image.data[4 * i + 1] = green;
+      image.data[4 * i + 2] = blue;
+      image.data[4 * i + 3] = 255;
+    }
+    context.putImageData(image, 0, 0);
+  }
+
+  const mathematics = { weights, compute, upsample, distance };
+  const language = { LAST, lamAt, positionFor, words, percent, place };
+  return { ...mathematics, ...language, colours, INFERNO, PURPLE_ORANGE, paint };
 })();

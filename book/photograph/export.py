@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import gradcampp
+from gradcampp.errors import InputError
 from gradcampp.files import atomic_write
 from gradcampp.networks.capture import Network
 from gradcampp.networks.lite0 import INNER_LAYER, LAYER, NAME
@@ -161,3 +162,37 @@ def write_network(module: Explained, path: Path) -> None:
             verbose=False,
         )
         shutil.copyfile(written, path)
+
+
+def settings(network: Network) -> dict[str, Any]:
+    """What the page has to know beside the network: names of classes, versions, the layers by the names of the library."""
+    return {
+        "classes": network.classes.names,
+        "version": gradcampp.__version__,
+        "network": NAME,
+        "layers": {"head": LAYER, "inner": INNER_LAYER},
+    }
+
+
+def write(folder: Path) -> list[Path]:
+    """Write the network, what runs it, and what the page has to know.
+
+    Args:
+        folder: of ``photograph.js``; made where it does not exist.
+
+    Returns:
+        The files.
+
+    Raises:
+        InputError: if ``npm ci`` has not been run in ``book/web``.
+    """
+    if missing := [name for name in RUNTIME_FILES if not (RUNTIME / name).exists()]:
+        raise InputError(f"no onnxruntime-web/dist/{missing[0]} in book/web/node_modules: npm ci --prefix book/web")
+    folder.mkdir(parents=True, exist_ok=True)
+    network = load(NAME)
+    paths = [folder / "lite0.onnx", folder / "settings.js"]
+    write_network(explained(network), paths[0])
+    with atomic_write(paths[1]) as temporary:
+        text = json.dumps(settings(network), ensure_ascii=False, separators=(",", ":"))
+        temporary.write_text(f"const gradcamppSettings = {text};\n", "utf-8")
+    return paths + [Path(shutil.copyfile(RUNTIME / name, folder / name)) for name in RUNTIME_FILES]
