@@ -119,7 +119,12 @@ def stage(root: Path, source: Path, repository: str | None) -> None:
 
     shutil.rmtree(source, ignore_errors=True)
     shutil.copytree(root / "book", source / "book", ignore=shutil.ignore_patterns("*.py", "__pycache__", "_ext", "web"))
-    for inside, place in (("_static", "_static"), ("explorer", "extra/explorer"), ("photograph", "extra/photograph"), ("_toc.yml", "_toc.yml")):
+    for inside, place in (
+        ("_static", "_static"),
+        ("explorer", "extra/explorer"),
+        ("photograph", "extra/photograph"),
+        ("_toc.yml", "_toc.yml"),
+    ):
         (source / place).parent.mkdir(exist_ok=True)
         shutil.move(source / "book" / inside, source / place)
     config = yaml.safe_load((source / "book" / "_config.yml").read_text("utf-8"))
@@ -129,7 +134,8 @@ def stage(root: Path, source: Path, repository: str | None) -> None:
     (source / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False), "utf-8")
     (source / "notebooks").mkdir()
     export.write(source / "extra" / "explorer")
-    photograph.write(source / "extra" / "photograph")
+    if "book/photograph" in pages(root):
+        photograph.write(source / "extra" / "photograph")
     library.write(source, pages(root))
 
 

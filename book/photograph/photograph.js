@@ -145,8 +145,15 @@ const gradcamppPhotograph = (() => {
       part("error").hidden = !error;
     }
 
+    /** While something is under way, nothing can be saved, and a screen reader waits. */
+    function busy(on) {
+      part("results").setAttribute("aria-busy", String(on));
+      part("save").disabled = on;
+    }
+
     async function open(file) {
       if (!file) return;
+      busy(true);
       try {
         say(`Reading ${file.name || "the picture"}…`);
         const { data, width, height, note } = await gradcamppPicture.read(file);
@@ -155,7 +162,7 @@ const gradcamppPhotograph = (() => {
         const grey = Float64Array.from({ length: CROP * CROP }, (_, i) =>
           Math.round(0.299 * bytes[3 * i] + 0.587 * bytes[3 * i + 1] + 0.114 * bytes[3 * i + 2]),
         );
-        say(worker ? "The network looks at it…" : "Fetching the network (25 MB, once)…");
+        say(worker ? "The network looks at it…" : "Fetching the network (33 MB, once)…");
         const opened = { name: file.name, bytes, planes, grey, explained: new Map(), through: new Map() };
         opened.scores = await classify(planes);
         photograph = opened;
@@ -172,6 +179,7 @@ const gradcamppPhotograph = (() => {
         say([`${file.name || "The picture"}: ${classes[five[0]]}, ${percent(opened.scores[five[0]])}.`, note].join(" "));
       } catch (error) {
         say(error.message, true);
+        if (photograph) show(); // the one before stays
       }
     }
 
@@ -211,6 +219,7 @@ const gradcamppPhotograph = (() => {
     async function show() {
       const current = photograph;
       if (!current) return;
+      busy(true);
       try {
         for (const label of state.chosen) {
           if (!current.explained.has(label)) current.explained.set(label, await explain(current.planes, label));
@@ -239,6 +248,7 @@ const gradcamppPhotograph = (() => {
       }
       drawn = state.chosen.flatMap((label) => Object.keys(SCORES).map((scores) => row(label, scores)));
       captions();
+      busy(true);
       clearTimeout(quiet);
       quiet = setTimeout(settle, QUIET);
     }
@@ -302,11 +312,6 @@ const gradcamppPhotograph = (() => {
           spans[i].textContent = `${empty}score ${score === undefined ? "…" : score.toFixed(4)}`;
         });
       }
-      part("save").disabled = !complete();
-    }
-
-    function complete() {
-      return drawn.every((line) => Object.keys(METHODS).every((method) => photograph.through.has(key(line, method, line.lam))));
     }
 
     /** The address follows the choice, and the network looks through every map that it has not looked through yet. */
@@ -323,6 +328,7 @@ const gradcamppPhotograph = (() => {
           if (drawn !== lines) return; // the reader has gone on
           captions();
         }
+        if (drawn === lines) busy(false);
       } catch (error) {
         say(error.message, true);
       }

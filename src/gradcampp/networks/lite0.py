@@ -36,7 +36,7 @@ STAGES = (  # blocks, kernel, stride of the first block, expansion, channels
 class _Conv(nn.Conv2d):
     """A convolution that pads as TensorFlow does: where the padding is odd, one more below and on the right.
 
-    It has no bias, unless one is put in. Weights of another precision are cast to that of the input.
+    It has no bias, until a normalisation is folded into it.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
@@ -47,7 +47,7 @@ class _Conv(nn.Conv2d):
         for size, kernel, stride in zip(x.shape[:1:-1], self.kernel_size, self.stride, strict=True):  # width, height
             total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
             padding += [total // 2, total - total // 2]
-        return functional.conv2d(functional.pad(x, padding), self.weight.to(x.dtype), self.bias, self.stride, groups=self.groups)
+        return functional.conv2d(functional.pad(x, padding), self.weight, self.bias, self.stride, groups=self.groups)
 
 
 def _norm(channels: int) -> nn.BatchNorm2d:
