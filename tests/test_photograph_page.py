@@ -59,7 +59,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("site")
     for name in ("explorer", "photograph"):
         shutil.copytree(BOOK / name, root / name)
-    export.write(root / "photograph")
+    photograph(5, (320, 240)).save(root / "a-sample.png")
+    export.write(root / "photograph", [export.Sample(root / "a-sample.png", "A sample", "“A sample” by a test, CC0")])
     write_page(BOOK / "photograph.md", root)
     return root
 
@@ -290,6 +291,13 @@ def test_a_dropped_file_is_opened(visit: Visit, pictures: list[Path]) -> None:
     )
     finished(visit.page)
     assert visit.page.get_by_role("status").inner_text().startswith("dropped.png: ")
+
+
+def test_a_sample_is_opened_and_says_whose_it_is(visit: Visit, site: Path, network: Network) -> None:
+    visit.page.get_by_role("button", name="A sample").click()
+    finished(visit.page)
+    compare(shown(visit.page), network, read_photograph(site / "a-sample.png", network.preprocessing))
+    assert visit.page.get_by_text("“A sample” by a test, CC0").is_visible()
 
 
 def test_by_keyboard_alone(visit: Visit, pictures: list[Path]) -> None:

@@ -6,16 +6,21 @@ nearly cancels by 0.06: more than Grad-CAM++ and Grad-CAM+ differ in many photog
 
 from __future__ import annotations
 
+import base64
 import copy
+import io
 import json
 import shutil
 import tempfile
 import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image, ImageOps
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -33,6 +38,7 @@ RUNTIME_FILES = ("ort.wasm.min.js", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd
 OUTPUTS = ("logits", "head", "head_pre", "head_post", "inner", "inner_pre", "inner_post")
 OPSET = 18
 CROP = 224
+THUMBNAIL = 112  # pixels a side; shown at half of that
 
 
 def folded(module: nn.Module) -> nn.Module:
@@ -142,9 +148,27 @@ def write_network(module: Explained, path: Path) -> None:
         shutil.copyfile(written, path)
 
 
-def settings(network: Network) -> dict[str, Any]:
-    """What the page has to know beside the network: names of classes, versions, the layers by the names of the library."""
+@dataclass(frozen=True)
+class Sample:
+    """A photograph for a reader who has none at hand.
+
+    Attributes:
+        path: of a JPEG or PNG, which goes with the page as it is.
+        title: what a reader chooses.
+        credit: whose it is, and its licence.
+    """
+
+    path: Path
+    title: str
+    credit: str
+
+
+def settings(network: Network, samples: Sequence[Sample]) -> dict[str, Any]:
+    """What the page has to know beside the network: names of classes, version, the library's names of layers, photographs."""
     return {
+        "samples": [
+            {"file": one.path.name, "title": one.title, "credit": one.credit, "thumbnail": thumbnail(one.path)} for one in samples
+        ],
         "classes": network.classes.names,
         "version": gradcampp.__version__,
         "network": NAME,
@@ -152,11 +176,21 @@ def settings(network: Network) -> dict[str, Any]:
     }
 
 
-def write(folder: Path) -> list[Path]:
+def thumbnail(path: Path) -> str:
+    """The middle of a photograph, 112 pixels a side: a JPEG in base64."""
+    with Image.open(path) as image:
+        small = ImageOps.fit(image.convert("RGB"), (THUMBNAIL, THUMBNAIL))
+    buffer = io.BytesIO()
+    small.save(buffer, "jpeg", quality=80)
+    return base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def write(folder: Path, samples: Sequence[Sample] = ()) -> list[Path]:
     """Write the network, what runs it, and what the page has to know.
 
     Args:
         folder: of ``photograph.js``; made where it does not exist.
+        samples: photographs that the page offers.
 
     Returns:
         The files.
@@ -171,6 +205,11 @@ def write(folder: Path) -> list[Path]:
     paths = [folder / "lite0.onnx", folder / "settings.js"]
     write_network(explained(network), paths[0])
     with atomic_write(paths[1]) as temporary:
-        text = json.dumps(settings(network), ensure_ascii=False, separators=(",", ":"))
+        text = json.dumps(settings(network, samples), ensure_ascii=False, separators=(",", ":"))
         temporary.write_text(f"const gradcamppSettings = {text};\n", "utf-8")
-    return paths + [Path(shutil.copyfile(RUNTIME / name, folder / name)) for name in RUNTIME_FILES]
+    copies = [(RUNTIME / name, folder / name) for name in RUNTIME_FILES]
+    copies += [(one.path, folder / "samples" / one.path.name) for one in samples]
+    for source, target in copies:
+        target.parent.mkdir(exist_ok=True)
+        shutil.copyfile(source, target)
+    return paths + [target for _, target in copies]

@@ -8,7 +8,7 @@
 const gradcamppPhotograph = (() => {
   const { compute, upsample, distance, LAST, lamAt, positionFor, words, percent, place } = gradcamppMaps;
   const { colours, INFERNO, PURPLE_ORANGE, paint } = gradcamppMaps;
-  const { classes, version, layers } = gradcamppSettings;
+  const { classes, version, layers, samples } = gradcamppSettings;
   const { CROP } = gradcamppPixels;
 
   // --- mathematics ----------------------------------------------------------------------------------------------------------
@@ -181,6 +181,24 @@ const gradcamppPhotograph = (() => {
         say(error.message, true);
         if (photograph) show(); // the one before stays
       }
+    }
+
+    /** Photographs that came with the book, each with whose it is. */
+    function offer() {
+      for (const { file, title, credit, thumbnail } of samples) {
+        const button = Object.assign(document.createElement("button"), { type: "button", className: "gp-button", title: credit });
+        const source = `data:image/jpeg;base64,${thumbnail}`;
+        button.append(Object.assign(document.createElement("img"), { src: source, alt: "", width: 56, height: 56 }), title);
+        button.addEventListener("click", async () => {
+          const answer = await fetch(new URL(`samples/${file}`, folder));
+          await open(new File([await answer.blob()], file));
+        });
+        part("samples").append(button);
+      }
+      const note = Object.assign(document.createElement("p"), { className: "gx-note" });
+      note.textContent = samples.map(({ credit }) => credit).join("; ");
+      part("samples").append(note);
+      part("samples").hidden = samples.length === 0;
     }
 
     function options(fieldset, type, list, chosen, choose) {
@@ -422,7 +440,10 @@ const gradcamppPhotograph = (() => {
         true,
       );
     } else if (typeof WebAssembly === "undefined") say("This browser has no WebAssembly, which the network needs.", true);
-    else part("drop").hidden = false;
+    else {
+      part("drop").hidden = false;
+      offer();
+    }
     return { shown: () => ({ ...state, scores: photograph?.scores, bytes: photograph?.bytes, rows: drawn, through: photograph?.through }) };
   }
 
