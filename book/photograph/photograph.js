@@ -60,6 +60,7 @@ const gradcamppPhotograph = (() => {
   function fail(message) {
     for (const { reject } of asked.values()) reject(new Error(message));
     asked.clear();
+    worker?.terminate();
     worker = null; // the next question tries again
   }
 
@@ -135,9 +136,10 @@ const gradcamppPhotograph = (() => {
     const part = (name) => root.querySelector(`[data-part="${name}"]`);
     const clone = (name) => part(name).content.firstElementChild.cloneNode(true);
     const state = { layer: "head", lam: 1, chosen: [] };
-    let photograph = null; // {name, planes, grey, scores, offered, explained, through}: all that is known of it
+    let photograph = null; // all that is known of it: explained by class, maps that no λ changes, scores through maps
     let drawn = []; // what is on show, a row each
     let quiet;
+    let frame = 0; // on its way to the screen
 
     function say(text, error = false) {
       part("status").textContent = error ? "" : text;
@@ -163,7 +165,7 @@ const gradcamppPhotograph = (() => {
           Math.round(0.299 * bytes[3 * i] + 0.587 * bytes[3 * i + 1] + 0.114 * bytes[3 * i + 2]),
         );
         say(worker ? "The network looks at it…" : "Fetching the network (33 MB, once)…");
-        const opened = { name: file.name, bytes, planes, grey, explained: new Map(), through: new Map() };
+        const opened = { name: file.name, bytes, planes, grey, explained: new Map(), fixed: new Map(), through: new Map() };
         opened.scores = await classify(planes);
         photograph = opened;
         const five = best(opened.scores, 5);
@@ -294,14 +296,24 @@ const gradcamppPhotograph = (() => {
     function row(label, scores) {
       const { layer, lam } = state;
       const explained = photograph.explained.get(label)[layer];
-      const maps = Object.fromEntries(Object.keys(METHODS).map((method) => [method, map(explained, scores, method, lam)]));
+      const fixed = photograph.fixed;
+      const computed = (method) => {
+        if (method === "gradcam++") return map(explained, scores, method, lam);
+        const name = key({ label, scores, layer }, method);
+        if (!fixed.has(name)) fixed.set(name, map(explained, scores, method));
+        return fixed.get(name);
+      };
+      const maps = Object.fromEntries(Object.keys(METHODS).map((method) => [method, computed(method)]));
       const [own, plus, family] = Object.values(maps).map(({ large }) => large);
       const place = root.querySelector(`[data-row="${label},${scores}"]`);
       const canvases = [...place.querySelectorAll("canvas")];
       const opacity = Number(part("opacity").value) / 100;
-      [own, plus, family].forEach((large, i) => {
+      Object.entries(maps).forEach(([method, { large }], i) => {
+        const shown = [key({ label, scores, layer }, method, lam), opacity].join();
+        if (canvases[i].dataset.shown === shown) return;
+        canvases[i].dataset.shown = shown;
         paint(canvases[i], CROP, (at) => inferno(large[at]).map((value) => opacity * value + (1 - opacity) * photograph.grey[at]));
-        canvases[i].setAttribute("aria-label", described(large, Object.values(METHODS)[i], label, scores));
+        canvases[i].setAttribute("aria-label", described(large, METHODS[method], label, scores));
       });
       const result = { label, scores, layer, lam, maps, fromPlus: distance(family, plus), gradcamFromPlus: distance(own, plus) };
       const half = span(result.fromPlus);
@@ -408,7 +420,11 @@ const gradcamppPhotograph = (() => {
 
     function move(lam) {
       state.lam = lam;
-      show();
+      busy(true);
+      frame ||= requestAnimationFrame(() => {
+        frame = 0;
+        show();
+      });
     }
 
     part("lam").max = LAST;

@@ -61,8 +61,9 @@ const gradcamppPicture = (() => {
       throw new Error(
         `${name} has ${Math.round((width * height) / 1e6)} megapixels (${width} × ${height}); at most ${LIMIT / 1e6} are read. Make it smaller: the network sees 224 × 224 of them.`,
       );
-    try { // the colours as they are stored, as Pillow reads them
-      bitmap = await createImageBitmap(file, { imageOrientation: "from-image", colorSpaceConversion: "none" });
+    try { // the colours as they are stored, as Pillow reads them; an old browser knows no such options
+      const asStored = { imageOrientation: "from-image", colorSpaceConversion: "none" };
+      bitmap = await createImageBitmap(file, asStored).catch(() => createImageBitmap(file));
     } catch {
       throw new Error(refusal(name, found, file.size));
     }
