@@ -58,6 +58,16 @@ def test_folding_changes_nothing_but_the_rounding(explained: export.Explained, p
     assert any(isinstance(module, torch.nn.BatchNorm2d) for module in network.module.modules())  # a copy
 
 
+def test_the_file_is_the_same_every_time_and_names_no_path(explained: export.Explained, tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("lite0.onnx", "again.onnx")]
+    for path in paths:
+        export.write_network(explained, path)
+    first, again = (path.read_bytes() for path in paths)
+    assert first == again
+    assert len(first) < 20e6  # each weight once
+    assert b".py" not in first
+
+
 def test_a_checkout_without_npms_part_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(export, "RUNTIME", tmp_path)
     with pytest.raises(InputError, match=r"no onnxruntime-web/dist/ort\.wasm\.min\.js .*: npm ci --prefix book/web"):
