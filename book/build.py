@@ -115,10 +115,16 @@ def stage(root: Path, source: Path, repository: str | None) -> None:
 
     from book import landing, library
     from book.explorer import export
+    from book.photograph import export as photograph
 
     shutil.rmtree(source, ignore_errors=True)
     shutil.copytree(root / "book", source / "book", ignore=shutil.ignore_patterns("*.py", "__pycache__", "_ext", "live", "web"))
-    for inside, place in (("_static", "_static"), ("explorer", "extra/explorer"), ("_toc.yml", "_toc.yml")):
+    for inside, place in (
+        ("_static", "_static"),
+        ("explorer", "extra/explorer"),
+        ("photograph", "extra/photograph"),
+        ("_toc.yml", "_toc.yml"),
+    ):
         (source / place).parent.mkdir(exist_ok=True)
         shutil.move(source / "book" / inside, source / place)
     config = yaml.safe_load((source / "book" / "_config.yml").read_text("utf-8"))
@@ -129,6 +135,8 @@ def stage(root: Path, source: Path, repository: str | None) -> None:
     (source / "notebooks").mkdir()
     export.write(source / "extra" / "explorer")
     landing.write(source / "book")
+    if "book/photograph" in pages(root):
+        photograph.write(source / "extra" / "photograph")
     library.write(source, pages(root))
 
 

@@ -94,7 +94,7 @@ LOOK = """() => {
         html: document.documentElement.outerHTML,
         title: (content.querySelector("h1") || {}).textContent || "",
         headings: all("h1, h2, h3, h4", content).map(node => node.textContent.replace(/#$/, "").trim()),
-        figures: all("img", content).filter(node => !node.closest("#gradcampp-explorer label"))
+        figures: all("img", content).filter(node => !node.closest("#gradcampp-explorer label, .gp-samples"))
             .map(node => [node.alt, node.clientWidth, node.clientHeight]),
         formulas: all(".math", content).length,
         scrolling: all(".cell_input pre, div.highlight pre", content)

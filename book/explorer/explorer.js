@@ -5,6 +5,9 @@
 "use strict";
 
 const gradcamppExplorer = (() => {
+  const { weights, compute, upsample, distance, LAST, lamAt, positionFor, words, percent, place } = gradcamppMaps;
+  const { colours, INFERNO, PURPLE_ORANGE, paint } = gradcamppMaps;
+
   // --- mathematics: a choice is {label, scores, method, lam}; label counts the classes of the scene ----------------------
 
   /** Values of an array as gradcampp.explorer writes it, zeros included: a Float64Array of the given length. */
@@ -35,45 +38,6 @@ const gradcamppExplorer = (() => {
     return { ...data, channels, rows, columns, units, activations, sums, gradients };
   }
 
-  /** Channel weights: eq. 1 ("gradcam"), eq. 3 ("gradcam+"), or eq. 4 with the alphas of eq. 12 ("gradcam++").
-   *
-   * At lam = infinity the weights are the limit of lam * w_k, which is n_k / s_k with n_k the number of units with positive
-   * gradient. A channel with s_k = 0 has no such limit and no activation either: its weight counts for nothing, and is 0.
-   */
-  function weights(scene, { label, scores, method, lam }) {
-    const gradients = scene.gradients[label][scores];
-    return Float64Array.from(scene.sums, (sum, channel) => {
-      let weight = 0;
-      for (let i = channel * scene.units; i < (channel + 1) * scene.units; i++) {
-        const g = gradients[i];
-        if (method === "gradcam") weight += g / scene.units;
-        else if (g <= 0) continue;
-        else if (method === "gradcam+") weight += g / scene.units;
-        else if (lam === Infinity) weight += sum > 0 ? 1 / sum : 0;
-        else weight += g / (2 + lam * sum * g);
-      }
-      return weight;
-    });
-  }
-
-  /** Eq. 2, then the min-max stretching to [0, 1] in which a constant map becomes zeros. */
-  function maps(scene, channelWeights) {
-    const raw = new Float64Array(scene.units);
-    channelWeights.forEach((weight, channel) => {
-      for (let i = 0; i < scene.units; i++) raw[i] += weight * scene.activations[channel * scene.units + i];
-    });
-    raw.forEach((value, i) => (raw[i] = Math.max(0, value)));
-    const low = raw.reduce((a, b) => Math.min(a, b));
-    const high = raw.reduce((a, b) => Math.max(a, b));
-    return { raw, heat: raw.map((value) => (high === low ? 0 : (value - low) / (high - low))) };
-  }
-
-  /** Weights and maps of a choice: {weights, raw, heat}. */
-  function compute(scene, choice) {
-    const channelWeights = weights(scene, choice);
-    return { weights: channelWeights, ...maps(scene, channelWeights) };
-  }
-
   /** The alphas that count, 1 / (2 + lam * s * g) at the units with positive gradient: sorted, each in [0, 1/2]. */
   function alphas(scene, { label, scores, lam }) {
     const found = [];
@@ -100,31 +64,6 @@ const gradcamppExplorer = (() => {
     const [least, most] = [Math.min(...kept), Math.max(...kept)];
     const shrinkage = choice.lam === Infinity ? { least: 1, most: 1 } : { least: 1 - most, most: 1 - least };
     return { ...shrinkage, bound: Math.min(1, (1 - least / most) / (1 - ratio)) };
-  }
-
-  /** Bilinear enlargement of a coarse map to size x size pixels, as PyTorch's align_corners=False does it. */
-  function upsample(scene, heat) {
-    const { rows, columns, size } = scene;
-    const axis = (length) =>
-      Array.from({ length: size }, (_, pixel) => {
-        const place = Math.max(0, ((pixel + 0.5) * length) / size - 0.5);
-        const first = Math.min(Math.floor(place), length - 1);
-        return [first, Math.min(first + 1, length - 1), place - first];
-      });
-    const across = axis(columns);
-    const large = new Float64Array(size * size);
-    axis(rows).forEach(([top, bottom, down], y) => {
-      across.forEach(([left, right, over], x) => {
-        const mix = (row) => heat[row * columns + left] * (1 - over) + heat[row * columns + right] * over;
-        large[y * size + x] = mix(top) * (1 - down) + mix(bottom) * down;
-      });
-    });
-    return large;
-  }
-
-  /** The largest absolute difference of two arrays. */
-  function distance(one, other) {
-    return one.reduce((most, value, i) => Math.max(most, Math.abs(value - other[i])), 0);
   }
 
   // --- data: a script for each scene, so that a page opened from disk can load it as well ---------------------------------
@@ -156,59 +95,13 @@ const gradcamppExplorer = (() => {
 
   // --- page -----------------------------------------------------------------------------------------------------------------
 
-  const STEPS_A_DECADE = 20;
-  const DECADES = [-2, 6]; // of the finite values of lam; positions 0 and LAST are 0 and infinity
-  const LAST = STEPS_A_DECADE * (DECADES[1] - DECADES[0]) + 2;
   const BINS = 25;
   const CHANNELS_SHOWN = 8;
   const QUIET = 250; // ms without a change before the words are read out and the address follows
   const METHODS = { gradcam: "Grad-CAM", "gradcam+": "Grad-CAM+", "gradcam++": "Grad-CAM++ family" };
-  const INFERNO =
-    "000004 0b0724 210c4a 3d0965 57106e 71196e 8a226a a32c61 bc3754 d24644 e45a31 f1731d f98e09 fcac11 f9cb35 f2ea69 fcffa4";
-  const PURPLE_ORANGE =
-    "2d004b 451871 5f3a91 7b6aa8 9990bf b7b1d5 cfcfe5 e4e5f0 f7f7f6 fce8cd fed59f fdbc6b ee9b39 d97b12 bd6109 9e4c07 7f3b08";
-
-  function lamAt(position) {
-    if (position <= 0) return 0;
-    return position >= LAST ? Infinity : 10 ** (DECADES[0] + (position - 1) / STEPS_A_DECADE);
-  }
-
-  function positionFor(lam) {
-    if (!(lam > 0)) return 0;
-    const place = Math.round((Math.log10(lam) - DECADES[0]) * STEPS_A_DECADE) + 1;
-    return lam === Infinity ? LAST : Math.min(Math.max(place, 1), LAST - 1);
-  }
-
-  function words(lam) {
-    return lam === Infinity ? "∞" : Number(lam.toPrecision(2)).toLocaleString("en", { maximumFractionDigits: 4 });
-  }
-
-  function percent(share) {
-    return share > 0 && share < 0.01 ? "less than 1 %" : `${Math.round(100 * share)} %`;
-  }
-
   function range({ least, most }) {
     const [low, high] = [Math.round(100 * least), Math.round(100 * most)];
     return low === high ? `${low} %` : `${low} to ${high} %`;
-  }
-
-  function colours(anchors) {
-    const table = anchors.split(" ").map((hex) => [0, 2, 4].map((start) => parseInt(hex.slice(start, start + 2), 16)));
-    return (value) => {
-      const place = Math.min(Math.max(value, 0), 1) * (table.length - 1);
-      const first = Math.min(Math.floor(place), table.length - 2);
-      const [low, high, part] = [table[first], table[first + 1], place - first];
-      return [low[0] + part * (high[0] - low[0]), low[1] + part * (high[1] - low[1]), low[2] + part * (high[2] - low[2])];
-    };
-  }
-
-  /** One of nine places of a picture in words. */
-  function place(down, right) {
-    const row = ["upper", "", "lower"][Math.floor(down * 3)];
-    const column = ["left", "", "right"][Math.floor(right * 3)];
-    if (row && column) return `at the ${row} ${column}`;
-    if (row) return row === "upper" ? "at the top" : "at the bottom";
-    return column ? `at the ${column}` : "in the middle";
   }
 
   function start(root) {
@@ -324,9 +217,9 @@ const gradcamppExplorer = (() => {
       const fromPlus = distance(large, largePlus);
       const fromPublished = distance(large, largePublished);
       const opacity = Number(part("opacity").value) / 100;
-      paint(part("map"), (i) => over(large[i], current.grey[i], opacity));
-      paint(part("plus"), (i) => over(largePlus[i], current.grey[i], opacity));
-      paint(part("difference"), (i) => diverging(0.5 + large[i] - largePlus[i]));
+      paint(part("map"), current.size, (i) => over(large[i], current.grey[i], opacity));
+      paint(part("plus"), current.size, (i) => over(largePlus[i], current.grey[i], opacity));
+      paint(part("difference"), current.size, (i) => diverging(0.5 + large[i] - largePlus[i]));
       const family = chosen.method !== "gradcam";
       const effective = chosen.method === "gradcam++" ? chosen : { ...chosen, lam: 0 };
       const promise = family ? sandwich(current, effective) : null;
@@ -345,21 +238,6 @@ const gradcamppExplorer = (() => {
       const [red, green, blue] = inferno(heat);
       const rest = (1 - opacity) * grey;
       return [opacity * red + rest, opacity * green + rest, opacity * blue + rest]; // the canvas rounds
-    }
-
-    function paint(canvas, colour) {
-      const { size } = current;
-      if (canvas.width !== size) Object.assign(canvas, { width: size, height: size });
-      const context = canvas.getContext("2d");
-      const image = context.createImageData(size, size);
-      for (let i = 0; i < size * size; i++) {
-        const [red, green, blue] = colour(i);
-        image.data[4 * i] = red;
-        image.data[4 * i + 1] = green;
-        image.data[4 * i + 2] = blue;
-        image.data[4 * i + 3] = 255;
-      }
-      context.putImageData(image, 0, 0);
     }
 
     /** The channels with the largest weights; a tick marks what Grad-CAM+ gives them. Both are relative to their largest. */

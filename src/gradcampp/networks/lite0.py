@@ -35,7 +35,10 @@ STAGES = (  # blocks, kernel, stride of the first block, expansion, channels
 
 
 class _Conv(nn.Conv2d):
-    """A convolution without bias that pads as TensorFlow does: where the padding is odd, one more below and on the right."""
+    """A convolution that pads as TensorFlow does: where the padding is odd, one more below and on the right.
+
+    It has no bias, until a normalisation is folded into it.
+    """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
         super().__init__(inputs, outputs, kernel, stride, groups=groups, bias=False)
@@ -45,7 +48,7 @@ class _Conv(nn.Conv2d):
         for size, kernel, stride in zip(x.shape[:1:-1], self.kernel_size, self.stride, strict=True):  # width, height
             total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
             padding += [total // 2, total - total // 2]
-        return functional.conv2d(functional.pad(x, padding), self.weight, None, self.stride, groups=self.groups)
+        return functional.conv2d(functional.pad(x, padding), self.weight, self.bias, self.stride, groups=self.groups)
 
 
 def _norm(channels: int) -> nn.BatchNorm2d:

@@ -1,0 +1,103 @@
+"""A page of the book in a browser without a way out of this machine: its folder served, its requests and complaints kept."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import re
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from book import pdf
+
+_HEAD = (
+    "<!doctype html><html lang='en' data-content_root='../'><head><meta charset='utf-8'><title>{0}</title>"
+    "<meta name='viewport' content='width=device-width'><link rel='icon' href='data:,'></head><body>{1}</body></html>"
+)
+
+
+def write_page(source: Path, folder: Path) -> None:
+    """The raw HTML of a page of the book alone, in FOLDER/book as in the site."""
+    found = re.findall(r"```\{raw\} html\n(.*?)```", source.read_text("utf-8"), re.DOTALL)
+    assert len(found) == 1
+    (folder / "book").mkdir(exist_ok=True)
+    (folder / "book" / f"{source.stem}.html").write_text(_HEAD.format(source.stem, found[0]), "utf-8")
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """The address of a folder, served as it is."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=str(folder)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """A browser; the test is skipped where there is none."""
+    path = next(filter(None, map(shutil.which, pdf.CHROMIUM)), None)
+    if path is None:
+        pytest.skip(f"no browser: expected one of {', '.join(pdf.CHROMIUM)} on the PATH")
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@dataclass
+class Visit:
+    """A page and what it did: complaints of the console and of the network, and the requests that it made."""
+
+    page: Page
+    trouble: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
+    methods: set[str] = field(default_factory=set)
+    transferred: int = 0
+
+
+@contextmanager
+def visiting(browser: Browser, host: str, path: str, **options: Any) -> Iterator[Visit]:
+    """A page in a browser of its own, with an empty cache; every other host is refused."""
+    context = browser.new_context(**{"viewport": {"width": 1100, "height": 900}, **options})
+    visit = Visit(context.new_page())
+
+    def guard(route: Any) -> None:
+        visit.requests.append(route.request.url)
+        visit.methods.add(route.request.method)
+        if route.request.url.startswith((host, "data:", "blob:")):
+            route.continue_()
+        else:
+            visit.trouble.append(f"asked for {route.request.url}")
+            route.abort()
+
+    def received(request: Any) -> None:
+        sizes = request.sizes()
+        visit.transferred += sizes["responseBodySize"] + sizes["responseHeadersSize"]
+
+    context.route("**/*", guard)
+    context.on("console", lambda said: visit.trouble.append(said.text) if said.type in ("error", "warning") else None)
+    context.on("requestfailed", lambda request: visit.trouble.append(f"failed: {request.url}"))
+    context.on("requestfinished", received)
+    visit.page.on("pageerror", lambda error: visit.trouble.append(str(error)))
+    visit.page.goto(host + path)
+    try:
+        yield visit
+    finally:
+        context.close()
