@@ -136,7 +136,7 @@ def stage(root: Path, source: Path, repository: str | None) -> None:
     export.write(source / "extra" / "explorer")
     landing.write(source / "book")
     if "book/photograph" in pages(root):
-        photograph.write(source / "extra" / "photograph")
+        photograph.write(source / "extra" / "photograph", photograph.samples())
     library.write(source, pages(root))
 
 

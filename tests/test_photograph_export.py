@@ -73,3 +73,12 @@ def test_a_checkout_without_npms_part_says_what_to_do(tmp_path: Path, monkeypatc
     with pytest.raises(InputError, match=r"no onnxruntime-web/dist/ort\.wasm\.min\.js .*: npm ci --prefix book/web"):
         export.write(tmp_path / "site")
     assert not (tmp_path / "site").exists()
+
+
+def test_the_samples_are_there_and_say_whose_they_are() -> None:
+    pytest.importorskip("skimage", reason="scikit-image is not installed")
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+    offered = export.samples()
+    assert len(offered) == len(export.SAMPLES)
+    assert {one.path.suffix for one in offered} == {".png", ".jpg"}
+    assert all("CC" in one.credit or "public domain" in one.credit.lower() for one in offered), [one.credit for one in offered]

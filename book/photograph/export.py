@@ -26,6 +26,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 import gradcampp
 from gradcampp.errors import InputError
+from gradcampp.evaluation import gallery
 from gradcampp.files import atomic_write
 from gradcampp.networks.capture import Network
 from gradcampp.networks.lite0 import INNER_LAYER, LAYER, NAME
@@ -37,6 +38,7 @@ RUNTIME_FILES = ("ort.wasm.min.js", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd
 OUTPUTS = ("logits", "head", "head_pre", "head_post", "inner", "inner_pre", "inner_post")
 OPSET = 18
 CROP = 224
+SAMPLES = ("chelsea", "coffee", "camera", "rocket", "china", "flower")
 THUMBNAIL = 112  # pixels a side; shown at half of that
 
 
@@ -162,6 +164,18 @@ class Sample:
     path: Path
     title: str
     credit: str
+
+
+def samples() -> list[Sample]:
+    """The photographs that come with packages whose licences are stated there.
+
+    Raises:
+        InputError: if a package is missing.
+    """
+    chosen = [gallery.PHOTOGRAPHS[name] for name in SAMPLES]
+    return [
+        Sample(one.path(), one.title, f"{one.author}, {one.licence}, from {gallery.DISTRIBUTIONS[one.package]}") for one in chosen
+    ]
 
 
 def settings(network: Network, samples: Sequence[Sample]) -> dict[str, Any]:
