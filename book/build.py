@@ -103,10 +103,22 @@ def stripped(notebook: dict[str, Any], solutions: bool = True) -> dict[str, Any]
             for output in cell.get("outputs", []):
                 if "scrapbook" in output.get("metadata", {}):  # the book has its own place for what a lone notebook shows here
                     output["data"] = {kind: value for kind, value in output["data"].items() if kind.startswith(RECORD)}
-            cells.append({**cell, "metadata": {"tags": tags}})
+            outputs = {"outputs": _in_one_piece(cell["outputs"])} if "outputs" in cell else {}
+            cells.append({**cell, **outputs, "metadata": {"tags": tags}})
         hidden = hidden and "{solution-end}" not in text
     metadata = {name: value for name, value in notebook["metadata"].items() if name != "papermill"}
     return {**notebook, "cells": cells, "metadata": metadata}
+
+
+def _in_one_piece(outputs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Outputs of a cell in which what it printed stands together, however a busy machine has cut it."""
+    found: list[dict[str, Any]] = []
+    for output in outputs:
+        if found and output["output_type"] == "stream" and found[-1].get("name") == output["name"]:
+            found[-1] = {**found[-1], "text": "".join(found[-1]["text"]) + "".join(output["text"])}
+        else:
+            found.append(output)
+    return found
 
 
 def stage(root: Path, source: Path, repository: str | None) -> None:

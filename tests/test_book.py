@@ -232,6 +232,15 @@ def test_an_edition_without_solutions_holds_none_of_their_cells(kept: bool) -> N
     assert "after" in text
 
 
+def test_what_a_cell_prints_stands_together_however_it_was_cut() -> None:
+    pieces = [{"output_type": "stream", "name": "stdout", "text": text} for text in ("alpha =", [" x\n", "y"])]
+    between = {"output_type": "display_data", "data": {}, "metadata": {}}
+    error = {"output_type": "stream", "name": "stderr", "text": "!"}
+    cell = {"cell_type": "code", "source": "print()", "metadata": {}, "outputs": [*pieces, error, between, *pieces]}
+    (kept,) = build.stripped({"cells": [cell], "metadata": {}})["cells"]
+    assert [output.get("text") for output in kept["outputs"]] == ["alpha = x\ny", "!", None, "alpha = x\ny"]
+
+
 def test_an_address_that_is_not_one_of_github_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert build.main(["--repository", "ftp://example.org/a"]) == 2
     assert "expected an address such as https://github.com/" in capsys.readouterr().err
