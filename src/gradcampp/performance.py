@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import t as student
 
 from gradcampp import paper
-from gradcampp.cam import METHODS, SCORES, Scores, column
+from gradcampp.cam import METHODS, SCORES, Method, Scores, column
 from gradcampp.errors import InputError
 
 
@@ -122,6 +122,13 @@ def summaries(records: pd.DataFrame) -> dict[tuple[Scores, paper.Pair], Summary]
         except ValueError as error:
             raise InputError(f"records, columns {first} and {second}: {error}") from None
     return found
+
+
+def at_equal_heat(records: pd.DataFrame, scores: Scores, method: Method) -> Summary | None:
+    """A method against Grad-CAM, its map raised to the power at which it has the heat of Grad-CAM's; None without such scores."""
+    first, second = f"{column(scores, method)}_matched", column(scores, "gradcam")
+    both = records.reindex(columns=[first, second]).dropna()
+    return summarise(both[first], both[second]) if len(both) > 1 else None
 
 
 def drop_and_increase(records: pd.DataFrame) -> pd.DataFrame:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, TypeVar
 
+from gradcampp import paper
 from gradcampp.cam import SCORES
 from gradcampp.evaluation.records import Run
 
@@ -42,7 +43,7 @@ ROUNDING = 1e-12  # float64 against exact fractions, after a handful of operatio
 EQUIVALENCE_MARGIN = 1.1  # two methods whose relative performance is certainly within this factor count as equivalent
 
 ANY_RUN = "gradcampp claims --run RUN, after gradcampp reproduce or evaluate --out RUN"
-PAPER_RUN = "gradcampp reproduce --profile paper, then gradcampp claims --run runs/paper"
+PAPER_RUN = f"{paper.COMMAND}, then gradcampp claims --run runs/paper"
 
 
 @dataclass(frozen=True)

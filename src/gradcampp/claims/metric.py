@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from gradcampp import paper
-from gradcampp.cam import Method, Scores, column
+from gradcampp.cam import Scores, column
 from gradcampp.claims.claim import (
     EQUIVALENCE_MARGIN,
     Finding,
@@ -22,7 +24,8 @@ from gradcampp.claims.claim import (
 from gradcampp.claims.intervals import above, ratio
 from gradcampp.equivalence import control, of_run
 from gradcampp.evaluation.records import Run
-from gradcampp.performance import Summary, confidence_drops, drop_and_increase, interval, summaries, summarise
+from gradcampp.paper import Pair
+from gradcampp.performance import at_equal_heat, confidence_drops, drop_and_increase, interval, summaries, summarise
 
 
 @empirical_of_scores(
@@ -74,13 +77,9 @@ def _with_controls(run: Run, *columns: str) -> tuple[NDArray[np.float64], ...]:
 )
 def better_at_equal_heat(run: Run, scores: Scores) -> Finding:
     """Grad-CAM++ does better than Grad-CAM with a map that is as warm: of its power with the same mean heat."""
-    plain = column(scores, "gradcam")
-
-    def against_gradcam(method: Method) -> Summary:
-        own, baseline = _with_controls(run, f"{column(scores, method)}_matched", plain)
-        return summarise(own, baseline)
-
-    matched, plus = against_gradcam("gradcam++"), against_gradcam("gradcam+")
+    matched, plus = (at_equal_heat(run.records, scores, method) for method in ("gradcam++", "gradcam+"))
+    if matched is None or plus is None:
+        raise UntestedError("the run was made without controls")
     whole = summaries(run.records)[scores, paper.PAIRS[0]].relative_performance
     told = f"{ratio(matched)}, and as it is {whole:.3f}; Grad-CAM+ as warm {ratio(plus)}"
     return above(matched.low, matched.high, 1, told, matters=EQUIVALENCE_MARGIN)
@@ -125,30 +124,50 @@ def other_metrics_agree(run: Run, scores: Scores) -> Finding:
     table = drop_and_increase(run.records).set_index(["scores", "method"]).loc[scores]
     shown = (f"{paper.NAMES[method]} {table['drop'][method]:.1%} and {table['increase'][method]:.1%}" for method in paper.NAMES)
     told = [f"drop and increase: {', '.join(shown)}"]
-    agrees = []
-    for pair in paper.PAIRS:
-        found = summaries(run.records)[scores, pair]
-        if found.low <= 1 <= found.high:
-            continue
-        for name, (low, high) in _gains(run.records, scores, pair).items():
-            if found.high < 1:
-                low, high = -high, -low
-            agrees.append(low > 0 or (False if high < 0 else None))
-            told += [f"{paper.pair_name(pair)} otherwise by {name}"] if high < 0 else []
-    if not agrees or (None in agrees and False not in agrees):
+    compared = _in_order(run, scores, lambda pair: _gains(run.records, scores, pair))
+    told += [f"{paper.pair_name(pair)} otherwise by {name}" for pair, name, _, agrees in compared if agrees is False]
+    agrees = [one.agrees for one in compared]
+    if _is_open(agrees):
         return cannot_tell(f"{told[0]}; {len(agrees)} comparisons, {agrees.count(None)} of them undecided")
     return verdict(all(agrees), "; ".join(told))
 
 
-def _gains(records: pd.DataFrame, scores: Scores, pair: tuple[Method, Method]) -> dict[str, tuple[float, float]]:
-    """By how much the first of two methods has a smaller average drop, and a larger increase: 95 % intervals, paired."""
+class _Compared(NamedTuple):
+    """A pair of methods by another measure: the gain of the first, image by image, and whether it is one, if that is certain."""
+
+    pair: Pair
+    name: str
+    gain: NDArray[np.float64]
+    agrees: bool | None
+
+
+def _in_order(run: Run, scores: Scores, gains: Callable[[Pair], dict[str, NDArray[np.float64]]]) -> list[_Compared]:
+    """The pairs that relative performance tells apart, by other measures: in the same order, in the other, or undecided."""
+    found = []
+    for pair in paper.PAIRS:
+        summary = summaries(run.records)[scores, pair]
+        if summary.low <= 1 <= summary.high:
+            continue
+        for name, gain in gains(pair).items():
+            low, high = _log_interval(gain if summary.low > 1 else -gain)
+            found.append(_Compared(pair, name, gain, low > 0 or (False if high < 0 else None)))
+    return found
+
+
+def _is_open(agrees: list[bool | None]) -> bool:
+    """True where nothing is compared, or something is undecided and nothing disagrees."""
+    return not agrees or (None in agrees and False not in agrees)
+
+
+def _gains(records: pd.DataFrame, scores: Scores, pair: Pair) -> dict[str, NDArray[np.float64]]:
+    """By how much the first of two methods has a smaller average drop, and a larger increase, image by image."""
     names = [column(scores, method) for method in pair]
     rows = records[["score", *names]].dropna()
     own = rows["score"].to_numpy(np.float64)
     first, second = (rows[name].to_numpy(np.float64) for name in names)
     drops = confidence_drops(own, second) - confidence_drops(own, first)
     more = (first > own).astype(np.float64) - (second > own)
-    return {"average drop": _log_interval(drops), "increase": _log_interval(more)}
+    return {"average drop": drops, "increase": more}
 
 
 @empirical(
@@ -160,18 +179,14 @@ def _gains(records: pd.DataFrame, scores: Scores, pair: tuple[Method, Method]) -
 )
 def curves_agree(run: Run) -> Finding:
     """Insertion and deletion, which the warmth of a map does not move, order the methods as relative performance does."""
-    agrees, told = [], []
-    for pair in paper.PAIRS:
-        found = summaries(run.records)["pre", pair]
-        if found.low <= 1 <= found.high:
-            continue
+
+    def gains(pair: Pair) -> dict[str, NDArray[np.float64]]:
         names = [f"{column('pre', method)}_{curve}" for curve in ("insertion", "deletion") for method in pair]
         more, less, slower, faster = _with_controls(run, *names)
-        for name, gain in (("insertion", more - less), ("deletion", faster - slower)):
-            low, high = _log_interval(gain if found.low > 1 else -gain)
-            agrees.append(low > 0 or (False if high < 0 else None))
-            told.append(f"{paper.pair_name(pair)} {name} {gain.mean():+.4f}")
+        return {"insertion": more - less, "deletion": faster - slower}
+
+    compared = _in_order(run, "pre", gains)
+    agrees = [one.agrees for one in compared]
+    told = [f"{paper.pair_name(one.pair)} {one.name} {one.gain.mean():+.4f}" for one in compared]
     told.append(f"{len(agrees)} comparisons, {agrees.count(True)} agree, {agrees.count(False)} do not")
-    if not agrees or (None in agrees and False not in agrees):
-        return cannot_tell(", ".join(told))
-    return verdict(all(agrees), ", ".join(told))
+    return cannot_tell(", ".join(told)) if _is_open(agrees) else verdict(all(agrees), ", ".join(told))

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
+from gradcampp import paper
 from gradcampp.claims import cards
 from gradcampp.claims.claim import NOT_TESTED, is_paper
 from gradcampp.claims.ledger import MATHEMATICS, Judged, Row, claim_of, role, tested_by
@@ -13,7 +14,6 @@ from gradcampp.claims.results import CELLS
 from gradcampp.evaluation.records import Run
 
 PAPER = "the paper's own experiment"
-COMMAND = "gradcampp reproduce --profile paper"
 
 
 def table(judged: Iterable[Judged], runs: Mapping[str, Run]) -> str:
@@ -36,7 +36,7 @@ def table(judged: Iterable[Judged], runs: Mapping[str, Run]) -> str:
         lines[anchor] = f'<tr><th scope="row"><a href="#{anchor}">{escape(words)}</a></th>{cells}</tr>'
     caption = f"The {len(measured)} claims that a run decides, and what each run says."
     shown = f'<div id="claims-table">{_table(caption, ["claim", *columns], lines.values())}</div>'
-    return shown if own else f"{shown}\n\n{PAPER[0].upper()}{PAPER[1:]} was not run here; `{COMMAND}` makes it."
+    return shown if own else f"{shown}\n\n{PAPER[0].upper()}{PAPER[1:]} was not run here; `{paper.COMMAND}` makes it."
 
 
 def numbers(judged: Iterable[Judged]) -> str:

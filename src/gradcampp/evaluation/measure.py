@@ -67,14 +67,15 @@ def measure(
             own = over[part]
             gradients = {kind: values[own] for kind, values in captured.gradients.items()}
             chosen = Capture(activations[own], gradients, logits[own])
-            return [heatmaps(chosen), signed(chosen), _shrinkage(chosen)]
+            found = [heatmaps(chosen), _shrinkage(chosen)]
+            return [*found, signed(chosen)] if experiment["controls"] else found
 
-        maps, with_signs, shrunk = in_batches(explain, len(over), limit)
+        maps, shrunk, *with_signs = in_batches(explain, len(over), limit)
         found, mean_heat = score_explanation_maps(network, maps, pixels[over], labels[over], limit)
         values = [shrunk, found, mean_heat.where(found.isfinite(), torch.nan)]
         if experiment["controls"]:
             hashes = [batch.hashes[index] for index in over.tolist()]
-            values.append(_controls(network, maps, mean_heat, with_signs, pixels[over], labels[over], hashes, limit))
+            values.append(_controls(network, maps, mean_heat, with_signs[0], pixels[over], labels[over], hashes, limit))
         row = torch.cat(values, 1)
         table[over, : row.shape[1]] = row
     numbers |= dict(zip(explained, table.T, strict=True))

@@ -10,11 +10,10 @@ import pandas as pd
 from gradcampp import paper
 from gradcampp.cam import SCORES, Method, Scores, column
 from gradcampp.evaluation.records import Run
-from gradcampp.performance import Summary, relative_performance, summaries, summarise
+from gradcampp.performance import Summary, at_equal_heat, relative_performance, summaries
 from gradcampp.results.figures.style import LONG
 
 PAPER = f"the paper (n = {paper.IMAGES:,})"
-COMMAND = "gradcampp reproduce --profile paper"
 
 
 def named(run: Run, records: pd.DataFrame) -> str:
@@ -61,7 +60,7 @@ def tables(runs: Mapping[str, Run], repeated: bool) -> dict[str, pd.DataFrame]:
         own, moments = _of_run(run)
         first, second = first | own, second | moments
     if not repeated:
-        absent: Rows = {("the paper, repeated", f"not run: `{COMMAND}`"): {}}
+        absent: Rows = {("the paper, repeated", f"not run: `{paper.COMMAND}`"): {}}
         first, second = first | absent, second | absent
     return {"table1": _frame(first), "table2": _frame(second)}
 
@@ -95,11 +94,8 @@ def _of_run(run: Run) -> tuple[Rows, Rows]:
 
 
 def _at_equal_heat(records: pd.DataFrame, scores: Scores, pair: paper.Pair) -> str:
-    first, second = f"{column(scores, pair[0])}_matched", column(scores, pair[1])
-    if pair[1] != "gradcam" or records[first].notna().sum() < 2:
-        return ""
-    both = records[[first, second]].dropna()
-    return _with_interval(summarise(both[first], both[second]))
+    found = at_equal_heat(records, scores, pair[0]) if pair[1] == "gradcam" else None
+    return _with_interval(found) if found else ""
 
 
 def _with_interval(found: Summary) -> str:

@@ -6,16 +6,13 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from gradcampp import paper
-from gradcampp.cam import SCORES, column
+from gradcampp.cam import SCORES
 from gradcampp.evaluation.alphas import tanh_histogram
 from gradcampp.evaluation.records import Run
-from gradcampp.performance import log_relative_performance
+from gradcampp.results.figures.data_set import ratios
 from gradcampp.results.figures.style import COLOURS, LONG, REFERENCE, canvas, ratio_ticks
 
 COLUMNS = 2
@@ -46,13 +43,15 @@ def relative_performances(runs: Mapping[str, Run]) -> Figure:
 
     Source: Lerma & Lucas (2022), Figure 6.
     """
-    rows = math.ceil(len(runs) / COLUMNS)
-    with canvas(7, 2.6 * rows + 0.4) as figure:
-        axes = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
+    lines = math.ceil(len(runs) / COLUMNS)
+    with canvas(7, 2.6 * lines + 0.4) as figure:
+        axes = figure.subplots(lines, COLUMNS, squeeze=False).ravel()
         for axis, run in zip(axes, runs.values(), strict=False):
             axis.axhline(1, **REFERENCE)
             look: dict[str, Any] = {"log_scale": True, "showfliers": False, "width": 0.6, "palette": list(COLOURS.values())}
-            sns.boxplot(_ratios(run.records), x="pair", y="ratio", hue="map", ax=axis, **look)
+            rows = ratios(run.records)
+            rows["pair"] = rows["pair"].str.replace("Grad-", "").str.replace(" vs ", " vs\n")
+            sns.boxplot(rows, x="pair", y="ratio", hue="map", ax=axis, **look)
             axis.set(xlabel="", ylabel="", title=run.title)
             ratio_ticks(axis)
             axis.tick_params(axis="x", labelsize=8)
@@ -62,14 +61,3 @@ def relative_performances(runs: Mapping[str, Run]) -> Figure:
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
         figure.supylabel("relative performance per image", fontsize=10)
         return figure
-
-
-def _ratios(records: pd.DataFrame) -> pd.DataFrame:
-    frames = []
-    for scores, pair in paper.CELLS:
-        first, second = (column(scores, method) for method in pair)
-        both = records[[first, second]].dropna()
-        ratios = np.exp(log_relative_performance(both[first], both[second]))
-        short = " vs\n".join(paper.NAMES[method].replace("Grad-", "") for method in pair)
-        frames.append(pd.DataFrame({"ratio": ratios, "pair": short, "map": LONG[scores]}))
-    return pd.concat(frames)

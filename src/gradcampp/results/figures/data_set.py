@@ -86,23 +86,29 @@ def alpha_distribution(stream: Histogram, scores: Scores) -> Figure:
         return figure
 
 
+def ratios(records: pd.DataFrame) -> pd.DataFrame:
+    """The relative performance of each image: ``ratio``, ``pair`` of methods as in Table 1, and kind of ``map``."""
+    frames = []
+    for scores, pair in paper.CELLS:
+        first, second = (column(scores, method) for method in pair)
+        both = records[[first, second]].dropna()
+        found = np.exp(log_relative_performance(both[first], both[second]))
+        frames.append(pd.DataFrame({"ratio": found, "pair": paper.pair_name(pair), "map": LONG[scores]}))
+    return pd.concat(frames)
+
+
 def relative_performances(records: pd.DataFrame) -> Figure:
     """Boxplots of the relative performance per image, for each pair of methods, pre and post.
 
     Source: Lerma & Lucas (2022), Figure 6.
     """
-    frames = []
-    for scores, pair in paper.CELLS:
-        first, second = (column(scores, method) for method in pair)
-        both = records[[first, second]].dropna()
-        ratios = np.exp(log_relative_performance(both[first], both[second]))
-        name = paper.pair_name(pair).replace(" vs ", "\nvs ")
-        frames.append(pd.DataFrame({"ratio": ratios, "pair": name, "map": LONG[scores]}))
+    rows = ratios(records)
+    rows["pair"] = rows["pair"].str.replace(" vs ", "\nvs ")
     with canvas(6.5, 4) as figure:
         axis = figure.subplots()
         axis.axhline(1, **REFERENCE)
         look: dict[str, Any] = {"log_scale": True, "showfliers": False, "width": 0.6, "palette": list(COLOURS.values())}
-        sns.boxplot(pd.concat(frames), x="pair", y="ratio", hue="map", ax=axis, **look)
+        sns.boxplot(rows, x="pair", y="ratio", hue="map", ax=axis, **look)
         ratio_ticks(axis)
         axis.set(xlabel="", ylabel="relative performance per image")
         axis.legend(title="explanation maps", frameon=False, loc="best")
