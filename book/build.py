@@ -60,7 +60,7 @@ def finished_run(profile: str, run: Path | None) -> Path:
     if run is None and not records.Run(folder).finished:
         reproduce.run(chosen, folder, Execution(batch_size=8, workers=0, device="cpu"))
     try:
-        records.check(folder, records.experiment_of(network, chosen.threshold, chosen.limit, chosen.seed, chosen.controls))
+        records.check(folder, profiles.experiment(chosen, network))
     except InputError as error:
         raise InputError(str(error).replace("choose another --out", "expected the profile that the run was made with")) from None
     finished = records.Run(folder)

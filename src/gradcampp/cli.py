@@ -169,13 +169,13 @@ def explain(photos: list[Path], wanted: list[str], scores: Any, out: Path, alpha
 @click.pass_obj
 def evaluate(processes: Processes | None, /, data: Path, out: Path, **options: Any) -> None:
     """Score the explanation maps of a folder of photographs."""
-    from gradcampp.evaluation import photographs, profiles, records, run
+    from gradcampp.evaluation import photographs, profiles, run
 
     execution = execution_of(options, processes)
     profile = profile_of(profiles.Profile(), options, processes)
     network = profiles.network(profile)
     chosen = photographs.choose(photographs.list_photographs(data, network.classes), profile.limit, profile.seed)
-    experiment = records.experiment_of(network, profile.threshold, profile.limit, profile.seed, profile.controls)
+    experiment = profiles.experiment(profile, network)
     manifest = run.evaluate(network, chosen, data, out, experiment, execution, processes).manifest
     skipped = f", {len(manifest['skipped'])} unreadable skipped" if manifest["skipped"] else ""
     print(

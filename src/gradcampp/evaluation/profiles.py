@@ -14,6 +14,7 @@ from pydantic import ConfigDict, Field, StrictFloat, StrictInt, ValidationError,
 from pydantic.dataclasses import dataclass
 
 from gradcampp.errors import InputError, listed
+from gradcampp.evaluation.records import Experiment, experiment_of
 from gradcampp.networks.capture import Network, Precision
 from gradcampp.networks.load import load as load_network
 
@@ -149,6 +150,11 @@ def network(profile: Profile) -> Network:
     """
     keys = ("model", "layer", "weights", "classes", "resize", "crop", "mean", "std", "precision")
     return load_network(seed=profile.seed or 0, **{key: getattr(profile, key) for key in keys})
+
+
+def experiment(profile: Profile, network: Network) -> Experiment:
+    """Everything in a profile, and in its network, that decides the numbers of a run."""
+    return experiment_of(network, profile.threshold, profile.limit, profile.seed, profile.controls)
 
 
 def name(profile: str) -> str:

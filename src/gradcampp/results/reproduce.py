@@ -62,7 +62,7 @@ def run(profile: Profile, out: Path, execution: Execution, processes: Processes 
     if processes.rank == 0:
         processes.barrier()
     photographs = choose(list_photographs(folder, network.classes), profile.limit, profile.seed)
-    experiment = records.experiment_of(network, profile.threshold, profile.limit, profile.seed, profile.controls)
+    experiment = profiles.experiment(profile, network)
     masks = processes.rank == 0 and _has_masks(network, profile)
     if masks:
         with records.opened(out, experiment):  # before the run says that it is finished
