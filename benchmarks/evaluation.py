@@ -42,13 +42,13 @@ sys.path.insert(0, str(Path(__file__).parent))
 from packages import evaluate_with_grad_cam, installed
 from timing import conclude, machine, side_by_side
 
-from gradcampp.cli import keep_freed_memory
 from gradcampp.evaluation.photographs import list_photographs, load
 from gradcampp.evaluation.records import Run, experiment_of
 from gradcampp.evaluation.run import Execution, evaluate
 from gradcampp.networks import load as networks
 from gradcampp.networks.capture import PRECISIONS, computing
 from gradcampp.networks.classes import numbered
+from gradcampp.options import keep_freed_memory
 
 READY = 8  # batches that the floor and grad-cam take turns with; all of a large data set would not fit
 

@@ -26,10 +26,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 from packages import installed
 from timing import conclude, machine, side_by_side
 
-from gradcampp.cli import keep_freed_memory
 from gradcampp.evaluation.maps import heatmaps
 from gradcampp.networks.capture import capture, computing
 from gradcampp.networks.load import load
+from gradcampp.options import keep_freed_memory
 
 LAYER = "features.29"
 

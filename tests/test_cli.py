@@ -19,7 +19,7 @@ import torch
 import torch.distributed as dist
 from PIL import Image
 
-from gradcampp import cam, cli
+from gradcampp import cam, options
 from gradcampp.cam import COLUMNS
 from gradcampp.cli import commands, main
 from gradcampp.errors import InputError
@@ -193,8 +193,8 @@ def test_help_and_version_load_nothing_heavy() -> None:
 
 def test_help_knows_what_the_library_has(capsys: pytest.CaptureFixture[str]) -> None:
     """Names that the command line writes once more, so as not to load the library for its help."""
-    assert cli.SCORES == cam.SCORES
-    assert capture.PRECISIONS[:2] == cli.PRECISIONS
+    assert options.SCORES == cam.SCORES
+    assert capture.PRECISIONS[:2] == options.PRECISIONS
     assert main(["download", "--help"]) == 0
     assert download.VARIABLE in capsys.readouterr().out
     assert main(["--help"]) == 0
@@ -258,14 +258,14 @@ def test_more_processes_than_cuda_devices(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     monkeypatch.setattr("torch.cuda.set_device", chosen.append)
     three = [Processes(rank, 3, rank, 3) for rank in range(3)]
-    assert [cli.choose_device("auto", processes) for processes in three[:2]] == ["cuda", "cuda"]
+    assert [options.choose_device("auto", processes) for processes in three[:2]] == ["cuda", "cuda"]
     assert chosen == [0, 1]
     with pytest.raises(InputError, match="more processes than the 2 CUDA devices"):
-        cli.choose_device("cuda", three[2])
-    assert cli.choose_device("cpu", three[2]) == "cpu"
+        options.choose_device("cuda", three[2])
+    assert options.choose_device("cpu", three[2]) == "cpu"
     monkeypatch.setattr("os.cpu_count", lambda: 12)
     given = {"device": "auto", "batch_size": None, "workers": None, "skip_bad_images": False, "limit": 3}
-    execution = cli.execution_of(given, three[1])
+    execution = options.execution_of(given, three[1])
     assert (execution.workers, execution.batch_size, execution.device) == (4, 128, "cuda")  # of twelve cores
     assert given == {"limit": 3}  # the rest is the profile's
 

@@ -19,7 +19,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, FileChooser, Page
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
@@ -302,11 +302,16 @@ def test_a_sample_is_opened_and_says_whose_it_is(visit: Visit, site: Path, netwo
 
 def test_by_keyboard_alone(visit: Visit, pictures: list[Path]) -> None:
     page = visit.page
+    choosers: list[FileChooser] = []
+    page.on("filechooser", lambda chooser: choosers.append(chooser))
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.dataset.part") == "file"
-    with page.expect_file_chooser() as chooser:
+    for _ in range(20):  # Chromium drops a dialog that is asked for before it has heard that somebody listens
         page.keyboard.press("Enter")
-    chooser.value.set_files(pictures[0])
+        page.wait_for_timeout(500)
+        if choosers:
+            break
+    choosers[0].set_files(pictures[0])
     finished(page)
     before = shown(page)
     page.get_by_role("checkbox").first.focus()
