@@ -161,5 +161,5 @@ class Rooted(Scored):
     """A gradient of infinity: the square root of a dead channel."""
 
     def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.classifier(self.features(images).mul(torch.tensor([1.0, 0, 1, 1, 1, 1])[:, None, None]).sqrt())
+        logits: Tensor = self.classifier(self.features(images).mul(images.new_tensor([1.0, 0, 1, 1, 1, 1])[:, None, None]).sqrt())
         return logits

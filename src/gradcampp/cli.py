@@ -47,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if "OMP_WAIT_POLICY" not in os.environ:  # read when torch loads: threads that wait soon leave the cores to others
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     warnings.filterwarnings("ignore", module=r"PIL\b")  # of odd metadata; damage is an error
+    warnings.filterwarnings("ignore", "Attempting to run cuBLAS")  # torch's first backward pass on a GPU says it, and goes on
     processes = None
     try:
         with contextlib.ExitStack() as undone:
