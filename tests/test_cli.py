@@ -27,7 +27,7 @@ from gradcampp.evaluation import download, records
 from gradcampp.evaluation import measure as measure_module
 from gradcampp.evaluation.processes import Processes
 from gradcampp.networks import capture
-from tests.conftest import photograph
+from tests.conftest import ROOT, photograph
 from tests.networks import scored
 
 HEAVY = ("torch", "torchvision", "pandas", "matplotlib", "sympy", "numpy", "pyarrow", "scipy", "PIL", "pydantic", "requests")
@@ -407,6 +407,7 @@ def test_bad_input_is_one_line_and_exit_code_two(
         ("reproduce --profile absent", "no profile 'absent'"),
         ("download --profile absent", "no profile 'absent'"),
         ("claims --run absent", "is not a run"),
+        ("compare absent", "is not a run"),
     ],
 )
 def test_what_cannot_be_understood_is_one_line(
@@ -538,3 +539,13 @@ def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path) -> None:
     os.close(write)
     assert (done.returncode, done.stderr) == (141, "")
     assert (tmp_path / "scene.png").exists()
+
+
+def test_compare_puts_runs_into_one_table_and_one_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    evidence = sorted(path for path in (ROOT / "evidence").iterdir() if path.is_dir())
+    assert main(["compare", *map(str, evidence), "--out", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr().out
+    assert all(said.count(str(folder)) == 2 for folder in evidence)  # pre and post
+    table = pd.read_csv(tmp_path / "out" / "comparison.csv")
+    assert table["run"].tolist() == [str(folder) for folder in evidence for _ in range(2)]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {f"comparison.{end}" for end in ("csv", "md", "png", "svg")}

@@ -154,3 +154,58 @@ def test_performances_are_drawn_as_the_boxes_of_their_own_run() -> None:
         assert references(axis) == [1]
         names = [label.get_text().replace("\n", " ") for label in axis.get_xticklabels()]
         assert names == [paper.pair_name(pair).replace("Grad-", "") for pair in paper.PAIRS]
+
+
+def related(model: str, seed: int, count: int, slope: float) -> Run:
+    """A run whose maps differ by a power of the size of s * g."""
+    run = made(model, seed, count)
+    generator = np.random.default_rng(seed)
+    run.records["label"] = np.arange(count + 1)
+    for scores in SCORES:
+        size = generator.uniform(0.01, 0.9, count + 1)
+        run.records[f"{scores}_effective_alpha"] = np.append((1 - size[:-1]) / 2, np.nan)
+        run.records[f"{scores}_difference"] = np.append(size[:-1] ** slope, np.nan)
+    return run
+
+
+def test_where_the_equivalence_weakens_is_told_by_each_runs_own_images() -> None:
+    chosen = {"rises": related("first", 0, 40, 2.0), "falls": related("second", 1, 50, -1.0), "few": related("third", 2, 20, 1.0)}
+    table = comparison.weakening(chosen)
+    assert list(zip(table["run"], table["scores"], strict=True)) == [(name, scores) for name in chosen for scores in SCORES]
+    rows = iter(table.to_dict("records"))
+    for run in chosen.values():
+        for scores in SCORES:
+            row = next(rows)
+            logs = (np.log(run.records[f"{scores}_gradcam_plusplus"]) - np.log(run.records[f"{scores}_gradcam_plus"])).dropna()
+            bounds = scipy.stats.ttest_1samp(logs, 0).confidence_interval(0.9)
+            assert row["n"] == len(logs)
+            assert [row["ratio"], row["low"], row["high"]] == pytest.approx(np.exp([logs.mean(), bounds.low, bounds.high]))
+            size = 1 - 2 * run.records[f"{scores}_effective_alpha"].dropna()
+            assert row["size"] == pytest.approx(np.median(size))
+            assert row["difference"] == pytest.approx(np.median(run.records[f"{scores}_difference"].dropna()))
+    assert table["rank correlation"].tolist() == pytest.approx([1, 1, -1, -1, np.nan, np.nan], nan_ok=True)
+
+
+def test_a_run_that_says_nothing_is_in_the_table_without_numbers() -> None:
+    run = related("first", 0, 40, 1.0)
+    run.records[list(COLUMNS)] = np.nan  # no image over the threshold
+    run.records["pre_effective_alpha"] = 0.5  # every map the same
+    run.records["pre_difference"] = 0.0
+    pre, post = comparison.weakening({"a": run}).to_dict("records")
+    assert (pre["n"], pre["by share"], pre["size"], post["n"]) == (0, "cannot tell", 0, 0)
+    assert math.isnan(pre["ratio"])
+    assert math.isnan(pre["rank correlation"])
+    assert_legible(figures.weakening({"a": run}))
+
+
+def test_images_and_medians_are_drawn_where_they_are() -> None:
+    chosen = {"a": related("first", 0, 40, 2.0), "b": related("second", 1, 50, 1.0)}
+    figure = figures.weakening(chosen)
+    (axis,) = figure.axes
+    clouds, medians = axis.collections[::2], axis.collections[1::2]
+    assert [collection.get_label() for collection in medians] == [f"{n}, {HEADER[s]}" for n in chosen for s in SCORES]
+    for cloud, median, (run, scores) in zip(clouds, medians, [(r, s) for r in chosen.values() for s in SCORES], strict=True):
+        both = comparison.sizes(run.records, scores)
+        assert np.array_equal(np.asarray(cloud.get_offsets()), both.to_numpy())
+        assert np.allclose(np.asarray(median.get_offsets())[0], both.median())
+    assert_legible(figure)

@@ -197,6 +197,19 @@ def report(folder: Path, out: Path | None, profile: str | None) -> None:
 
 
 @commands.command()
+@click.argument("folders", nargs=-1, required=True, type=PATH, metavar="RUN...")
+@option("--out", type=PATH, default="comparison", metavar="DIR", help="where to write (default: comparison)")
+def compare(folders: tuple[Path, ...], out: Path) -> None:
+    """Put finished runs into one table and one figure: where Grad-CAM++ and Grad-CAM+ part."""
+    from gradcampp.evaluation.records import Run
+    from gradcampp.results import report
+
+    said = report.compare({str(folder): Run(folder) for folder in folders}, out)
+    print(said.text)
+    print("wrote " + ", ".join(map(str, said.files)))
+
+
+@commands.command()
 @option("--run", "folders", type=PATH, multiple=True, metavar="RUN", help="a finished run for the empirical claims, once or more")
 @option("--out", type=PATH, metavar="FILE", help="the ledger as JSON (default: claims.json, in RUN where one is given)")
 def claims(folders: tuple[Path, ...], out: Path | None) -> int:

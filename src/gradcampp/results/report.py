@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from gradcampp.evaluation import localisation
 from gradcampp.evaluation.profiles import Expected
 from gradcampp.evaluation.records import Run
 from gradcampp.files import atomic_write
-from gradcampp.results import tables
+from gradcampp.results import comparison, tables
+from gradcampp.results.figures import comparison as comparisons
 from gradcampp.results.figures import data_set, style
 
 
@@ -65,6 +67,25 @@ def write(run: Run, out: Path, expected: Expected | None = None) -> Report:
     out.mkdir(parents=True, exist_ok=True)
     files = [_write(out / name, content) for name, content in contents.items()]
     return Report("\n".join(texts), files + draw(figures, out), warnings)
+
+
+def compare(runs: Mapping[str, Run], out: Path) -> Report:
+    """Write where Grad-CAM++ and Grad-CAM+ part in several runs: one table (CSV and Markdown) and one figure.
+
+    The folder is made where it does not exist.
+
+    Raises:
+        InputError: if a folder is not a finished run.
+
+    Source: ours; :func:`gradcampp.results.comparison.weakening`.
+    """
+    found = comparison.weakening(runs)
+    readable = found.map(lambda value: f"{value:.4g}" if isinstance(value, float) else value)
+    out.mkdir(parents=True, exist_ok=True)
+    contents = {"csv": found.to_csv(index=False), "md": tables.formatted(readable, "github") + "\n"}
+    files = [_write(out / f"comparison.{ending}", content) for ending, content in contents.items()]
+    figures = {"comparison": comparisons.weakening(runs)}
+    return Report(f"{comparison.TITLE}\n\n{tables.formatted(readable, 'simple')}\n", files + draw(figures, out))
 
 
 def draw(figures: dict[str, Figure], out: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Figures 4 and 6 of the paper for several runs, a panel each."""
+"""Several runs in one figure: Figures 4 and 6 of the paper, a panel each; and where the equivalence weakens."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Any
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from gradcampp.cam import SCORES
+from gradcampp.cam import SCORES, Scores
 from gradcampp.evaluation.alphas import tanh_histogram
 from gradcampp.evaluation.records import Run
+from gradcampp.results.comparison import sizes
 from gradcampp.results.figures.data_set import ratios
 from gradcampp.results.figures.style import COLOURS, LONG, REFERENCE, canvas, ratio_ticks
 
@@ -60,4 +61,25 @@ def relative_performances(runs: Mapping[str, Run]) -> Figure:
             axis.set_axis_off()
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
         figure.supylabel("relative performance per image", fontsize=10)
+        return figure
+
+
+def weakening(runs: Mapping[str, Run]) -> Figure:
+    """Size of s * g against the difference of the maps of Grad-CAM++ and Grad-CAM+: every image, and the median of each run.
+
+    Source: ours; the columns ``size`` and ``difference`` of :func:`gradcampp.results.comparison.weakening`.
+    """
+    markers: dict[Scores, str] = {"pre": "o", "post": "^"}
+    with canvas(7, 4 + 0.2 * len(runs)) as figure:
+        axis = figure.subplots()
+        for (name, run), colour in zip(runs.items(), sns.color_palette("colorblind", len(runs)), strict=True):
+            for scores, marker in markers.items():
+                both = sizes(run.records, scores)
+                axis.scatter(both["size"], both["difference"], s=4, color=colour, alpha=0.25, linewidths=0, marker=marker)
+                middle = both.median()
+                median: dict[str, Any] = {"marker": marker, "s": 70, "edgecolors": "black", "zorder": 3}
+                axis.scatter(middle["size"], middle["difference"], color=colour, label=f"{name}, {LONG[scores]}", **median)
+        axis.set(xscale="log", yscale="log", xlabel=r"size of $s\,g$: $1 - 2\alpha$ where it counts in the map")
+        axis.set_ylabel("largest difference of the maps")
+        figure.legend(loc="outside lower center", ncols=2, frameon=False)
         return figure
