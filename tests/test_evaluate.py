@@ -31,8 +31,9 @@ from gradcampp.evaluation.measure import measure
 from gradcampp.evaluation.photographs import list_photographs, read_photograph
 from gradcampp.evaluation.records import Run, experiment_of
 from gradcampp.evaluation.run import Execution, evaluate
-from gradcampp.networks.capture import Network, Precision, Preprocessing
+from gradcampp.networks.capture import Network, Precision
 from gradcampp.networks.classes import numbered
+from gradcampp.networks.preprocessing import Preprocessing
 from tests.conftest import photograph
 from tests.networks import Broken, scored
 

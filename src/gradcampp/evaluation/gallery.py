@@ -19,7 +19,7 @@ from gradcampp.errors import InputError
 from gradcampp.evaluation.photographs import read_photograph
 from gradcampp.files import file_hash
 from gradcampp.networks import lite0
-from gradcampp.networks.capture import Preprocessing
+from gradcampp.networks.preprocessing import Preprocessing
 
 DISTRIBUTIONS = {"skimage": "scikit-image", "sklearn": "scikit-learn", "matplotlib": "matplotlib"}  # by what is imported
 

@@ -20,8 +20,8 @@ from torchvision.transforms.v2 import InterpolationMode, functional
 
 from gradcampp.errors import InputError
 from gradcampp.files import file_hash
-from gradcampp.networks.capture import Preprocessing
 from gradcampp.networks.classes import Classes, of_folder
+from gradcampp.networks.preprocessing import Preprocessing
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gradcampp.errors import InputError
-from gradcampp.networks.capture import Preprocessing
+from gradcampp.networks.preprocessing import Preprocessing
 
 NAME = "efficientnet_lite0"
 LAYER = "relu"  # (B, 1280, 7, 7), behind it average pooling and one linear layer

@@ -20,9 +20,10 @@ from torchvision.models import WeightsEnum
 from gradcampp.errors import InputError, listed
 from gradcampp.files import file_hash
 from gradcampp.networks import lite0, mini
-from gradcampp.networks.capture import Network, Precision, Preprocessing, forward
+from gradcampp.networks.capture import Network, Precision, forward
 from gradcampp.networks.classes import from_file, named, numbered
 from gradcampp.networks.layers import default_layer
+from gradcampp.networks.preprocessing import Preprocessing
 from gradcampp.scenes.shapes import CLASSES
 
 RANDOM = "random"

@@ -14,7 +14,7 @@ from safetensors.torch import load as load_tensors
 from torch import Tensor, nn
 
 from gradcampp.errors import InputError
-from gradcampp.networks.capture import Preprocessing
+from gradcampp.networks.preprocessing import Preprocessing
 from gradcampp.scenes import CLASSES, SIZE
 
 LAYER = "features.block4_relu3"  # (B, 96, 16, 16) for pictures of 128 x 128
