@@ -367,7 +367,7 @@ def test_after_a_bad_photograph_is_removed_the_same_command_goes_on(
         (["--model", "tests.networks:AllNaN"], "are not finite"),
         (["--classes", "names.txt"], "cannot read class names from names.txt"),
         (["--colour", "red"], "No such option '--colour'"),
-        (["--limt", "3"], "No such option '--limt'. Did you mean '--limit'?"),
+        (["--limt", "3"], "No such option '--limt'. Did you mean one of: '--fit', '--limit'?"),
         (["--precision", "bf16"], "'bf16' is not one of 'float32', 'tf32'"),
         (["--device", "tpu"], "'tpu' is not one of 'auto', 'cpu', 'cuda'"),
         (["--workers", "-1"], "'--workers': -1 is not in the range x>=0"),

@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 
 UNEXPECTED, BAD_INPUT = 1, 2
 INTERRUPTED, UNREAD = 130, 141  # what shells report for Ctrl-C, and for a program whose output nobody reads any more
+STOPPED = "interrupted; the same command goes on where it stopped"
 SHARED = ("evaluate", "reproduce")  # what several processes can do together
 
 
@@ -56,7 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with contextlib.ExitStack() as undone:
             if threading.current_thread() is threading.main_thread():  # SIGTERM, of torchrun and schedulers, acts like Ctrl-C
-                undone.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, signal.default_int_handler))
+                for sent in (signal.SIGTERM, signal.SIGINT):
+                    if signal.getsignal(sent) in (signal.SIG_DFL, signal.default_int_handler):  # not what a parent ignores
+                        undone.callback(signal.signal, sent, signal.signal(sent, _interrupt))
             if "TORCHELASTIC_RUN_ID" in os.environ:  # set by torchrun, and seen without loading torch
                 from gradcampp.evaluation.processes import started
 
@@ -89,7 +93,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         reason = f"cannot read or write{where}: {error.strerror or error}; make room, or choose another path"
         return _leave(BAD_INPUT, f"error: {reason}", processes)
     except KeyboardInterrupt:
-        return _leave(INTERRUPTED, "interrupted; the same command goes on where it stopped", processes)
+        return _leave(INTERRUPTED, STOPPED, processes)
+
+
+def _interrupt(_signal: int, frame: FrameType | None) -> None:
+    """Raise KeyboardInterrupt, but leave at once while modules load: torch's C++ would abort, and nothing is begun."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            if os.environ.get("RANK", "0") == "0":
+                os.write(2, f"gradcampp: {STOPPED}\n".encode())
+            os._exit(INTERRUPTED)
+        frame = frame.f_back
+    raise KeyboardInterrupt
 
 
 def _leave(code: int, reason: str, processes: Processes | None) -> int:
