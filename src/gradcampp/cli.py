@@ -36,7 +36,6 @@ from gradcampp.options import (
     model_options,
     profile_of,
     run_options,
-    say_what_is_used,
     show_notice,
     show_versions,
 )
@@ -151,7 +150,7 @@ def explain(
 
     network = profiles.network(profiles.override(profiles.Profile(), options))
     classes = network.classes
-    say_what_is_used(network, options["model"])
+    print(f"input: {network.preprocessing}")
     network.module.to(choose_device(device, None))
     labels = [find(classes, text) for text in wanted]
     rows: list[maps.Explanation] = []
@@ -173,6 +172,8 @@ def explain(
     if arrays:
         written.append(save_arrays(arrays, network, paths, rows))
     print(f"layer {network.layer}, {scores}-softmax; wrote {', '.join(map(str, written))}")
+    if options["model"] is None:
+        warnings.warn(f"no --model was given, so this is {profiles.MINI}", Notice, stacklevel=1)
 
 
 @commands.command()
@@ -190,7 +191,7 @@ def evaluate(processes: Processes | None, /, data: Path, out: Path, **options: A
     execution = execution_of(options, processes)
     profile = profile_of(profiles.Profile(), options, processes)
     network = profiles.network(profile)
-    say_what_is_used(network, options["model"])
+    print(f"input: {network.preprocessing}")
     chosen = profiles.photographs(profile, data, network)
     experiment = profiles.experiment(profile, network)
     manifest = run.evaluate(network, chosen, data, out, experiment, execution, processes).manifest

@@ -7,7 +7,6 @@ import ctypes
 import os
 import re
 import sys
-import warnings
 from collections.abc import Callable, Iterable
 from functools import reduce
 from pathlib import Path
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from gradcampp.evaluation.processes import Processes
     from gradcampp.evaluation.profiles import Profile
     from gradcampp.evaluation.run import Execution
-    from gradcampp.networks.capture import Network
 
 # As capture, cam and folders have them, which load torch.
 PRECISIONS, SCORES, ORDERS = ("float32", "tf32"), ("pre", "post"), ("index", "folder")
@@ -226,13 +224,3 @@ def show_versions(context: click.Context, _parameter: click.Parameter, wanted: b
     if wanted:
         print(", ".join(f"{name} {version}" for name, version in versions().items()))
         context.exit()
-
-
-def say_what_is_used(network: Network, model: str | None) -> None:
-    """The input of the network in one line; and that nobody has chosen the network, where that is so."""
-    if model is None and network.name == "mini":
-        known = f"it knows {len(network.classes)} drawn classes only: {', '.join(network.classes.names)}"
-        warnings.warn(
-            f"no --model was given, so this is mini, and {known}; --model names one for photographs", Notice, stacklevel=2
-        )
-    print(f"input: {network.preprocessing}")

@@ -22,6 +22,7 @@ from gradcampp.networks.preprocessing import Fit
 
 BUILT_IN = ("mini", "photographs", "paper")
 DOWNLOADABLE = ("weights", "data", "photograph")  # keys that a download can fill
+MINI = "mini, which knows ten drawn classes only; --model names one for photographs"
 TABLE = ConfigDict(extra="forbid")
 COUNT = Field(ge=1, strict=True, description="a whole number from 1 up")
 Count = Annotated[int, COUNT]
@@ -170,7 +171,10 @@ def photographs(profile: Profile, folder: Path, network: Network) -> list[Photog
     """
     if not folder.is_dir() and (hint := missing_data(profile)):
         raise InputError(f"data {folder}: no such folder; {hint}")
-    found = list_photographs(folder, network.classes, profile.label_order, profile.labels)
+    try:
+        found = list_photographs(folder, network.classes, profile.label_order, profile.labels)
+    except InputError as error:
+        raise InputError(f"{error}; the network is {MINI}" if profile.model == "mini" else str(error)) from None
     return choose(found, profile.limit, profile.seed)
 
 
