@@ -106,7 +106,7 @@ def _images(folder: Path) -> tuple[list[str], Counter[str]]:
             elif Path(parent, name).is_file():
                 found.append((within / name).as_posix())
             else:
-                left["broken links, pipes or devices"] += 1
+                left["broken links or pipes"] += 1
     for image in found:
         try:
             image.encode()

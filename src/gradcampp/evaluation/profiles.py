@@ -128,6 +128,8 @@ def load(name: str) -> Profile:
         InputError: if there is no such profile, or it is not TOML, or it has unknown keys or wrong types.
     """
     source = files("gradcampp").joinpath("resources", f"{name}.toml") if name in BUILT_IN else Path(name)
+    if isinstance(source, Path) and source.exists() and not source.is_file():
+        raise InputError(f"cannot read the profile {name}: no file")
     try:
         content = tomllib.loads(source.read_text("utf-8"))
         if "source" in content:

@@ -156,7 +156,7 @@ def _ways(module: nn.Module, checkpoint: Checkpoint) -> list[_Way]:
         more = Counter(key[: len(key) - len(end)] for key in expected for end in _ends(key) if end in tensors)
         for prefix in {"": 0} | dict(less.most_common(5)):
             found.append(_way(expected, f"{where}.{prefix}".strip("."), tensors, prefix))
-        for prefix, _ in more.most_common(3):
+        for prefix in [prefix for prefix, _ in more.most_common(3) if prefix]:
             found.append(_way(expected, where, {prefix + key: value for key, value in tensors.items()}, ""))
     return sorted(found, key=lambda way: way.faults)
 
