@@ -757,3 +757,29 @@ def test_ctrl_c_inside_of_torchs_own_start_does_not_abort_it(tmp_path: Path) -> 
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (130, "")
     assert done.stderr == "gradcampp: interrupted; the same command goes on where it stopped\n"
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_what_is_assumed_of_photographs_is_said_once(
+    folder: Callable[..., Path], tmp_path: Path, capfd: pytest.CaptureFixture[str], workers: str
+) -> None:
+    """Also by processes that decode: two say it twice."""
+    data = folder(3)
+    for path in data.rglob("*.png"):
+        deep = np.asarray(Image.open(path).convert("L")).astype(np.uint16) * 16
+        deep[0, 0] = 4095
+        Image.fromarray(deep).save(path)
+    assert main([*evaluate(data, tmp_path / "run", "--batch-size", "2"), "--workers", workers]) == 0
+    said = capfd.readouterr().err
+    line = "gradcampp: a grey picture of which no number is over 4095 is taken for one of 12 bits, with 4095 for white\n"
+    assert said.count(line) == max(1, int(workers))
+
+
+def test_a_grey_network_is_drawn_in_grey(tmp_path: Path) -> None:
+    Image.new("L", (16, 16), 128).save(tmp_path / "a.png")
+    model = ["--model", "tests.test_preprocessing:grey", "--resize", "16", "--crop", "16"]
+    assert main(explain(str(tmp_path / "a.png"), "--out", str(tmp_path / "e.png"), model=model)) == 0
+    with Image.open(tmp_path / "e.png") as drawn:
+        red, green, blue = (np.asarray(band).astype(int) for band in drawn.convert("RGB").crop((0, 0, 200, drawn.height)).split())
+    assert np.abs(red - green).max() == 0  # the photograph stands on the left: no colour there
+    assert np.abs(red - blue).max() == 0

@@ -14,7 +14,7 @@ from torchvision import models
 from torchvision.models import ResNet50_Weights, ViT_B_16_Weights, WeightsEnum
 from torchvision.transforms import v2
 
-from gradcampp.errors import InputError
+from gradcampp.errors import InputError, Notice
 from gradcampp.evaluation.photographs import read_photograph
 from gradcampp.networks.load import load
 from gradcampp.networks.preprocessing import Preprocessing, chosen, of_module, of_weights
@@ -58,7 +58,9 @@ def test_the_content_of_a_file_counts_more_than_its_name() -> None:
 
 
 def test_of_an_unknown_file_the_line_says_what_was_assumed_and_what_else_there_is() -> None:
-    line = str(of_weights(ResNet50_Weights, "mine.safetensors", "0" * 64))
+    with pytest.warns(Notice, match=r"the preprocessing for mine.safetensors is assumed, from .*IMAGENET1K_V1; .*V2 232/224"):
+        line = str(of_weights(ResNet50_Weights, "mine.safetensors", "0" * 64))
+    assert str(of_weights(ResNet50_Weights)) == line  # of random weights, without a word
     assert line == (
         "shorter side 256 bilinear, centre 224 x 224, RGB, mean 0.485 0.456 0.406, std 0.229 0.224 0.225; assumed, "
         "from ResNet50_Weights.IMAGENET1K_V1; IMAGENET1K_V2 232/224 bilinear: give yours where it is another"

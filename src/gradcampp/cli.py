@@ -65,9 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
                 processes = started()
             undone.enter_context(warnings.catch_warnings())
-            warnings.showwarning = partial(show_notice, warnings.showwarning, processes)
+            warnings.showwarning = partial(show_notice, warnings.showwarning, processes, set())
             warnings.filterwarnings("ignore", module=r"PIL\b")  # of odd metadata; damage is an error
-            warnings.simplefilter("default", Notice)
+            warnings.simplefilter("always", Notice)
             if processes and processes.rank:  # the first process talks to the user
                 undone.enter_context(contextlib.redirect_stdout(io.StringIO()))
             given = list(sys.argv[1:] if arguments is None else arguments)
@@ -150,7 +150,6 @@ def explain(
 
     network = profiles.network(profiles.override(profiles.Profile(), options))
     classes = network.classes
-    print(f"input: {network.preprocessing}")
     network.module.to(choose_device(device, None))
     labels = [find(classes, text) for text in wanted]
     rows: list[maps.Explanation] = []
@@ -171,6 +170,7 @@ def explain(
         written += style.save(one_image.single_alphas(rows[0]), beside, ending)
     if arrays:
         written.append(save_arrays(arrays, network, paths, rows))
+    print(f"input: {network.preprocessing}")
     print(f"layer {network.layer}, {scores}-softmax; wrote {', '.join(map(str, written))}")
     if options["model"] is None:
         warnings.warn(f"no --model was given, so this is {profiles.MINI}", Notice, stacklevel=1)

@@ -11,7 +11,7 @@ class InputError(ValueError):
 
 
 class Notice(UserWarning):
-    """What a user should know in a line: what was assumed where nothing tells, or what was left out.
+    """Something a user should know in a line: what was assumed where nothing tells, or what was left out.
 
     The command line prints the line on standard error.
     """

@@ -211,12 +211,16 @@ def check_ending(out: Path, endings: str, name: str = "--out") -> None:
         raise InputError(f"{name} {out}: the folder {out.parent} does not exist")
 
 
-def show_notice(others: Any, processes: Processes | None, message: Warning | str, category: type[Warning], *where: Any) -> None:
-    """A notice in one line, by the first process; other warnings as always."""
+def show_notice(
+    others: Any, processes: Processes | None, said: set[str], message: Warning | str, category: type[Warning], *where: Any
+) -> None:
+    """A notice in one line, once and by the first process; other warnings as always."""
+    line = f"gradcampp: {' '.join(str(message).split())}"
     if not issubclass(category, Notice):
         others(message, category, *where)
-    elif not (processes and processes.rank):
-        print(f"gradcampp: {' '.join(str(message).split())}", file=sys.stderr)
+    elif line not in said and not (processes and processes.rank):
+        said.add(line)
+        print(line, file=sys.stderr)
 
 
 def show_versions(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:

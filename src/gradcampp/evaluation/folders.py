@@ -201,9 +201,9 @@ def at_chance(manifest: Mapping[str, Any], classes: int) -> str:
 
     That is where guessing one of the classes would be right as often, or more so, in over one of a hundred runs.
     """
-    images, right = manifest["images"], round(manifest["top1"] * manifest["images"])
+    images, right = manifest["images"], round((manifest.get("top1") or 0) * manifest["images"])
     random_weights = str(manifest["experiment"].get("weights", "")).startswith("random")
-    if random_weights or images < 10 or binom.sf(right - 1, images, 1 / classes) <= 0.01:
+    if random_weights or images < 10 or classes < 2 or binom.sf(right - 1, images, 1 / classes) <= 0.01:
         return ""
     check = "the order of the labels (--label-order, --labels, --classes), the preprocessing (the input line), the weights"
     return f"WARNING: top-1 {right / images:.2%} of {images} images is no better than chance, {1 / classes:.2%}; check {check}"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from gradcampp.errors import InputError, listed
+from gradcampp.errors import InputError, Notice, listed
 
 if TYPE_CHECKING:
     from torch import nn
@@ -55,7 +56,7 @@ class Preprocessing:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What decides the pixels, by name."""
+        """All that decides the pixels, by name."""
         return {name: value for name, value in asdict(self).items() if name != "origin"}
 
     def resized(self, height: int, width: int) -> tuple[int, int]:
@@ -107,6 +108,8 @@ def of_weights(published: Iterable[WeightsEnum], file_name: str = "", sha256: st
         return Preprocessing()
     others = [f"{' and '.join(names)} {kind.resize}/{kind.crop} {kind.interpolation}" for kind, names in [*kinds.items()][1:]]
     says = f"; {listed(others)}: give yours where it is another" if others else ""
+    if says and file_name:
+        warnings.warn(f"the preprocessing for {file_name} is assumed, from {every[0]}{says}", Notice, stacklevel=2)
     return _of(every[0], f"assumed, from {every[0]}{says}")
 
 

@@ -31,7 +31,7 @@ HARMLESS += [(each, f"numpy.core.multiarray.{each.__name__}") for each in _NUMPY
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a file of weights holds.
+    """The contents of a file of weights.
 
     Attributes:
         path: the file.
