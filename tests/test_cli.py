@@ -717,12 +717,11 @@ def test_devices_are_those_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(InputError, match="--device cuda:1: torchrun's processes take a device each; choose cuda"):
         options.choose_device("cuda:1", Processes(0, 2, 0, 2))
     monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
-    with pytest.raises(InputError, match="--device mps: torch finds no GPU of Apple here; choose cpu or auto"):
+    with pytest.raises(InputError, match="--device mps is not on this machine; choose cpu or auto"):
         options.choose_device("mps", None)
     monkeypatch.setattr("torch.backends.mps.is_available", lambda: True)
-    given = {"device": "mps", "batch_size": None, "workers": None, "skip_bad_images": False}
-    with pytest.raises(InputError, match="--device mps computes no float64, which the scores of a run need; choose cpu"):
-        options.execution_of(given, None)
+    with pytest.raises(InputError, match="--device mps computes no float64, which softmax scores need; choose cpu"):
+        options.choose_device("mps", None)
 
 
 def test_the_versions_of_what_decides_the_numbers(capsys: pytest.CaptureFixture[str]) -> None:

@@ -219,12 +219,12 @@ def reproduce(processes: Processes | None, /, profile: str, out: Path | None, **
     from gradcampp.results import reproduce
 
     out = out or Path("runs", profiles.name(profile))
-    check_apart(out, options["data"])
     photograph = options["photograph"]
     if photograph and out.exists() and photograph.parent.exists() and photograph.parent.samefile(out):
         raise InputError(f"--photograph {photograph} is in {out}, whose figures would be written over it; choose another --out")
     execution = execution_of(options, processes)
     chosen = download.in_cache(profile_of(profiles.load(profile), options, processes))
+    check_apart(out, chosen.data)
     said = reproduce.run(chosen, out, execution, processes)
     print(said.text, *(path for path in said.files if path.suffix in (".png", ".csv")), sep="\n")
     print("open", *said.files[:1])

@@ -109,7 +109,13 @@ model_options = together(
         "--max-pixels", type=COUNT, metavar="N", callback=allow, expose_value=False, help="of a photograph (default: 179 million)"
     ),
     option("--seed", type=WHOLE, metavar="N", help="of --weights random, of a sample of photographs and of scenes (default: 0)"),
-    option("--device", type=Device(), metavar="NAME", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: auto)"),
+    option(
+        "--device",
+        type=Device(),
+        metavar="NAME",
+        default="auto",
+        help="auto, cpu, cuda or cuda:1 (default: auto)",
+    ),
 )
 
 run_options = together(
@@ -141,8 +147,6 @@ def execution_of(options: dict[str, Any], processes: Processes | None) -> Execut
 
     batch_size, workers, device, skip = (options.pop(name) for name in ("batch_size", "workers", "device", "skip_bad_images"))
     device = choose_device(device, processes)
-    if device == "mps":
-        raise InputError("--device mps computes no float64, which the scores of a run need; choose cpu")
     cores = max(1, (os.cpu_count() or 1) // (processes.local_size if processes else 1))
     if device == "cpu":
         keep_freed_memory()
@@ -151,15 +155,16 @@ def execution_of(options: dict[str, Any], processes: Processes | None) -> Execut
 
 
 def choose_device(name: str, processes: Processes | None) -> str:
-    """The kind of device to use, ``cpu``, ``cuda`` or ``mps``; one of several CUDA devices becomes that of this process.
+    """The kind of device to use, ``cpu`` or ``cuda``; one of several CUDA devices becomes that of this process.
 
     Of several processes on a machine, each makes one its own.
     """
     import torch
 
     device, _, index = name.partition(":")
-    if device == "mps" and not torch.backends.mps.is_available():
-        raise InputError("--device mps: torch finds no GPU of Apple here; choose cpu or auto")
+    if device == "mps":
+        why = "computes no float64, which softmax scores need" if torch.backends.mps.is_available() else "is not on this machine"
+        raise InputError(f"--device mps {why}; choose cpu or auto")
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError(f"--device {name}: this machine has no CUDA device that torch can use; choose cpu or auto")
     if device == "auto":

@@ -94,14 +94,16 @@ def load(
             module = _as_in_file(name, module, checkpoint)
         fill(name, module, checkpoint)
         identity, told = file_hash(file), checkpoint.classes
-        if published is not None and getattr(module, "transform_input", None) is False:
-            module.transform_input = True  # type: ignore[assignment]  # as the weights of torchvision's Inception expect it
     module = module.float().eval()
     if published is None:
         known = {"mini": mini.PREPROCESSING, lite0.NAME: lite0.PREPROCESSING}.get(name) or of_module(module)
     else:
         sides = [each for each in published if each.transforms().crop_size[0] == getattr(module, "image_size", None)]
         known = of_weights(sides or published, *((file.name, identity) if file else ()))
+        if file and getattr(module, "transform_input", None) is False:  # as the weights of torchvision's Inception expect it
+            module.transform_input = True  # type: ignore[assignment]
+            if known.origin.startswith("assumed"):
+                warnings.warn(f"{name} transforms its input, as torchvision's weights expect: assumed", Notice, stacklevel=2)
     means, stds = mean and tuple(mean), std and tuple(std)
     preprocessing = chosen(known, resize=resize, crop=crop, mean=means, std=stds, interpolation=interpolation, fit=fit)
     blank = torch.zeros(1, preprocessing.channels, *preprocessing.size)

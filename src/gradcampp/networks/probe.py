@@ -46,6 +46,6 @@ def agrees(ours: Sequence[float], theirs: Sequence[float]) -> bool:
 
 def _size(values: Tensor) -> float:
     """Root mean square of the positive values, each square with a weight of its own from 0 to 2; six significant digits."""
-    flat = values.detach().double().cpu().flatten().nan_to_num(0, 0, 0).relu()
+    flat = values.detach().cpu().double().flatten().nan_to_num(0, 0, 0).relu()
     weights = 1 + torch.cos(torch.arange(len(flat), dtype=torch.float64))
     return float(f"{(weights * flat**2).mean().sqrt().item():.6g}")
