@@ -16,12 +16,12 @@ import warnings
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
 from click import option
 
+from gradcampp import console
 from gradcampp.errors import InputError, Notice
 from gradcampp.options import (
     COUNT,
@@ -36,16 +36,11 @@ from gradcampp.options import (
     model_options,
     profile_of,
     run_options,
-    show_notice,
-    show_versions,
 )
 
 if TYPE_CHECKING:
     from gradcampp.evaluation.processes import Processes
 
-UNEXPECTED, BAD_INPUT = 1, 2
-INTERRUPTED, UNREAD = 130, 141  # what shells report for Ctrl-C, and for a program whose output nobody reads any more
-STOPPED = "interrupted; the same command goes on where it stopped"
 SHARED = ("evaluate", "reproduce")  # what several processes can do together
 
 
@@ -59,13 +54,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if threading.current_thread() is threading.main_thread():  # SIGTERM, of torchrun and schedulers, acts like Ctrl-C
                 for sent in (signal.SIGTERM, signal.SIGINT):
                     if signal.getsignal(sent) in (signal.SIG_DFL, signal.default_int_handler):  # not what a parent ignores
-                        undone.callback(signal.signal, sent, signal.signal(sent, _interrupt))
+                        undone.callback(signal.signal, sent, signal.signal(sent, console.interrupt))
             if "TORCHELASTIC_RUN_ID" in os.environ:  # set by torchrun, and seen without loading torch
                 from gradcampp.evaluation.processes import started
 
                 processes = started()
             undone.enter_context(warnings.catch_warnings())
-            warnings.showwarning = partial(show_notice, warnings.showwarning, processes, set())
+            warnings.showwarning = partial(console.show_notice, warnings.showwarning, processes, set())
             warnings.filterwarnings("ignore", module=r"PIL\b")  # of odd metadata; damage is an error
             warnings.simplefilter("always", Notice)
             if processes and processes.rank:  # the first process talks to the user
@@ -79,42 +74,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return done.exit_code
     except click.UsageError as error:
         if processes and processes.rank:
-            return BAD_INPUT
+            return console.BAD_INPUT
         hint = f"({error.ctx.command_path if error.ctx else 'gradcampp'} --help shows what there is)"
-        return _leave(BAD_INPUT, f"error: {error.format_message().rstrip('.')} {hint}", None)
+        return console.leave(console.BAD_INPUT, f"error: {error.format_message().rstrip('.')} {hint}", None)
     except InputError as error:
-        return _leave(BAD_INPUT, f"error: {error}", processes)
+        return console.leave(console.BAD_INPUT, f"error: {error}", processes)
     except OSError as error:
         if isinstance(error, BrokenPipeError) and error.filename is None:  # the reader, such as head, has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
-            return UNREAD
+            return console.UNREAD
         where = f" {error.filename}" if error.filename else ""
         reason = f"cannot read or write{where}: {error.strerror or error}; make room, or choose another path"
-        return _leave(BAD_INPUT, f"error: {reason}", processes)
+        return console.leave(console.BAD_INPUT, f"error: {reason}", processes)
     except KeyboardInterrupt:
-        return _leave(INTERRUPTED, STOPPED, processes)
-
-
-def _interrupt(_signal: int, frame: FrameType | None) -> None:
-    """Raise KeyboardInterrupt, but leave at once while modules load: torch's C++ would abort, and nothing is begun."""
-    while frame is not None:
-        if frame.f_code.co_filename.startswith("<frozen importlib"):
-            if os.environ.get("RANK", "0") == "0":
-                os.write(2, f"gradcampp: {STOPPED}\n".encode())
-            os._exit(INTERRUPTED)
-        frame = frame.f_back
-    raise KeyboardInterrupt
-
-
-def _leave(code: int, reason: str, processes: Processes | None) -> int:
-    """Say why in one line, unless another process of the run has said why it leaves."""
-    if processes is None or processes.speaks():
-        print(f"gradcampp: {' '.join(reason.split())}", file=sys.stderr)
-    return code
+        return console.leave(console.INTERRUPTED, console.STOPPED, processes)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=False)
-@option("--version", is_flag=True, expose_value=False, is_eager=True, callback=show_versions, help="Show the versions and exit.")
+@option(
+    "--version", is_flag=True, expose_value=False, is_eager=True, callback=console.show_versions, help="Versions of all parts."
+)
 @click.pass_context
 def commands(context: click.Context) -> None:
     """Grad-CAM, Grad-CAM+ and Grad-CAM++ compared, after Lerma & Lucas (2022)."""
@@ -273,7 +252,7 @@ def claims(folders: tuple[Path, ...], out: Path | None) -> int:
     for run, row in deviating:
         said = f"{row.finding.verdict}, expected {row.expected}: {row.finding.evidence}"
         print(f"gradcampp: {row.claim.name}{run}: {said}", file=sys.stderr)
-    return UNEXPECTED if deviating else 0
+    return console.UNEXPECTED if deviating else 0
 
 
 @commands.command()

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click import option
 
-from gradcampp.errors import InputError, Notice
-from gradcampp.files import versions
+from gradcampp.errors import InputError
 from gradcampp.networks.preprocessing import FITS, INTERPOLATIONS
 
 if TYPE_CHECKING:
@@ -214,22 +213,3 @@ def check_ending(out: Path, endings: str, name: str = "--out") -> None:
         raise InputError(f"{name} {out}: expected a name that ends in {endings}")
     if not out.parent.is_dir():
         raise InputError(f"{name} {out}: the folder {out.parent} does not exist")
-
-
-def show_notice(
-    others: Any, processes: Processes | None, said: set[str], message: Warning | str, category: type[Warning], *where: Any
-) -> None:
-    """A notice in one line, once and by the first process; other warnings as always."""
-    line = f"gradcampp: {' '.join(str(message).split())}"
-    if not issubclass(category, Notice):
-        others(message, category, *where)
-    elif line not in said and not (processes and processes.rank):
-        said.add(line)
-        print(line, file=sys.stderr)
-
-
-def show_versions(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
-    """Versions of what decides the numbers, without loading any of it."""
-    if wanted:
-        print(", ".join(f"{name} {version}" for name, version in versions().items()))
-        context.exit()
