@@ -580,7 +580,7 @@ def test_no_other_output_is_an_input_either(
         "--out data is in the data folder data": evaluate(data.relative_to(tmp_path), Path("data")),
         "is in the data folder .; choose": evaluate(Path(), Path("run")),
         "--photograph claims/figure1.png is in claims": ["reproduce", "--out", "claims", "--photograph", "claims/figure1.png"],
-        "--out run/manifest.json would write over": ["claims", "--run", "run", "--out", "run/manifest.json"],
+        "the output run/manifest.json would write over": ["claims", "--run", "run", "--out", "run/manifest.json"],
         "--out claims.csv: expected a name that ends in .json": ["claims", "--out", "claims.csv"],
         "--arrays e.npy: expected a name that ends in .npz": explain("explanation.png", "--out", "e.png", "--arrays", "e.npy"),
     }

@@ -1,4 +1,4 @@
-"""How a command ends and what it says besides its results: exit codes, notices, versions, Ctrl-C."""
+"""Exit codes, notices, versions and Ctrl-C: the ends of a command, and all that it says besides its results."""
 
 from __future__ import annotations
 

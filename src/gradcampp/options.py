@@ -198,7 +198,7 @@ def check_inputs(out: Path, inputs: Iterable[Path | str | None]) -> None:
     """Refuse to write over a file that is read, by whatever path."""
     for path in inputs:
         if path and out.exists() and Path(path).exists() and out.samefile(path):
-            raise InputError(f"--out {out} would write over {path}, which is read; choose another name")
+            raise InputError(f"the output {out} would write over {path}, which is read; choose another name")
 
 
 def check_apart(out: Path, data: Path | None) -> None:
