@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.metadata
 import platform
 import shutil
 import uuid
@@ -20,6 +19,8 @@ def file_hash(path: Path) -> str:
 
 def versions() -> dict[str, str]:
     """Of what decides the numbers, by name, without loading any of it."""
+    import importlib.metadata  # takes as long as all else that --help needs
+
     names = ("gradcampp", "torch", "torchvision", "numpy", "pillow")
     return {**{name: importlib.metadata.version(name) for name in names}, "Python": platform.python_version()}
 
