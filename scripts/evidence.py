@@ -9,6 +9,7 @@ Only numbers are kept; neither photographs nor weights are ours to publish.
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,7 @@ def main(data: Path, squeezenet: Path, out: Path, work: Path) -> None:
         network = load(model, layer, weights=squeezenet if model.startswith("squeezenet") else None)
         photographs = list_photographs(data, network.classes)
         if len(photographs) != 1000:
-            raise click.ClickException(f"{data} has {len(photographs)} photographs; expected the 1000 of scripts/photographs.py")
+            raise InputError(f"{data} has {len(photographs)} photographs; expected the 1000 of scripts/photographs.py")
         experiment = experiment_of(network, controls=True)
         run = evaluate(network, photographs, data, work / name, experiment, Execution(batch_size=8, workers=0, device="cpu"))
         made = {
@@ -110,4 +111,5 @@ if __name__ == "__main__":
     try:
         main()
     except InputError as error:
-        raise SystemExit(f"evidence: {error}") from None
+        print(f"evidence: {error}", file=sys.stderr)
+        raise SystemExit(2) from None

@@ -46,6 +46,12 @@ def gather(out: Path, clone: Path | None, address: str = ADDRESS) -> None:
             shutil.copyfile(clone / name, temporary)
 
 
+class Refused(click.ClickException):
+    """Bad input, as for the commands of gradcampp."""
+
+    exit_code = 2
+
+
 @click.command()
 @click.option("--out", type=click.Path(path_type=Path), default=Path("imagenet-sample-images"), show_default=True)
 @click.option("--clone", type=click.Path(path_type=Path, exists=True), help="A clone of the repository, instead of the network.")
@@ -54,7 +60,7 @@ def main(out: Path, clone: Path | None) -> None:
     try:
         gather(out, clone)
     except InputError as error:
-        raise click.ClickException(str(error)) from None
+        raise Refused(str(error)) from None
     print(f"{out}; now: gradcampp reproduce --profile photographs --data {out}")
 
 

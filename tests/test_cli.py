@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -23,10 +24,13 @@ from gradcampp import cam, options
 from gradcampp.cam import COLUMNS
 from gradcampp.cli import commands, main
 from gradcampp.errors import InputError
-from gradcampp.evaluation import download, records
+from gradcampp.evaluation import download, folders, records
 from gradcampp.evaluation import measure as measure_module
 from gradcampp.evaluation.processes import Processes
+from gradcampp.files import file_hash
 from gradcampp.networks import capture
+from gradcampp.networks.load import load
+from gradcampp.networks.probe import agrees, probe
 from tests.conftest import ROOT, photograph
 from tests.networks import scored
 
@@ -194,6 +198,7 @@ def test_help_and_version_load_nothing_heavy() -> None:
 def test_help_knows_what_the_library_has(capsys: pytest.CaptureFixture[str]) -> None:
     """Names that the command line writes once more, so as not to load the library for its help."""
     assert options.SCORES == cam.SCORES
+    assert options.ORDERS == folders.ORDERS
     assert capture.PRECISIONS[:2] == options.PRECISIONS
     assert main(["download", "--help"]) == 0
     assert download.VARIABLE in capsys.readouterr().out
@@ -360,14 +365,14 @@ def test_after_a_bad_photograph_is_removed_the_same_command_goes_on(
         (["--out", "FILE/run"], "cannot write to the run folder"),
         (["--out", "/proc/gradcampp"], "cannot write to the run folder /proc/gradcampp"),
         (["--crop", "30"], "--crop 30 is larger than --resize 20"),
-        (["--std", "1", "0", "1"], "expected three positive numbers"),
-        (["--mean", "1", "2"], "'--mean' requires 3 arguments"),
-        (["--mean", "1", "2", "blue"], "'--mean': 'blue' is not a valid float"),
+        (["--std", "1", "0", "1"], "--std 1 0 1: expected positive numbers up to 1"),
+        (["--mean", "1", "0.5"], "--mean has 2 numbers and --std 3"),
+        (["--mean", "blue"], "'--mean': 'blue' is not a number"),
         (["--model", "tests.networks:Vector"], "expected class logits (B, C)"),
         (["--model", "tests.networks:AllNaN"], "are not finite"),
         (["--classes", "names.txt"], "cannot read class names from names.txt"),
         (["--colour", "red"], "No such option '--colour'"),
-        (["--limt", "3"], "No such option '--limt'. Did you mean '--limit'?"),
+        (["--limt", "3"], "No such option '--limt'. (Did you mean one of: '--fit', '--limit'?)"),
         (["--precision", "bf16"], "'bf16' is not one of 'float32', 'tf32'"),
         (["--device", "tpu"], "'tpu' is not one of 'auto', 'cpu', 'cuda'"),
         (["--workers", "-1"], "'--workers': -1 is not in the range x>=0"),
@@ -479,7 +484,7 @@ def test_explain_explains_bad_input(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 def test_no_cuda_is_said_plainly(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    one_line(capsys, main(evaluate(tmp_path, tmp_path / "run", "--device", "cuda")), "no CUDA device")
+    one_line(capsys, main(evaluate(tmp_path / "data", tmp_path / "run", "--device", "cuda")), "no CUDA device")
 
 
 def test_an_interrupt_says_how_to_go_on(
@@ -527,7 +532,7 @@ def test_a_folder_name_may_hold_a_colon(folder: Callable[..., Path], tmp_path: P
 
 def test_models_that_are_no_classifiers_are_unknown(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     model = ["--model", "fasterrcnn_resnet50_fpn", "--weights", "random"]
-    one_line(capsys, main(evaluate(tmp_path, tmp_path / "run", *model)), "unknown model")
+    one_line(capsys, main(evaluate(tmp_path / "data", tmp_path / "run", *model)), "unknown model")
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path) -> None:
@@ -549,3 +554,242 @@ def test_compare_puts_runs_into_one_table_and_one_figure(tmp_path: Path, capsys:
     table = pd.read_csv(tmp_path / "out" / "comparison.csv")
     assert table["run"].tolist() == [str(folder) for folder in evidence for _ in range(2)]
     assert {path.name for path in (tmp_path / "out").iterdir()} == {f"comparison.{end}" for end in ("csv", "md", "png", "svg")}
+
+
+def explain(*given: str, model: list[str] = OWN) -> list[str]:
+    return ["explain", *given, *model]
+
+
+@pytest.mark.parametrize("spelling", ["a.png", "./a.png", "b/../a.png", "link.png", "hard.png", "a.PNG"])
+def test_explain_does_not_write_over_what_it_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], spelling: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    photograph(1).save("a.png")
+    Path("b").mkdir()
+    Path("link.png").symlink_to("a.png")
+    os.link("a.png", "hard.png")
+    before = Path("a.png").read_bytes()
+    one_line(capsys, main(explain("a.png", "--out", spelling)), "would write over a.png, which is read; choose another name")
+    assert Path("a.png").read_bytes() == before
+    assert Path("link.png").is_symlink()
+
+
+def test_no_other_output_is_an_input_either(
+    folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = folder(2, "data")
+    photograph(1).save("e-alphas.png")
+    photograph(1).save("explanation.png")
+    torch.save(scored().state_dict(), "w.npz")
+    Path("claims").mkdir()
+    refused = {
+        "would write over e-alphas.png": explain("e-alphas.png", "--out", "e.png", "--alphas"),
+        "would write over explanation.png": explain("explanation.png"),
+        "would write over w.npz": explain("explanation.png", "--out", "e.png", "--weights", "w.npz", "--arrays", "w.npz"),
+        "--out data is in the data folder data": evaluate(data.relative_to(tmp_path), Path("data")),
+        "is in the data folder .; choose": evaluate(Path(), Path("run")),
+        "--photograph claims/figure1.png is in claims": ["reproduce", "--out", "claims", "--photograph", "claims/figure1.png"],
+        "the output run/manifest.json would write over": ["claims", "--run", "run", "--out", "run/manifest.json"],
+        "--out claims.csv: expected a name that ends in .json": ["claims", "--out", "claims.csv"],
+        "--arrays e.npy: expected a name that ends in .npz": explain("explanation.png", "--out", "e.png", "--arrays", "e.npy"),
+    }
+    assert main(evaluate(data, Path("run"))) == 0
+    capsys.readouterr()
+    for says, command in refused.items():
+        one_line(capsys, main(command), says)
+    assert not Path("e.png").exists()
+
+
+def test_raw_maps_and_their_evidence_are_one_file_without_pickle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a", "b"):
+        photograph(ord(name)).save(tmp_path / f"{name}.png")
+    given = [str(tmp_path / "a.png"), str(tmp_path / "b.png"), "--class", "0", "--class", "2", "--out", str(tmp_path / "e.png")]
+    assert main(explain(*given, "--arrays", str(tmp_path / "e.npz"))) == 0
+    assert "e.npz" in capsys.readouterr().out
+    with np.load(tmp_path / "e.npz", allow_pickle=False) as file:
+        found = dict(file)
+    evidence = json.loads(str(found.pop("evidence")))
+    assert found["label"].tolist() == [0, 2, 0, 2]
+    network = load(scored(), resize=20, crop=16)
+    pixels, labels = torch.from_numpy(found["pixels"]), torch.from_numpy(found["label"])
+    captured = network.capture(pixels, labels)
+    for scores, method in cam.MAPS:
+        weights = cam.weights(method, captured.activations, captured.gradients[scores])
+        name = cam.column(scores, method)
+        np.testing.assert_allclose(found[f"{name}_weights"], weights, rtol=1e-3, atol=1e-6)  # float32, another batch size
+        np.testing.assert_allclose(found[name], cam.heatmap(weights, captured.activations), rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(found["logits"], captured.logits, rtol=1e-4)
+    assert found.keys() == {cam.column(*each) for each in cam.MAPS} | {f"{cam.column(*each)}_weights" for each in cam.MAPS} | {
+        "logits",
+        "label",
+        "pixels",
+    }
+    rows = evidence["rows"]
+    assert [row["sha256"] for row in rows] == [file_hash(tmp_path / f"{name}.png") for name in "aabb"]
+    assert [row["label"] for row in rows] == [0, 2, 0, 2]
+    assert rows[1]["probability"] == pytest.approx(float(captured.logits[1].double().softmax(0)[2]), rel=1e-4)
+    assert evidence["layer"] == "features.4"
+    assert evidence["preprocessing"]["resize"] == 20
+    assert evidence["versions"]["torch"] == torch.__version__.split("+")[0]
+    assert agrees(evidence["probe"], probe(network))
+
+
+def test_the_input_is_printed_by_every_command_that_reads_photographs(
+    folder: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = folder(4)
+    line = "input: shorter side 20 bilinear, centre 16 x 16, RGB, mean 0.485 0.456 0.406, std 0.229 0.224 0.225; --resize, --crop"
+    photo = str(data / "0" / "0.png")
+    for command in (
+        explain(photo, "--out", str(tmp_path / "e.png")),
+        evaluate(data, tmp_path / "run"),
+        ["reproduce", "--data", str(data), "--out", str(tmp_path / "out"), *OWN, "--threshold", "0.3"],
+    ):
+        assert main(command) == 0
+        assert capsys.readouterr().out.count(line) == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (["--fit", "squash", "--crop", "16x24"], "input: squashed to 16 x 24 bilinear, RGB"),
+        (["--fit", "pad", "--interpolation", "lanczos"], "input: fitted into 16 x 16 lanczos, the rest in the mean colour, RGB"),
+        (["--mean", "0.5,0.5,0.5", "--std", "0.25", "0.25", "0.25"], "mean 0.5 0.5 0.5, std 0.25 0.25 0.25;"),
+        (["--model", "tests.test_preprocessing:grey", "--mean", "0.5", "--std", "0.25"], "grey, mean 0.5, std 0.25;"),
+    ],
+)
+def test_the_input_can_be_chosen(tmp_path: Path, capsys: pytest.CaptureFixture[str], given: list[str], says: str) -> None:
+    photograph(1).save(tmp_path / "a.png")
+    size = [] if "--fit" in given else ["--resize", "20"]
+    model = ["--model", "tests.networks:scored", *size, "--crop", "16", *given]
+    assert main(explain(str(tmp_path / "a.png"), "--out", str(tmp_path / "e.png"), model=model)) == 0
+    assert says in capsys.readouterr().out
+
+
+def test_a_network_that_nobody_chose_says_what_it_knows(
+    folder: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photograph(1).save(tmp_path / "dog.png")
+    assert main(explain(str(tmp_path / "dog.png"), "--out", str(tmp_path / "e.png"), model=[])) == 0
+    said = "no --model was given, so this is mini, which knows ten drawn classes only; --model names one for photographs"
+    assert capsys.readouterr().err == f"gradcampp: {said}\n"
+    assert main(explain(str(tmp_path / "dog.png"), "--out", str(tmp_path / "e.png"), model=["--model", "mini"])) == 0
+    assert capsys.readouterr().err == ""
+    (folder(1) / "0").rename(tmp_path / "data" / "dog")
+    given = ["evaluate", "--data", str(tmp_path / "data"), "--out", str(tmp_path / "run")]
+    one_line(capsys, main(given), "no class 'dog'; ")
+    one_line(
+        capsys, main(given), "--label-order folder counts the folders, as ImageFolder does; the network is mini, which knows"
+    )
+
+
+def test_labels_and_their_order_are_options_and_chance_is_loud(
+    folder: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = folder(6)
+    right = records_of(main, evaluate(data, tmp_path / "run"))
+    capsys.readouterr()
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    rows = []
+    for image, prediction in zip(right["image"], right["prediction"], strict=True):
+        (data / image).rename(flat / image.replace("/", "-"))
+        rows.append((image.replace("/", "-"), int(prediction)))
+    (tmp_path / "right.csv").write_text("".join(f"{image},{label}\n" for image, label in rows))
+    (tmp_path / "wrong.csv").write_text("".join(f"{image},{(label + 1) % 3}\n" for image, label in rows))
+    assert main(evaluate(flat, tmp_path / "right", "--labels", str(tmp_path / "right.csv"))) == 0
+    said = capsys.readouterr()
+    assert "top-1 100.00%" in said.out
+    assert said.err == ""
+    assert main(evaluate(flat, tmp_path / "wrong", "--labels", str(tmp_path / "wrong.csv"))) == 0
+    said = capsys.readouterr()
+    assert "top-1 0.00%" in said.out
+    assert (
+        "gradcampp: WARNING: top-1 0.00% of 18 images is no better than chance, 33.33%; check the order of the labels" in said.err
+    )
+
+
+def records_of(run: Callable[[list[str]], int], command: list[str]) -> pd.DataFrame:
+    assert run(command) == 0
+    return records.Run(Path(command[4])).records
+
+
+def test_devices_are_those_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[int] = []
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("torch.cuda.set_device", chosen.append)
+    assert options.choose_device("cuda:1", None) == "cuda"  # which is then that of this process
+    assert chosen == [1]
+    with pytest.raises(InputError, match="--device cuda:2: this machine has 2 CUDA devices, cuda:0 to cuda:1"):
+        options.choose_device("cuda:2", None)
+    with pytest.raises(InputError, match="--device cuda:1: torchrun's processes take a device each; choose cuda"):
+        options.choose_device("cuda:1", Processes(0, 2, 0, 2))
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    with pytest.raises(InputError, match="--device mps is not on this machine; choose cpu or auto"):
+        options.choose_device("mps", None)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: True)
+    with pytest.raises(InputError, match="--device mps computes no float64, which softmax scores need; choose cpu"):
+        options.choose_device("mps", None)
+
+
+def test_the_versions_of_what_decides_the_numbers(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    said = capsys.readouterr().out
+    assert re.match(r"gradcampp \S+, torch \S+, torchvision \S+, numpy \S+, pillow \S+, Python 3\.\S+\n$", said)
+
+
+def test_the_profile_of_photographs_says_where_they_come_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = ["--weights", "random", "--crop", "64", "--resize", "64"]  # the weights need not be installed
+    for command in (["reproduce", "--profile", "photographs", *given], ["download", "--profile", "photographs"]):
+        main(command)
+        said = "".join(capsys.readouterr())
+        assert "python scripts/photographs.py --out imagenet-sample-images" in said
+        assert "github.com/EliSchwartz/imagenet-sample-images" in said
+
+
+def test_ctrl_c_inside_of_torchs_own_start_does_not_abort_it(tmp_path: Path) -> None:
+    """A KeyboardInterrupt that arrives in C++ ends the process with SIGABRT: so leave before it is raised."""
+    script = (
+        "import os, signal, sys\n"
+        "class Interrupt:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'torch.autograd': os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Interrupt())\n"
+        "from gradcampp.cli import main\n"
+        f"sys.exit(main(['scene', '--out', {str(tmp_path / 'scene.png')!r}]))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == "gradcampp: interrupted; the same command goes on where it stopped\n"
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_what_is_assumed_of_photographs_is_said_once(
+    folder: Callable[..., Path], tmp_path: Path, capfd: pytest.CaptureFixture[str], workers: str
+) -> None:
+    """Also by processes that decode: two say it twice."""
+    data = folder(3)
+    for path in data.rglob("*.png"):
+        deep = np.asarray(Image.open(path).convert("L")).astype(np.uint16) * 16
+        deep[0, 0] = 4095
+        Image.fromarray(deep).save(path)
+    assert main([*evaluate(data, tmp_path / "run", "--batch-size", "2"), "--workers", workers]) == 0
+    said = capfd.readouterr().err
+    line = "gradcampp: a grey picture of which no number is over 4095 is taken for one of 12 bits, with 4095 for white\n"
+    assert said.count(line) == max(1, int(workers))
+
+
+def test_a_grey_network_is_drawn_in_grey(tmp_path: Path) -> None:
+    Image.new("L", (16, 16), 128).save(tmp_path / "a.png")
+    model = ["--model", "tests.test_preprocessing:grey", "--resize", "16", "--crop", "16"]
+    assert main(explain(str(tmp_path / "a.png"), "--out", str(tmp_path / "e.png"), model=model)) == 0
+    with Image.open(tmp_path / "e.png") as drawn:
+        red, green, blue = (np.asarray(band).astype(int) for band in drawn.convert("RGB").crop((0, 0, 200, drawn.height)).split())
+    assert np.abs(red - green).max() == 0  # the photograph stands on the left: no colour there
+    assert np.abs(red - blue).max() == 0

@@ -257,7 +257,8 @@ def test_torchrun_writes_the_same_bytes_and_says_it_once(scenes: Path, straight:
         [*torchrun(processes), *command(scenes, tmp_path / "run")], check=True, env=ENVIRONMENT, capture_output=True, text=True
     )
     assert same_files(straight, tmp_path / "run")
-    assert done.stdout.count("\n") == 1
+    assert done.stdout.count("\n") == 2
+    assert done.stdout.count("input: shorter side 128") == 1
     assert "of 48 images over 0.5" in done.stdout
     assert records.read_manifest(tmp_path / "run")["processes"] == processes
 

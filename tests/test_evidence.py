@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -112,3 +114,13 @@ def test_together_the_records_are_small_and_name_no_machine() -> None:
         assert manifest["made"].keys() == {"title", "commit", "command", "photographs", "weights"}
         assert "/" not in manifest["data"]["folder"]
         assert manifest["images"] == 1000
+
+
+@pytest.mark.parametrize("given", [["--data", "absent", "--squeezenet", "absent.safetensors"], ["--data", "absent"]])
+def test_bad_input_is_exit_code_two(tmp_path: Path, given: list[str]) -> None:
+    places = ["--out", str(tmp_path), "--work", str(tmp_path)]
+    command = [sys.executable, str(evidence.ROOT / "scripts" / "evidence.py"), *given, *places]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "absent.safetensors: no such file" in done.stderr or "Missing option '--squeezenet'" in done.stderr

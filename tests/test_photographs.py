@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,10 +16,11 @@ from PIL import Image
 from torch.utils.data._utils.pin_memory import pin_memory
 from torchvision.transforms import v2
 
-from gradcampp.errors import InputError
-from gradcampp.evaluation.photographs import Batch, Photograph, choose, list_photographs, load, read_photograph
-from gradcampp.networks.capture import Preprocessing
-from gradcampp.networks.classes import imagenet, named, numbered
+from gradcampp.errors import InputError, Notice
+from gradcampp.evaluation.folders import Photograph, list_photographs
+from gradcampp.evaluation.photographs import Batch, allow_pixels, load, read_photograph
+from gradcampp.networks.classes import numbered
+from gradcampp.networks.preprocessing import Preprocessing
 from tests.conftest import photograph
 
 SMALL = Preprocessing(resize=24, crop=16)
@@ -76,74 +80,6 @@ def test_unreadable_files_say_why(tmp_path: Path) -> None:
             read_photograph(tmp_path / f"{name}.jpg", SMALL)
 
 
-def make(root: Path, *paths: str) -> Path:
-    for path in paths:
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).touch()
-    return root
-
-
-def test_integer_folders_are_numbers_not_texts_and_rows_are_sorted_by_path(tmp_path: Path) -> None:
-    root = make(
-        tmp_path, "10/a.jpg", "2/b.JPEG", "2/a.png", "0/z/deep.webp", "2/notes.txt", "2/.hidden.jpg", ".git/x.jpg", "loose.jpg"
-    )
-    found = list_photographs(root, numbered(11))
-    assert [(item.image, item.label) for item in found] == [
-        ("0/z/deep.webp", 0),
-        ("10/a.jpg", 10),
-        ("2/a.png", 2),
-        ("2/b.JPEG", 2),
-    ]
-
-
-def test_a_link_to_its_own_folder_is_followed_once(tmp_path: Path) -> None:
-    root = make(tmp_path, "0/a.jpg")
-    (root / "0" / "again").symlink_to(root / "0")
-    (root / "0" / "more").symlink_to(root / "0")
-    assert [item.image for item in list_photographs(root, numbered(3))] == ["0/a.jpg"]
-
-
-def test_a_name_that_is_not_utf8_is_refused_before_any_work(tmp_path: Path) -> None:
-    root = make(tmp_path, "0/a.jpg")
-    (Path(os.fsdecode(bytes(root / "0") + b"/caf\xe9.jpg"))).touch()
-    with pytest.raises(InputError, match="is not UTF-8; rename it"):
-        list_photographs(root, numbered(3))
-
-
-def test_folders_may_be_wordnet_ids_or_names(tmp_path: Path) -> None:
-    found = list_photographs(make(tmp_path, "n02123045/a.jpg", "golden_retriever/b.jpg", "7/c.jpg"), imagenet())
-    assert {item.image: item.label for item in found} == {"n02123045/a.jpg": 281, "golden_retriever/b.jpg": 207, "7/c.jpg": 7}
-
-
-@pytest.mark.parametrize(
-    ("paths", "says"),
-    [
-        (["3/a.jpg"], "class folder '3': class 3 is out of range: the network has 3 classes, 0 to 2"),
-        (["doog/a.jpg"], r"class folder 'doog': no class 'doog'; the nearest: dog \(1\)"),
-        (["0/a.txt"], "no photographs in class folders"),
-        ([], "no photographs in class folders"),
-    ],
-)
-def test_wrong_folders_are_explained(tmp_path: Path, paths: list[str], says: str) -> None:
-    with pytest.raises(InputError, match=says):
-        list_photographs(make(tmp_path, *paths), named(["cat", "dog", "fish"]))
-
-
-def test_a_missing_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="absent: no such folder"):
-        list_photographs(tmp_path / "absent", numbered(3))
-
-
-def test_a_limit_takes_the_first_and_with_a_seed_a_sample_in_order(folder: Callable[..., Path]) -> None:
-    every = list_photographs(folder(), numbered(3))
-    assert choose(every, 4, None) == every[:4]
-    sample = choose(every, 7, 1)
-    assert len(set(sample)) == 7
-    assert sample == sorted(sample, key=lambda item: item.image) == choose(every, 7, 1)
-    assert len({tuple(choose(every, 7, seed)) for seed in range(5)}) > 1
-    assert choose(every, 99, 1) == every == choose(every, None, 1)
-
-
 @pytest.mark.parametrize("workers", [0, 2])
 def test_batches_come_in_order_with_the_bad_ones_named(folder: Callable[..., Path], workers: int) -> None:
     root = folder(3)
@@ -164,3 +100,128 @@ def test_batches_are_pinned_by_the_loader(monkeypatch: pytest.MonkeyPatch) -> No
     pinned = pin_memory(batch)  # type: ignore[no-untyped-call]
     assert (pinned.pixels == 1).all()
     assert (pinned.photographs, pinned.hashes, pinned.sizes, pinned.bad) == (batch.photographs, ["x"], [3], {})
+
+
+def wide(*numbers: int | float, kind: str) -> np.ndarray[Any, Any]:
+    """A picture whose least and largest numbers are the first and the last."""
+    return np.resize(np.array(numbers), (16, 16)).astype(kind)
+
+
+@pytest.mark.parametrize(("top", "bits"), [(255, 8), (1023, 10), (4095, 12), (16383, 14)])
+@pytest.mark.parametrize(("ending", "kind"), [("png", "uint16"), ("tif", "uint16"), ("tif", "int32"), ("tif", "float32")])
+def test_cameras_use_a_part_of_a_wider_scale(tmp_path: Path, top: int, bits: int, ending: str, kind: str) -> None:
+    """A 12-bit picture in 16 bits would be nearly black."""
+    Image.fromarray(wide(0, top // 2, top, kind=kind)).save(tmp_path / f"a.{ending}")
+    with pytest.warns(Notice, match=f"no number is over {top} is taken for one of {bits} bits, with {top} for white"):
+        pixels = read_photograph(tmp_path / f"a.{ending}", Preprocessing(16, 16))
+    assert sorted(set(pixels.flatten().tolist())) == [0, round(top // 2 * 255 / top), 255]
+
+
+def test_a_full_scale_and_what_the_file_tells_need_no_word(tmp_path: Path) -> None:
+    Image.fromarray(wide(0, 65535, kind="uint16")).save(tmp_path / "full.png")
+    Image.fromarray(wide(0, kind="uint16")).save(tmp_path / "black.png")
+    Image.fromarray(wide(0, 0.5, 1, kind="float32")).save(tmp_path / "unit.tif")
+    Image.fromarray(wide(0, 1000, kind="uint16")).save(tmp_path / "told.tif", tiffinfo={281: 4095})  # MaxSampleValue
+    whites = {"full.png": 255, "black.png": 0, "unit.tif": 255, "told.tif": round(1000 * 255 / 4095)}
+    for name, white in whites.items():
+        assert read_photograph(tmp_path / name, Preprocessing(16, 16)).max() == white
+
+
+@pytest.mark.parametrize(
+    ("numbers", "kind", "says"),
+    [
+        ((0, 0.5, np.nan), "float32", "some of its numbers are NaN or infinite"),
+        ((0, np.inf), "float32", "some of its numbers are NaN or infinite"),
+        ((-0.5, 0.5), "float32", "its numbers go from -0.5 to 0.5, on no scale that is known"),
+        ((0, 1.3), "float32", "its numbers go from 0 to 1.3, on no scale"),
+        ((0, 1e6), "float32", r"its numbers go from 0 to 1e\+06, on no scale"),
+        ((-3, 100), "int32", "its numbers go from -3 to 100, on no scale"),
+        ((0, 70000), "int32", "its numbers go from 0 to 70000, on no scale"),
+    ],
+)
+def test_numbers_on_no_scale_are_refused(tmp_path: Path, numbers: tuple[float, ...], kind: str, says: str) -> None:
+    Image.fromarray(wide(*numbers, kind=kind)).save(tmp_path / "a.tif")
+    with pytest.raises(InputError, match=says):
+        read_photograph(tmp_path / "a.tif", SMALL)
+
+
+def save_deep(path: Path, values: np.ndarray[Any, Any], kind: int) -> None:
+    """A PNG of 16 bits a channel, which Pillow reads and does not write; kind 2 is RGB, 4 grey with alpha, 6 RGBA."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    header = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], 16, kind, 0, 0, 0)
+    lines = b"".join(b"\0" + line.astype(">u2").tobytes() for line in values)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b""))
+
+
+@pytest.mark.parametrize(("channels", "kind"), [(3, 2), (2, 4), (4, 6)])
+def test_deep_colours_that_would_be_nearly_black_are_refused(tmp_path: Path, channels: int, kind: int) -> None:
+    """Of 12 bits in 16, Pillow keeps the upper four."""
+    for top in (4095, 16383, 65535):
+        values = np.stack([wide(0, top, kind="uint16")] * channels, -1)
+        if kind > 2:
+            values[..., -1] = 65535  # alpha
+        save_deep(tmp_path / f"{top}.png", values, kind)
+    for name in ("4095.png", "16383.png"):
+        for upright in (False, True):
+            with pytest.raises(InputError, match="16 bits a channel, the upper two never used, would be nearly black"):
+                read_photograph(tmp_path / name, SMALL, upright)
+    assert read_photograph(tmp_path / "65535.png", Preprocessing(16, 16)).max() == 255
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "P with a mask"])
+def test_what_is_transparent_stands_on_white(tmp_path: Path, mode: str) -> None:
+    """Pillow would uncover what happens to be below, mostly black."""
+    picture = Image.new("RGBA", (16, 16), (0, 0, 0, 0))
+    picture.paste((0, 0, 0, 255), (0, 0, 8, 16))
+    if mode == "P":
+        indexed = Image.new("P", (16, 16), 1)
+        indexed.putpalette([255, 0, 0, 0, 0, 0])
+        indexed.save(tmp_path / "a.png", transparency=1)
+    elif mode == "P with a mask":
+        picture.quantize(4).save(tmp_path / "a.png")
+    else:
+        picture.convert(mode).save(tmp_path / "a.png")
+    with pytest.warns(Notice, match="what is transparent stands on white"):
+        pixels = read_photograph(tmp_path / "a.png", Preprocessing(16, 16))
+    assert (pixels[:, :, 8:] == 255).all()
+    assert (pixels[:, :, :8] == (255 if mode == "P" else 0)).all()
+
+
+def test_of_several_pictures_the_first_is_taken_with_a_word(tmp_path: Path) -> None:
+    frames = [Image.new("L", (16, 16), value) for value in (10, 200)]
+    for name in ("a.gif", "a.tif"):
+        frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
+        with pytest.warns(Notice, match="of a file with several pictures, the first is taken"):
+            assert (read_photograph(tmp_path / name, Preprocessing(16, 16)) == 10).all()
+
+
+def test_pipes_folders_and_devices_are_no_photographs(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "folder.png").mkdir()
+    for path, kind in (
+        (tmp_path / "pipe.png", "pipe or device"),
+        (tmp_path / "folder.png", "folder"),
+        (Path("/dev/zero"), "pipe"),
+    ):
+        with pytest.raises(InputError, match=f"a {kind}.*; expected an image file"):
+            read_photograph(path, SMALL)
+
+
+def test_the_limit_of_pixels_can_be_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)  # Pillow's own is 89 million, and twice that is refused
+    photograph(1, (40, 32)).save(tmp_path / "a.png")
+    with pytest.raises(InputError, match=r"a.png: 1280 pixels are over the limit; --max-pixels 1280 raises it"):
+        read_photograph(tmp_path / "a.png", SMALL)
+    allow_pixels(1279)
+    assert Image.MAX_IMAGE_PIXELS == 640  # as good as 1280
+    allow_pixels(1280)
+    assert read_photograph(tmp_path / "a.png", SMALL).shape == (3, 16, 16)
+
+
+def test_the_plugin_for_heic_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.HEIC").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    with pytest.raises(InputError, match="needs pip install pillow-heif"):
+        read_photograph(tmp_path / "a.HEIC", SMALL)

@@ -93,7 +93,7 @@ def test_the_command_says_how_to_go_on_and_fails_in_one_line(source: Path, tmp_p
     (tmp_path / "out" / "0" / "tench.JPEG").unlink()
     (source / "tench.JPEG").unlink()
     refused = CliRunner().invoke(photographs.main, command)
-    assert refused.exit_code == 1
+    assert refused.exit_code == 2
     assert [line for line in refused.output.splitlines() if line.startswith("Error: ")]
     assert "Traceback" not in refused.output
 

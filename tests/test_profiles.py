@@ -123,3 +123,14 @@ def test_options_take_the_place_of_keys_and_are_checked_as_they_are() -> None:
     for key, value, expected in (("threshold", 1.0, "a number from 0 up to"), ("limit", 0, "a whole number from 1 up")):
         with pytest.raises(InputError, match=f"^option --{key} = {value}; expected {expected}"):
             override(profile, {key: value})
+
+
+def test_an_oblong_crop_is_two_numbers(tmp_path: Path) -> None:
+    profile = tmp_path / "own.toml"
+    profile.write_text('crop = [224, 320]\nfit = "squash"\ninterpolation = "bicubic"\nlabels = "l.csv"\nlabel_order = "folder"')
+    loaded = load(str(profile))
+    assert (loaded.crop, loaded.fit, loaded.label_order) == ((224, 320), "squash", "folder")
+    for line in ("crop = [0, 3]", "crop = [1, 2, 3]", "crop = 2.5"):
+        profile.write_text(line)
+        with pytest.raises(InputError, match=r"own.toml: crop = .*; expected a whole number from 1 up, or two of them, height"):
+            load(str(profile))

@@ -14,19 +14,23 @@ import sys
 import threading
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from click import option
 
-from gradcampp.errors import InputError
+from gradcampp import console
+from gradcampp.errors import InputError, Notice
 from gradcampp.options import (
     COUNT,
     PATH,
     SCORES,
     WHOLE,
+    check_apart,
     check_ending,
+    check_inputs,
     choose_device,
     execution_of,
     model_options,
@@ -37,8 +41,6 @@ from gradcampp.options import (
 if TYPE_CHECKING:
     from gradcampp.evaluation.processes import Processes
 
-UNEXPECTED, BAD_INPUT = 1, 2
-INTERRUPTED, UNREAD = 130, 141  # what shells report for Ctrl-C, and for a program whose output nobody reads any more
 SHARED = ("evaluate", "reproduce")  # what several processes can do together
 
 
@@ -46,17 +48,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code of a command: 0 done, 1 an unexpected verdict, 2 bad input, 130 interrupted, 141 nobody reads the output."""
     if "OMP_WAIT_POLICY" not in os.environ:  # read when torch loads: threads that wait soon leave the cores to others
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-    warnings.filterwarnings("ignore", module=r"PIL\b")  # of odd metadata; damage is an error
-    warnings.filterwarnings("ignore", "Attempting to run cuBLAS")  # torch's first backward pass on a GPU says it, and goes on
     processes = None
     try:
         with contextlib.ExitStack() as undone:
             if threading.current_thread() is threading.main_thread():  # SIGTERM, of torchrun and schedulers, acts like Ctrl-C
-                undone.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, signal.default_int_handler))
+                for sent in (signal.SIGTERM, signal.SIGINT):
+                    if signal.getsignal(sent) in (signal.SIG_DFL, signal.default_int_handler):  # not what a parent ignores
+                        undone.callback(signal.signal, sent, signal.signal(sent, console.interrupt))
             if "TORCHELASTIC_RUN_ID" in os.environ:  # set by torchrun, and seen without loading torch
                 from gradcampp.evaluation.processes import started
 
                 processes = started()
+            undone.enter_context(warnings.catch_warnings())
+            warnings.showwarning = partial(console.show_notice, warnings.showwarning, processes, set())
+            warnings.filterwarnings("ignore", module=r"PIL\b")  # of odd metadata; damage is an error
+            warnings.filterwarnings("ignore", "Attempting to run cuBLAS")  # torch's first backward pass on a GPU, which goes on
+            warnings.simplefilter("always", Notice)
             if processes and processes.rank:  # the first process talks to the user
                 undone.enter_context(contextlib.redirect_stdout(io.StringIO()))
             given = list(sys.argv[1:] if arguments is None else arguments)
@@ -68,31 +75,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return done.exit_code
     except click.UsageError as error:
         if processes and processes.rank:
-            return BAD_INPUT
+            return console.BAD_INPUT
         hint = f"({error.ctx.command_path if error.ctx else 'gradcampp'} --help shows what there is)"
-        return _leave(BAD_INPUT, f"error: {error.format_message().rstrip('.')} {hint}", None)
+        return console.leave(console.BAD_INPUT, f"error: {error.format_message().rstrip('.')} {hint}", None)
     except InputError as error:
-        return _leave(BAD_INPUT, f"error: {error}", processes)
+        return console.leave(console.BAD_INPUT, f"error: {error}", processes)
     except OSError as error:
         if isinstance(error, BrokenPipeError) and error.filename is None:  # the reader, such as head, has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
-            return UNREAD
+            return console.UNREAD
         where = f" {error.filename}" if error.filename else ""
         reason = f"cannot read or write{where}: {error.strerror or error}; make room, or choose another path"
-        return _leave(BAD_INPUT, f"error: {reason}", processes)
+        return console.leave(console.BAD_INPUT, f"error: {reason}", processes)
     except KeyboardInterrupt:
-        return _leave(INTERRUPTED, "interrupted; the same command goes on where it stopped", processes)
-
-
-def _leave(code: int, reason: str, processes: Processes | None) -> int:
-    """Say why in one line, unless another process of the run has said why it leaves."""
-    if processes is None or processes.speaks():
-        print(f"gradcampp: {' '.join(reason.split())}", file=sys.stderr)
-    return code
+        return console.leave(console.INTERRUPTED, console.STOPPED, processes)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=False)
-@click.version_option(package_name="gradcampp", message="%(prog)s %(version)s")
+@option(
+    "--version", is_flag=True, expose_value=False, is_eager=True, callback=console.show_versions, help="Versions of all parts."
+)
 @click.pass_context
 def commands(context: click.Context) -> None:
     """Grad-CAM, Grad-CAM+ and Grad-CAM++ compared, after Lerma & Lucas (2022)."""
@@ -108,10 +110,21 @@ def commands(context: click.Context) -> None:
 @option("--scores", type=click.Choice(SCORES), default="pre", help="explain the logit or the softmax score (default: pre)")
 @option("--out", type=PATH, default="explanation.png", metavar="FILE", help="png, svg or pdf (default: explanation.png)")
 @option("--alphas", is_flag=True, help="also draw the alphas of the first row, as FILE-alphas")
-def explain(photos: list[Path], wanted: list[str], scores: Any, out: Path, alphas: bool, device: str, **options: Any) -> None:
+@option("--arrays", type=PATH, metavar="FILE", help="also write the maps as arrays, with all settings and hashes, as .npz")
+def explain(
+    photos: list[Path], wanted: list[str], scores: Any, out: Path, alphas: bool, arrays: Path | None, device: str, **options: Any
+) -> None:
     """Draw the three maps of photographs (Figures 2, 3 and 5)."""
     check_ending(out, ".png, .svg or .pdf")
+    if arrays:
+        check_ending(arrays, ".npz", "--arrays")
+    stem, ending = out.with_suffix(""), [out.suffix.lower().removeprefix(".")]
+    beside = stem.with_name(f"{stem.name}-alphas")
+    drawn = [each.with_name(f"{each.name}.{ending[0]}") for each in (stem, beside)]
+    for each in (out, *drawn[: 1 + alphas], *filter(None, [arrays])):
+        check_inputs(each, [*photos, options["weights"], options["classes"]])
     from gradcampp.evaluation import maps, photographs, profiles
+    from gradcampp.evaluation.arrays import save_arrays
     from gradcampp.networks.classes import find
     from gradcampp.results.figures import one_image, style
 
@@ -120,21 +133,27 @@ def explain(photos: list[Path], wanted: list[str], scores: Any, out: Path, alpha
     network.module.to(choose_device(device, None))
     labels = [find(classes, text) for text in wanted]
     rows: list[maps.Explanation] = []
+    paths: list[Path] = []
     for path in photos:
         photograph = photographs.read_photograph(path, network.preprocessing, upright=True)
         explained = maps.explain(network, photograph, labels, scores)
         rows += explained
+        paths += [path] * len(explained)
         probabilities = explained[0].probabilities
         print(path)
         for index in probabilities.topk(min(5, len(classes))).indices.tolist():
             print(f"  {float(probabilities[index]):8.4f}  {classes.label(index)}")
-    stem, ending = out.with_suffix(""), [out.suffix.lower().removeprefix(".")]
     written = style.save(one_image.explanations(rows, classes.names, scores), stem, ending)
     if alphas and len(rows[0].alphas) == 0:
         raise InputError(f"no unit of layer {network.layer} has a gradient for {scores}-softmax scores; there are no alphas")
     if alphas:
-        written += style.save(one_image.single_alphas(rows[0]), stem.with_name(f"{stem.name}-alphas"), ending)
+        written += style.save(one_image.single_alphas(rows[0]), beside, ending)
+    if arrays:
+        written.append(save_arrays(arrays, network, paths, rows))
+    print(f"input: {network.preprocessing}")
     print(f"layer {network.layer}, {scores}-softmax; wrote {', '.join(map(str, written))}")
+    if options["model"] is None:
+        warnings.warn(f"no --model was given, so this is {profiles.MINI}", Notice, stacklevel=1)
 
 
 @commands.command()
@@ -145,12 +164,15 @@ def explain(photos: list[Path], wanted: list[str], scores: Any, out: Path, alpha
 @click.pass_obj
 def evaluate(processes: Processes | None, /, data: Path, out: Path, **options: Any) -> None:
     """Score the explanation maps of a folder of photographs."""
-    from gradcampp.evaluation import photographs, profiles, run
+    check_apart(out, data)
+    from gradcampp.evaluation import profiles, run
+    from gradcampp.evaluation.folders import at_chance
 
     execution = execution_of(options, processes)
     profile = profile_of(profiles.Profile(), options, processes)
     network = profiles.network(profile)
-    chosen = photographs.choose(photographs.list_photographs(data, network.classes), profile.limit, profile.seed)
+    print(f"input: {network.preprocessing}")
+    chosen = profiles.photographs(profile, data, network)
     experiment = profiles.experiment(profile, network)
     manifest = run.evaluate(network, chosen, data, out, experiment, execution, processes).manifest
     skipped = f", {len(manifest['skipped'])} unreadable skipped" if manifest["skipped"] else ""
@@ -158,6 +180,8 @@ def evaluate(processes: Processes | None, /, data: Path, out: Path, **options: A
         f"{out}: {manifest['over_threshold']} of {manifest['images']} images over {profile.threshold:g}{skipped}; "
         f"top-1 {manifest['top1']:.2%}, top-5 {manifest['top5']:.2%}; layer {network.layer}"
     )
+    if loud := at_chance(manifest, len(network.classes)):
+        warnings.warn(loud, Notice, stacklevel=1)
 
 
 @commands.command()
@@ -174,9 +198,14 @@ def reproduce(processes: Processes | None, /, profile: str, out: Path | None, **
     from gradcampp.evaluation import download, profiles
     from gradcampp.results import reproduce
 
+    out = out or Path("runs", profiles.name(profile))
+    photograph = options["photograph"]
+    if photograph and out.exists() and photograph.parent.exists() and photograph.parent.samefile(out):
+        raise InputError(f"--photograph {photograph} is in {out}, whose figures would be written over it; choose another --out")
     execution = execution_of(options, processes)
     chosen = download.in_cache(profile_of(profiles.load(profile), options, processes))
-    said = reproduce.run(chosen, out or Path("runs", profiles.name(profile)), execution, processes)
+    check_apart(out, chosen.data)
+    said = reproduce.run(chosen, out, execution, processes)
     print(said.text, *(path for path in said.files if path.suffix in (".png", ".csv")), sep="\n")
     print("open", *said.files[:1])
 
@@ -214,6 +243,9 @@ def compare(folders: tuple[Path, ...], out: Path) -> None:
 @option("--out", type=PATH, metavar="FILE", help="the ledger as JSON (default: claims.json, in RUN where one is given)")
 def claims(folders: tuple[Path, ...], out: Path | None) -> int:
     """Check every claim of the paper; print the ledger of verdicts."""
+    if out:
+        check_ending(out, ".json")
+        check_inputs(out, [folder / "manifest.json" for folder in folders])
     from gradcampp.claims import ledger
     from gradcampp.evaluation.records import Run
 
@@ -234,7 +266,7 @@ def claims(folders: tuple[Path, ...], out: Path | None) -> int:
     for run, row in deviating:
         said = f"{row.finding.verdict}, expected {row.expected}: {row.finding.evidence}"
         print(f"gradcampp: {row.claim.name}{run}: {said}", file=sys.stderr)
-    return UNEXPECTED if deviating else 0
+    return console.UNEXPECTED if deviating else 0
 
 
 @commands.command()
@@ -248,6 +280,8 @@ def download(profile: str, to: Path | None) -> None:
     cache = to or download.cache_folder()
     paths = download.fetch(downloads, cache) if downloads else []
     print("\n".join(map(str, paths)) if paths else f"profile {profile} needs no download")
+    if hint := profiles.missing_data(profiles.load(profile)):
+        print(hint)
     setting = f"{download.VARIABLE}={shlex.quote(str(cache.absolute()))} " if to else ""
     print(f"now: {setting}gradcampp reproduce --profile {shlex.quote(profile)}")
 

@@ -67,6 +67,8 @@ def from_file(path: Path) -> Classes:
     Raises:
         InputError: if the file cannot be read as text, or a name is empty or stands twice.
     """
+    if path.exists() and not path.is_file():
+        raise InputError(f"cannot read class names from {path}: no file")
     try:
         lines = path.read_text("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:

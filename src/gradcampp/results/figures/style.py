@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -33,7 +34,9 @@ def canvas(width: float, height: float, parse_math: bool = True) -> Iterator[Fig
 
 
 def show(axis: Axes, picture: ArrayLike, **options: Any) -> None:
-    """A picture (h, w) or (h, w, 3) without ticks and frame."""
+    """A picture (h, w), (h, w, 3) or, in grey, (h, w, 1) without ticks and frame."""
+    if np.ndim(picture) == 3 and np.shape(picture)[2] == 1:
+        picture = np.repeat(picture, 3, axis=2)
     axis.imshow(picture, **options)
     axis.set(xticks=[], yticks=[])
     sns.despine(ax=axis, left=True, bottom=True)
