@@ -65,7 +65,7 @@ class Profile:
     """An experiment for ``gradcampp reproduce``; each field is a key of the TOML file and an option of the command line.
 
     Attributes:
-        model, weights, layer, classes, resize, crop, mean, std, precision: as in :func:`gradcampp.networks.load.load`.
+        model, weights, layer, layout, output, classes, resize, crop, mean, std, precision: as in :func:`gradcampp.networks.load.load`.
         data: folder of class folders; None draws so many generated scenes instead.
         threshold: score over which an image is explained, in [0, 1).
         limit: number of photographs: the first, or with a seed a random sample.
@@ -79,6 +79,8 @@ class Profile:
     model: str = "mini"
     weights: str | None = None
     layer: str | None = None
+    layout: str | None = None
+    output: str | int | None = None
     classes: Annotated[Path | None, PATH] = None
     resize: Annotated[int | None, COUNT] = None
     crop: Annotated[int | None, COUNT] = None
@@ -148,7 +150,7 @@ def network(profile: Profile) -> Network:
     Raises:
         InputError: if the model, its weights, layer, preprocessing or class names do not fit.
     """
-    keys = ("model", "layer", "weights", "classes", "resize", "crop", "mean", "std", "precision")
+    keys = ("model", "layer", "layout", "output", "weights", "classes", "resize", "crop", "mean", "std", "precision")
     return load_network(seed=profile.seed or 0, **{key: getattr(profile, key) for key in keys})
 
 

@@ -23,6 +23,8 @@ from gradcampp.networks import lite0, mini
 from gradcampp.networks.capture import Network, Precision, Preprocessing, forward
 from gradcampp.networks.classes import from_file, named, numbered
 from gradcampp.networks.layers import default_layer
+from gradcampp.networks.layout import parse
+from gradcampp.networks.running import unwrap
 from gradcampp.scenes.shapes import CLASSES
 
 RANDOM = "random"
@@ -40,6 +42,8 @@ def load(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     precision: Precision = "float32",
+    layout: str | None = None,
+    output: str | int | None = None,
 ) -> Network:
     """A network with its layer, its preprocessing and the names of its classes, on the CPU in evaluation mode and float32.
 
@@ -58,6 +62,7 @@ def load(
             knows, ImageNet's for 1,000 classes, and else numbers.
         resize, crop, mean, std: in the place of the network's own preprocessing; pixels, and the scale [0, 1].
         precision: of the network's own arithmetic.
+        layout, output: as in :func:`gradcampp.networks.capture.capture`.
 
     Raises:
         InputError: if the model, its weights, layer, preprocessing or class names do not fit.
@@ -76,6 +81,7 @@ def load(
             module = lite0.EfficientNetLite0()
         else:
             module, published = _from_torchvision(name)
+    module = unwrap(module)
     if weights == RANDOM:
         identity = f"random (seed {seed})"
     elif weights is None and (embedded or own):
@@ -91,7 +97,7 @@ def load(
     means, stds = mean and tuple(mean), std and tuple(std)
     preprocessing = _preprocessing(default, published, resize=resize, crop=crop, mean=means, std=stds)
     blank = torch.zeros(1, 3, preprocessing.crop, preprocessing.crop)
-    count = forward(module, blank).shape[1]
+    count = forward(module, blank, output).shape[1]
     if isinstance(classes, Path):
         names = from_file(classes)
     else:
@@ -100,13 +106,14 @@ def load(
         raise InputError(f"{classes} has {len(names)} names, and the network {count} classes; expected one name a class")
     memory_format = torch.channels_last
     try:
-        forward(module, blank.contiguous(memory_format=memory_format))
+        forward(module, blank.contiguous(memory_format=memory_format), output)
     except InputError:  # it reshapes its maps in a way that needs them contiguous
         memory_format = torch.contiguous_format
-    layer = layer or default_layer(module, blank)
-    network = Network(module, layer, preprocessing, names, name, identity, memory_format, precision)
-    network.capture(blank, torch.tensor([0]))  # a layer that cannot be explained fails now
-    return network
+    layer = layer or default_layer(module, blank, output)
+    given = parse(layout) if layout is not None else None
+    network = Network(module, layer, preprocessing, names, name, identity, memory_format, precision, given, output)
+    captured = network.capture(blank, torch.tensor([0]))  # a layer that cannot be explained fails now
+    return replace(network, layout=captured.layout)
 
 
 def _from_torchvision(name: str) -> tuple[nn.Module, WeightsEnum | None]:
