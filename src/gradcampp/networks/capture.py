@@ -178,7 +178,7 @@ def capture(
     rooted: list[Tensor] = []
     place: GradientEdge | None = None
     activations = inputs
-    other = "nothing: it is not used when the network runs"
+    other = "is not used when the network runs"
 
     def begin(_module: nn.Module, arguments: object, keywords: object) -> None:
         """From here on everything has a graph, so that what the layer computes from its output for others has one, too."""
@@ -193,8 +193,11 @@ def capture(
         nonlocal place, activations, other
         if threading.get_ident() != thread:
             return None
-        place, other = None, type(result).__name__
-        if not isinstance(result, Tensor) or not result.is_floating_point():
+        place, other = None, f"returns {type(result).__name__}, not one tensor"
+        if not isinstance(result, Tensor):
+            return None
+        if not result.is_floating_point() or result.is_inference():
+            other = f"returns {result.dtype}{' from inference_mode' if result.is_inference() else ''}, which has no gradients"
             return None
         result, place = mark(result)
         rooted.append(result)
@@ -211,10 +214,10 @@ def capture(
             ):
                 logits = run(module, inputs, output)
             if place is None:
-                raise InputError(f"layer '{layer}' returns {other}; name a layer that returns one tensor of feature maps")
-            layout = layout_of(module, layer, activations.shape, inputs, layout)
+                raise InputError(f"layer '{layer}' {other}; name a module that returns feature maps (B, K, H, W)")
             check_labels(labels, logits)
             gradients = _gradients(logits, labels.long(), place) if logits.requires_grad else None
+            layout = layout_of(module, layer, activations.shape, inputs, layout)  # last: it may run the network again
         finally:
             for values in rooted:  # what the network keeps of them is no part of a graph any more
                 with suppress(RuntimeError):

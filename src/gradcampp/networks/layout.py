@@ -62,8 +62,9 @@ def parse(text: str | Layout) -> Layout:
 def find(shape: Shape, size: Size, grids: Callable[[], Sequence[Size]], at: Callable[[Size], Shape | None]) -> Layout | None:
     """The layout of an output, or None where its shapes do not tell.
 
-    One reading that covers the image with whole squares of pixels is taken. Where there are two or none, the network sees a
-    picture of twice the height, and one of twice the width: the axis that grows is the axis of the rows, or of the columns.
+    One reading that covers the image with whole squares of pixels is taken, or that has the grid of a convolution's maps. Where
+    there are two or none, the network sees a picture of twice the height, and one of twice the width: the axis that grows is the
+    axis of the rows, or of the columns.
 
     Args:
         shape: of the output, the batch first.
@@ -72,7 +73,9 @@ def find(shape: Shape, size: Size, grids: Callable[[], Sequence[Size]], at: Call
         at: the shape for an input of another size; None where the network refuses it.
     """
     if len(shape) == 4:
-        readings = [Layout(axes) for axes, grid in ((FIRST, shape[2:]), (LAST, shape[1:3])) if _covers(grid, size)]
+        pairs = [(Layout(FIRST), (shape[2], shape[3])), (Layout(LAST), (shape[1], shape[2]))]
+        readings = [layout for layout, grid in pairs if _covers(grid, size)]
+        readings = readings or [layout for layout, grid in pairs if grid in grids()]
     elif len(shape) == 3:
         known = [Layout(TOKENS, shape[1] - math.prod(grid), grid) for grid in grids()]
         readings = sorted({one for one in known if 0 <= one.leading <= MOST_LEADING}, key=lambda one: one.leading)[:1]
@@ -108,7 +111,7 @@ def _square(shape: Shape, size: Size) -> Layout | None:
     return found[0][0] if found[0] and not found[1] else None
 
 
-def _covers(grid: Sequence[int], size: Size) -> bool:
+def _covers(grid: Size, size: Size) -> bool:
     """True where each unit of a grid stands for a whole square of pixels, as with patches and most strides."""
     rows, columns = grid
     return 0 < rows <= size[0] and 0 < columns and size[0] % rows == 0 == size[1] % columns and size[0] * columns == size[1] * rows

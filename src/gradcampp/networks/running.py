@@ -170,9 +170,10 @@ def mark(output: Tensor) -> tuple[Tensor, GradientEdge]:
     """A module's output in a graph, and the place in it by which scores are differentiated, whatever is written into it later."""
     if not output.requires_grad:
         output = root(output)
-    if output._is_view():  # writing into a view goes around its place in the graph
+    place = get_gradient_edge(output)
+    if output._is_view():  # writing into a view would go around its place in the graph, into a copy it does not
         try:
             torch.utils.swap_tensors(output, output.clone())
         except RuntimeError:  # others hold it too
             output = output.clone()
-    return output, get_gradient_edge(output)
+    return output, place
