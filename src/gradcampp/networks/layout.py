@@ -101,14 +101,13 @@ def _between(shape: Shape, size: Size, at: Callable[[Size], Shape | None]) -> La
 
 
 def _square(shape: Shape, size: Size) -> Layout | None:
-    """The layout of tokens that cover the image with whole squares of pixels, where only one of the axes can be theirs."""
+    """The layout of tokens that cover the image with whole squares of pixels, as many as can be, where channels could not."""
     if len(shape) != 3:
         return None
-    found: list[list[Layout]] = []
-    for count in shape[1:]:
-        grids = [(size[0] // side, size[1] // side) for side in range(1, min(size) + 1) if not size[0] % side and not size[1] % side]
-        found.append([Layout(TOKENS, count - math.prod(grid), grid) for grid in grids if 0 <= count - math.prod(grid) <= MOST_LEADING])
-    return found[0][0] if found[0] and not found[1] else None
+    sides = [side for side in range(1, min(size) + 1) if size[0] % side == 0 == size[1] % side]
+    grids = [(size[0] // side, size[1] // side) for side in sides]
+    found = [Layout(TOKENS, shape[1] - math.prod(grid), grid) for grid in grids if 0 <= shape[1] - math.prod(grid) <= MOST_LEADING]
+    return found[0] if found and shape[2] not in map(math.prod, grids) else None
 
 
 def _covers(grid: Size, size: Size) -> bool:
