@@ -171,7 +171,8 @@ class Keeping(nn.Module):
 
     def __init__(self, keep: Callable[[Tensor], Tensor], inner: nn.Module, after: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
-        self.stem, self.layer, self.after = nn.Conv2d(3, 4, 3), _Keeper(keep, inner), after
+        self.stem, self.after = nn.Conv2d(3, 4, 3), after
+        self.layer: Any = _Keeper(keep, inner)
         self.head, self.side = nn.Linear(4, 3), nn.Linear(4, 3)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -199,11 +200,12 @@ class Hooked(nn.Module):
         super().__init__()
         self.body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sequential(nn.Conv2d(4, 4, 3), nn.Tanh()))
         self.head, self.side = nn.Linear(4, 3), nn.Linear(4, 3)
+        self.kept = torch.empty(0)
         self.layer.register_forward_hook(lambda _module, _inputs, output: setattr(self, "kept", keep(output)))
 
     @property
     def layer(self) -> nn.Module:
-        return self.body[1]
+        return self.body.get_submodule("1")
 
     def forward(self, images: Tensor) -> Tensor:
         maps = self.body(images)
@@ -241,10 +243,8 @@ class Transformer(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         if tuple(images.shape[2:]) != self.size:
             raise ValueError(f"expected {self.size}")
-        if self.linear:
-            tokens = self.patches(nn.functional.unfold(images, 8, stride=8).mT)
-        else:
-            tokens = self.patches(images).flatten(2).mT  # (B, N, K)
+        pieces = nn.functional.unfold(images, 8, stride=8).mT if self.linear else images
+        tokens = self.patches(pieces) if self.linear else self.patches(pieces).flatten(2).mT  # (B, N, K)
         tokens = torch.cat([self.first.expand(len(images), -1, -1), tokens], 1) + self.places
         tokens = self.norm(self.blocks(tokens))
         logits: Tensor = self.head(tokens[:, 0] if self.leading else tokens.mean(1))

@@ -219,12 +219,16 @@ def test_compiled_and_parallel_networks_are_unwrapped() -> None:
 
 
 def scripted() -> nn.Module:
-    module: nn.Module = torch.jit.trace(Scored().eval(), torch.zeros(1, 3, 16, 16), check_trace=False)
+    module: nn.Module = torch.jit.trace(  # type: ignore[no-untyped-call]
+        Scored().eval(), torch.zeros(1, 3, 16, 16), check_trace=False
+    )
     return module
 
 
 def quantised() -> nn.Module:
-    module: nn.Module = torch.ao.quantization.quantize_dynamic(nn.Sequential(Scored(), nn.Linear(3, 3)), {nn.Linear})
+    module: nn.Module = torch.ao.quantization.quantize_dynamic(  # type: ignore[no-untyped-call]
+        nn.Sequential(Scored(), nn.Linear(3, 3)), {nn.Linear}
+    )
     return module
 
 
@@ -239,9 +243,16 @@ def lazy() -> nn.Module:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 @pytest.mark.parametrize(
     ("factory", "says"),
-    [(scripted, "TorchScript"), (quantised, "quantised"), (on_meta, r"no weights yet.*features\.0\.weight"), (lazy, "no weights yet")],
+    [
+        (scripted, "TorchScript"),
+        (quantised, "quantised"),
+        (on_meta, r"no weights yet.*features\.0\.weight"),
+        (lazy, "no weights yet"),
+    ],
 )
-def test_what_cannot_be_explained_is_said_in_one_line_that_asks_for_no_other_layer(factory: Callable[[], nn.Module], says: str) -> None:
+def test_what_cannot_be_explained_is_said_in_one_line_that_asks_for_no_other_layer(
+    factory: Callable[[], nn.Module], says: str
+) -> None:
     module = factory()
     zeros, label = torch.zeros(1, 3, 16, 16), torch.tensor([0])
     for ask in (

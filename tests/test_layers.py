@@ -54,7 +54,7 @@ TIMM = [
 ]
 
 
-def made(package: str, name: str, size: int) -> nn.Module:
+def made(package: str, name: str) -> nn.Module:
     torch.manual_seed(0)
     if package == "timm":
         module: nn.Module = timm.create_model(name, pretrained=False)
@@ -72,7 +72,7 @@ def made(package: str, name: str, size: int) -> nn.Module:
 def test_the_default_layer_is_the_one_that_an_expert_names(
     package: str, name: str, layer: str, size: int, shape: tuple[int, ...], _reason: str
 ) -> None:
-    module = made(package, name, size)
+    module = made(package, name)
     images = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(1))
     assert default_layer(module, images) == layer
     if name == "vit_b_16":
@@ -84,7 +84,7 @@ def test_the_default_layer_is_the_one_that_an_expert_names(
 
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"])
 def test_gradients_at_tokens_are_those_of_the_logits(name: str) -> None:
-    module = made("timm", name, 224).double().eval()
+    module = made("timm", name).double().eval()
     images, labels = torch.randn(2, 3, 224, 224, dtype=torch.float64), torch.tensor([3, 5])
     layer = default_layer(module, images)
     kept: list[Tensor] = []
@@ -129,7 +129,9 @@ def test_transformers_of_ones_own(leading: int, linear: bool, size: tuple[int, i
 def test_behind_the_last_attention_of_a_class_token_there_is_nothing_to_explain() -> None:
     module = Transformer()
     for layer in ("blocks.1", "blocks.1.norm2", "norm"):
-        with pytest.raises(InputError, match=f"layer '{layer}': the scores take nothing from its tokens of the image.*last attention"):
+        with pytest.raises(
+            InputError, match=f"layer '{layer}': the scores take nothing from its tokens of the image.*last attention"
+        ):
             capture(module, layer, torch.zeros(1, 3, 32, 32), torch.tensor([0]))
 
 
@@ -204,8 +206,8 @@ def test_parts_of_an_image_in_the_batch_are_no_maps() -> None:
             self.conv, self.head = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(4, 3)
 
         def forward(self, images: Tensor) -> Tensor:
-            windows = images.unflatten(3, (2, 8)).movedim(3, 1).flatten(0, 1)  # (2 B, 3, 16, 8)
-            logits: Tensor = self.head(self.conv(windows).mean((2, 3)).unflatten(0, (-1, 2)).mean(1))
+            windows = torch.cat(images.chunk(2, 3))  # (2 B, 3, 16, 8)
+            logits: Tensor = self.head(sum(self.conv(windows).mean((2, 3)).chunk(2)))
             return logits
 
     with pytest.raises(InputError, match=r"layer 'conv' returns \(2, 4, 16, 8\) for 1 images; expected one row an image"):
@@ -240,7 +242,9 @@ class Gated(nn.Module):
         pytest.param(lambda: softmax(Scored(6)), "0.features.4", id="maps of classes behind which a softmax stands"),
         pytest.param(lambda: nn.Sequential(Scored(6), nn.LogSoftmax(1)), "0.features.4", id="or its logarithm"),
         pytest.param(lambda: nn.Sequential(Scored(6), nn.Sigmoid()), "0.features.4", id="or sigmoids"),
-        pytest.param(lambda: nn.Sequential(Scored(6), nn.Linear(6, 6)), "0.classifier.1", id="maps that a layer mixes are not classes"),
+        pytest.param(
+            lambda: nn.Sequential(Scored(6), nn.Linear(6, 6)), "0.classifier.1", id="maps that a layer mixes are not classes"
+        ),
         pytest.param(Gated, "conv", id="a gate is no feature"),
         pytest.param(InPlace, "after", id="written into"),
     ],

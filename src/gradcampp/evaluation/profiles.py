@@ -65,7 +65,8 @@ class Profile:
     """An experiment for ``gradcampp reproduce``; each field is a key of the TOML file and an option of the command line.
 
     Attributes:
-        model, weights, layer, layout, output, classes, resize, crop, mean, std, precision: as in :func:`gradcampp.networks.load.load`.
+        model, weights, layer, layout, output, classes, resize, crop, mean, std, precision: as in
+            :func:`gradcampp.networks.load.load`.
         data: folder of class folders; None draws so many generated scenes instead.
         threshold: score over which an image is explained, in [0, 1).
         limit: number of photographs: the first, or with a seed a random sample.
@@ -79,8 +80,6 @@ class Profile:
     model: str = "mini"
     weights: str | None = None
     layer: str | None = None
-    layout: str | None = None
-    output: str | int | None = None
     classes: Annotated[Path | None, PATH] = None
     resize: Annotated[int | None, COUNT] = None
     crop: Annotated[int | None, COUNT] = None
@@ -97,6 +96,8 @@ class Profile:
     precision: Precision = "float32"
     download: Mapping[str, Download] = field(default_factory=dict)
     expected: Expected | None = None
+    layout: str | None = None
+    output: str | int | None = None
     source: str = field(default="", compare=False)
 
     @field_validator("download", mode="wrap")

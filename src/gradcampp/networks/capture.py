@@ -15,8 +15,8 @@ from torchvision.transforms.v2.functional import normalize
 from gradcampp.cam import SCORES, Scores
 from gradcampp.errors import InputError
 from gradcampp.networks.classes import Classes
-from gradcampp.networks.layers import layout_of, named_module
-from gradcampp.networks.layout import FIRST, TOKENS, Layout
+from gradcampp.networks.layers import full_name, layout_of
+from gradcampp.networks.layout import CHANNELS_FIRST, TOKENS, Layout
 from gradcampp.networks.outputs import Key
 from gradcampp.networks.running import (
     PRECISIONS,
@@ -71,7 +71,7 @@ class Capture:
     activations: Tensor
     gradients: dict[Scores, Tensor]
     logits: Tensor
-    layout: Layout = Layout(FIRST)
+    layout: Layout = CHANNELS_FIRST
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,8 @@ def capture(
     """
     module = unwrap(module)
     check_images(module, inputs)
-    child = named_module(module, layer)
+    layer = full_name(module, layer)
+    child = module.get_submodule(layer)
     thread = threading.get_ident()
     rooted: list[Tensor] = []
     place: GradientEdge | None = None
@@ -227,8 +228,8 @@ def capture(
     maps = layout.maps(gradients)
     if layout.axes == TOKENS and not maps[0].any() and gradients[0].any():
         raise InputError(
-            f"layer '{layer}': the scores take nothing from its tokens of the image, only the {layout.leading} before them; name a "
-            "layer before the last attention, such as the normalisation in front of it"
+            f"layer '{layer}': the scores take nothing from its tokens of the image, only the {layout.leading} before them; name "
+            "a layer before the last attention, such as the normalisation in front of it"
         )
     slopes = dict(zip(SCORES, _single(maps), strict=True))
     return Capture(_single(layout.maps(activations)), slopes, _single(logits.detach()), layout)

@@ -16,7 +16,7 @@ from torch.autograd.graph import GradientEdge
 from torch.func import functional_call
 
 from gradcampp.errors import InputError, listed
-from gradcampp.networks.layout import FIRST, SYNTAX, TOKENS, Layout, Shape, Size, find, parse
+from gradcampp.networks.layout import FIRST, SYNTAX, Layout, Shape, Size, find, parse
 from gradcampp.networks.outputs import Key
 from gradcampp.networks.running import check_images, evaluation_mode, mark, run, shapes, unwrap
 
@@ -76,7 +76,9 @@ def default_layer(module: nn.Module, inputs: Tensor, output: Key | None = None) 
         before = given[0] if given and isinstance(given[0], Tensor) else result
         pooled = isinstance(child, _POOLING)
         if pooled or not (child is module or type(child) is nn.Sequential or isinstance(child, _TRANSPARENT)):
-            candidates.append(_Candidate(names[child], tuple(result.shape), place, pooled, before.shape[-1:] != result.shape[-1:]))
+            candidates.append(
+                _Candidate(names[child], tuple(result.shape), place, pooled, before.shape[-1:] != result.shape[-1:])
+            )
         return result
 
     with torch.inference_mode(False), evaluation_mode(module), torch.enable_grad():
@@ -142,7 +144,7 @@ def _blocked(place: GradientEdge) -> Iterator[None]:
         at = place.output_nr
         return tuple(one if one is None or number != at else torch.zeros_like(one) for number, one in enumerate(gradients))
 
-    handle = place.node.register_prehook(block)  # type: ignore[arg-type]
+    handle = place.node.register_prehook(block)
     try:
         yield
     finally:
@@ -153,17 +155,17 @@ def _noise(*shape: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(0))
 
 
-def named_module(module: nn.Module, layer: str) -> nn.Module:
-    """The module of a name, in which those of wrappers may be left out or added.
+def full_name(module: nn.Module, layer: str) -> str:
+    """The name of a layer in ``named_modules``, in which those of wrappers may be left out or added.
 
     Raises:
         InputError: if there is none; the line says what is near.
     """
-    children = {name: child for name, child in module.named_modules() if name}
-    plain = {_plain(name): child for name, child in children.items()}
-    if layer in children or _plain(layer) in plain:
-        return children.get(layer, plain[_plain(layer)])
-    near = get_close_matches(layer, children, n=5, cutoff=0.3) or list(children)[-5:]
+    names = [name for name, _ in module.named_modules() if name]
+    same = [name for name in names if _plain(name) == _plain(layer)]
+    if same:
+        return layer if layer in same else same[0]
+    near = get_close_matches(layer, names, n=5, cutoff=0.3) or names[-5:]
     raise InputError(f"unknown layer '{layer}'; the nearest: {listed(near, 5)}")
 
 

@@ -20,7 +20,7 @@ MOST_LEADING = 16  # tokens of classes and registers: vision transformers have o
 
 @dataclass(frozen=True)
 class Layout:
-    """How the output of a layer is laid out.
+    """The order of the axes in the output of a layer.
 
     Attributes:
         axes: ``channels-first`` (B, K, H, W), ``channels-last`` (B, H, W, K) or ``tokens`` (B, N, K).
@@ -42,8 +42,11 @@ class Layout:
     def maps(self, output: Tensor) -> Tensor:
         """The feature maps (..., K, H, W) in an output that fits, or in derivatives by it: a view, no value is changed."""
         if self.axes == TOKENS:
-            output = output[..., self.leading :, :].unflatten(-2, self.grid)  # (..., H, W, K)
+            output = output[..., self.leading :, :].unflatten(-2, self.grid)  # type: ignore[no-untyped-call]  # (..., H, W, K)
         return output if self.axes == FIRST else output.movedim(-1, -3)
+
+
+CHANNELS_FIRST = Layout(FIRST)
 
 
 def parse(text: str | Layout) -> Layout:
@@ -97,7 +100,7 @@ def _between(shape: Shape, size: Size, at: Callable[[Size], Shape | None]) -> La
         grid = (math.isqrt(places * size[0] // size[1]), math.isqrt(places * size[1] // size[0]))
         leading = shape[1] - places
         return Layout(TOKENS, leading, grid) if math.prod(grid) == places and 0 <= leading <= MOST_LEADING else None
-    return {(2, 3): Layout(FIRST), (1, 2): Layout(LAST)}.get((*rows, *columns))
+    return {(2, 3): Layout(FIRST), (1, 2): Layout(LAST)}.get((rows[0], columns[0])) if len(rows) == len(columns) == 1 else None
 
 
 def _square(shape: Shape, size: Size) -> Layout | None:
@@ -106,11 +109,15 @@ def _square(shape: Shape, size: Size) -> Layout | None:
         return None
     sides = [side for side in range(1, min(size) + 1) if size[0] % side == 0 == size[1] % side]
     grids = [(size[0] // side, size[1] // side) for side in sides]
-    found = [Layout(TOKENS, shape[1] - math.prod(grid), grid) for grid in grids if 0 <= shape[1] - math.prod(grid) <= MOST_LEADING]
+    found = [
+        Layout(TOKENS, shape[1] - math.prod(grid), grid) for grid in grids if 0 <= shape[1] - math.prod(grid) <= MOST_LEADING
+    ]
     return found[0] if found and shape[2] not in map(math.prod, grids) else None
 
 
 def _covers(grid: Size, size: Size) -> bool:
     """True where each unit of a grid stands for a whole square of pixels, as with patches and most strides."""
     rows, columns = grid
-    return 0 < rows <= size[0] and 0 < columns and size[0] % rows == 0 == size[1] % columns and size[0] * columns == size[1] * rows
+    return (
+        0 < rows <= size[0] and columns > 0 and size[0] % rows == 0 == size[1] % columns and size[0] * columns == size[1] * rows
+    )

@@ -68,7 +68,7 @@ def _checked(output: Tensor, count: int) -> Tensor:
 
 
 def _parts(returned: object) -> dict[str, object]:
-    """What a network returns, by key, field or attribute, or else by index."""
+    """All that a network returns, by key, field or attribute, or else by index."""
     if isinstance(returned, Mapping):
         return {str(key): part for key, part in returned.items()}
     if isinstance(returned, tuple) and hasattr(returned, "_fields"):

@@ -136,7 +136,7 @@ def shapes(module: nn.Module, inputs: Tensor, size: Size) -> dict[str, Shape]:
     seen: dict[str, Shape] = {}
     thread = threading.get_ident()
 
-    def watcher(name: str) -> object:
+    def watcher(name: str) -> Callable[[nn.Module, object, object], None]:
         def watch(_module: nn.Module, _inputs: object, output: object) -> None:
             if isinstance(output, Tensor) and threading.get_ident() == thread:
                 seen[name] = tuple(output.shape)
@@ -146,7 +146,7 @@ def shapes(module: nn.Module, inputs: Tensor, size: Size) -> dict[str, Shape]:
     image = nn.functional.interpolate(inputs[:1].detach(), size)
     with evaluation_mode(module), torch.no_grad(), ExitStack() as hooks:
         for name, child in module.named_modules():
-            hooks.enter_context(child.register_forward_hook(watcher(name)))  # type: ignore[arg-type]
+            hooks.enter_context(child.register_forward_hook(watcher(name)))
         try:
             module(image)
         except Exception:  # what it refuses is told by what is missing
@@ -155,7 +155,7 @@ def shapes(module: nn.Module, inputs: Tensor, size: Size) -> dict[str, Shape]:
 
 
 def root(values: Tensor) -> Tensor:
-    """The same values as the beginning of a graph, in the same object where that can be, so that whoever keeps it is in the graph.
+    """The same values as the beginning of a graph, in the same object where that can be: whoever keeps it is in the graph, too.
 
     A view that may not be written into is copied.
     """
@@ -173,7 +173,7 @@ def mark(output: Tensor) -> tuple[Tensor, GradientEdge]:
     place = get_gradient_edge(output)
     if output._is_view():  # writing into a view would go around its place in the graph, into a copy it does not
         try:
-            torch.utils.swap_tensors(output, output.clone())
+            torch.utils.swap_tensors(output, output.clone())  # type: ignore[no-untyped-call]
         except RuntimeError:  # others hold it too
             output = output.clone()
     return output, place
