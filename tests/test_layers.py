@@ -116,9 +116,10 @@ def test_a_row_of_the_image_is_a_row_of_the_maps() -> None:
 @pytest.mark.parametrize("leading", [0, 1, 2, 5])
 @pytest.mark.parametrize("linear", [False, True])
 @pytest.mark.parametrize("size", [(32, 32), (32, 64)])
-def test_transformers_of_ones_own(leading: int, linear: bool, size: tuple[int, int]) -> None:
+@pytest.mark.parametrize("width", [12, 16, 32])  # 16 and 32 could be numbers of patches, too
+def test_transformers_of_ones_own(leading: int, linear: bool, size: tuple[int, int], width: int) -> None:
     torch.manual_seed(0)
-    module, images = Transformer(leading, size, linear=linear), torch.zeros(1, 3, *size)
+    module, images = Transformer(leading, size, width, linear), torch.zeros(1, 3, *size)
     layer = default_layer(module, images)
     assert layer == ("blocks.1.norm1" if leading else "norm")
     captured = capture(module, layer, images, torch.tensor([0]))
@@ -170,8 +171,14 @@ def test_two_sizes_tell() -> None:
 def test_a_layout_is_asked_for_or_given_and_refused_where_it_does_not_fit() -> None:
     torch.manual_seed(0)
     module, images, label = Transformer(1, width=16, linear=True), torch.zeros(1, 3, 32, 32), torch.tensor([0])
+    for block in module.blocks:  # without normalisation nothing says that not the 16 channels are 4 x 4 tokens
+        block.norm1 = block.norm2 = nn.Tanh()
+    module.norm = nn.Tanh()
     with pytest.raises(InputError, match=r"layer 'blocks.0' returns \(1, 17, 16\): which axes.*--layout channels-first"):
-        capture(module, "blocks.0", images, label)  # 16 channels could be 4 x 4 tokens
+        capture(module, "blocks.0", images, label)
+    with pytest.raises(InputError, match=r"layer 'blocks.1.value' returns \(1, 17, 16\): which axes.*--layout channels-first"):
+        default_layer(module, images)
+    assert default_layer(module, images, layout="tokens:1:4x4") == "blocks.1.norm1"
     captured = capture(module, "blocks.0", images, label, "tokens:1:4x4")
     assert tuple(captured.activations.shape) == (1, 16, 4, 4)
     assert str(captured.layout) == "tokens:1:4x4"

@@ -124,7 +124,7 @@ class Network:
 
     def _device(self, pixels: Tensor) -> str:
         check_images(self.module, pixels, "pixels")
-        low, high = (float(value) for value in pixels.aminmax())
+        low, high = torch.stack(pixels.aminmax()).tolist()
         if low < -0.5 or high > 1.5:  # bicubic resizing and added noise go a little beyond
             raise InputError(f"pixels: expected values in [0, 1], before the normalisation; got {low:.3g} to {high:.3g}")
         return pixels.device.type
@@ -245,7 +245,7 @@ def check_labels(labels: object, logits: Tensor) -> None:
         raise InputError(f"labels: expected one for each image, ({len(logits)},), got {tuple(labels.shape)}")
     if labels.device != logits.device:
         raise InputError(f"labels: on {labels.device}, and the network on {logits.device}; move one of them")
-    low, high = (int(value) for value in labels.aminmax())
+    low, high = torch.stack(labels.aminmax()).tolist()
     if low < 0 or high >= logits.shape[1]:
         raise InputError(f"labels: from {low} to {high}, and the network has the classes 0 to {logits.shape[1] - 1}")
 

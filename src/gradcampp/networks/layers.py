@@ -16,11 +16,12 @@ from torch.autograd.graph import GradientEdge
 from torch.func import functional_call
 
 from gradcampp.errors import InputError, listed
-from gradcampp.networks.layout import FIRST, SYNTAX, Layout, Shape, Size, find, parse
+from gradcampp.networks.layout import CHANNELS_FIRST, SYNTAX, Layout, Shape, Size, find, parse, patches
 from gradcampp.networks.outputs import Key
 from gradcampp.networks.running import check_images, evaluation_mode, mark, run, shapes, unwrap
 
 _POOLING = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveMaxPool2d, nn.AdaptiveAvgPool2d, nn.LPPool2d, nn.FractionalMaxPool2d)
+_NORMS = (nn.LayerNorm, nn.RMSNorm)
 _TRANSPARENT = (nn.Identity, nn.Dropout, nn.Dropout2d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 
 
@@ -35,7 +36,7 @@ class _Candidate:
     widened: bool  # the last axis is not as long as that of the input
 
 
-def default_layer(module: nn.Module, inputs: Tensor, output: Key | None = None) -> str:
+def default_layer(module: nn.Module, inputs: Tensor, output: Key | None = None, layout: str | Layout | None = None) -> str:
     """The last feature maps before the classifier, found by following the graph from the logits back.
 
     That is the last output of a module with more than one unit a map that
@@ -53,7 +54,7 @@ def default_layer(module: nn.Module, inputs: Tensor, output: Key | None = None) 
     Args:
         module: any network that ends in class logits.
         inputs: a batch of the size that the network expects, (B, 3, h, w); its values do not count.
-        output: as in :func:`gradcampp.networks.capture.capture`.
+        output, layout: as in :func:`gradcampp.networks.capture.capture`; the layout is that of outputs which it fits.
 
     Raises:
         InputError: if the network has no such layer, or does not return class logits.
@@ -89,10 +90,10 @@ def default_layer(module: nn.Module, inputs: Tensor, output: Key | None = None) 
             zeros = {name: values for name, values in module.named_parameters() if not (name.endswith("bias") or values.any())}
             full = {name: _noise(*values.shape).to(values) for name, values in zeros.items()}  # heads and scales often begin at 0
             logits = run(functools.partial(functional_call, module, full), image.requires_grad_().clone(), output)
-        return _last(module, image, candidates, logits)
+        return _last(module, image, candidates, logits, parse(layout) if layout is not None else None)
 
 
-def _last(module: nn.Module, image: Tensor, candidates: list[_Candidate], logits: Tensor) -> str:
+def _last(module: nn.Module, image: Tensor, candidates: list[_Candidate], logits: Tensor, given: Layout | None) -> str:
     """The name of the last candidate that nothing rules out."""
     classes = logits.shape[1]
     seen = logits.detach()
@@ -100,16 +101,17 @@ def _last(module: nn.Module, image: Tensor, candidates: list[_Candidate], logits
     pair = (logits.log() if probable else logits) @ (torch.eye(classes)[0] - torch.eye(classes)[-1]).to(logits)
     mixed = logits @ _noise(classes).to(logits)  # no class's zero gradient hides a layer
     pooled = {one.place for one in candidates if one.pooled}
+    size = (image.shape[2], image.shape[3])
     watched = functools.cache(lambda size: shapes(module, image, size))
 
     @functools.cache
     def layout(index: int) -> Layout | None:
         one = candidates[index]
         usable = one.place not in pooled and len(one.shape) in (3, 4) and one.shape[0] == 1
-        return find_layout(module, one.name, one.shape, (image.shape[2], image.shape[3]), watched) if usable else None
+        return find_layout(module, one.name, one.shape, size, watched, given) if usable else None
 
-    def slopes(score: Tensor, index: int) -> Tensor:
-        found = layout(index)
+    def slopes(score: Tensor, index: int, guess: Layout | None = None) -> Tensor:
+        found = layout(index) or guess
         gradient = torch.autograd.grad(score, candidates[index].place, retain_graph=True, allow_unused=True)[0]
         return torch.zeros(1, 1, 1, 1) if gradient is None or found is None else found.maps(gradient)  # (1, K, H, W)
 
@@ -130,9 +132,14 @@ def _last(module: nn.Module, image: Tensor, candidates: list[_Candidate], logits
             return wide is not None and bool(slopes(mixed, wide).any())
 
     for index in reversed(range(len(candidates) if logits.requires_grad else 0)):
-        inside = len(candidates[index].shape) == 3 and candidates[index].widened
-        if not inside and channels(index) and not for_each_class(index) and not branch(index):
-            return candidates[index].name
+        one = candidates[index]
+        if len(one.shape) == 3 and one.widened:
+            continue  # a projection inside a block of tokens
+        guess = None if layout(index) else patches(one.shape, size, sure=True)
+        if guess and slopes(mixed, index, guess).any():
+            layout_of(module, one.name, one.shape, image)  # says what cannot be told
+        if channels(index) and not for_each_class(index) and not branch(index):
+            return one.name
     raise InputError("the network has no feature maps that its scores depend on; name a layer with --layer, and its --layout")
 
 
@@ -197,13 +204,24 @@ def layout_of(module: nn.Module, layer: str, shape: Shape, inputs: Tensor, given
 
 @torch.no_grad()
 def find_layout(
-    module: nn.Module, layer: str, shape: Shape, size: Size, watched: Callable[[Size], dict[str, Shape]]
+    module: nn.Module,
+    layer: str,
+    shape: Shape,
+    size: Size,
+    watched: Callable[[Size], dict[str, Shape]],
+    given: Layout | None = None,
 ) -> Layout | None:
-    """The layout of a layer's output, which a two-dimensional module of torch says itself; ``watched`` as :func:`shapes`."""
-    kinds = {name: type(child) for name, child in module.named_modules()}
+    """The layout of a layer's output, which a two-dimensional module of torch says itself, or the given one where that fits.
+
+    ``watched`` gives :func:`shapes` at a size of the input.
+    """
+    children = dict(module.named_modules())
+    kinds = {name: type(child) for name, child in children.items()}
     flat = {name for name, kind in kinds.items() if kind.__module__.startswith("torch.nn.") and kind.__name__.endswith("2d")}
     if layer in flat and len(shape) == 4:
-        return Layout(FIRST)
+        return CHANNELS_FIRST
+    if given is not None and given.fits(shape):
+        return given
 
     def grids() -> list[Size]:
         return [(seen[2], seen[3]) for name, seen in watched(size).items() if name in flat and len(seen) == 4]
@@ -211,4 +229,6 @@ def find_layout(
     def at(size: Size) -> Shape | None:
         return watched(size).get(layer)
 
-    return find(tuple(shape), size, grids, at)
+    widths = {child.normalized_shape[-1] for child in children.values() if isinstance(child, _NORMS)}  # of tokens
+    sure = isinstance(children[layer], _NORMS) or (shape[-1] in widths and shape[1] not in widths)
+    return find(tuple(shape), size, grids, at, sure)

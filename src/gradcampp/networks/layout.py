@@ -62,7 +62,13 @@ def parse(text: str | Layout) -> Layout:
     return Layout(str(text).partition(":")[0], leading, (rows, columns))
 
 
-def find(shape: Shape, size: Size, grids: Callable[[], Sequence[Size]], at: Callable[[Size], Shape | None]) -> Layout | None:
+def find(
+    shape: Shape,
+    size: Size,
+    grids: Callable[[], Sequence[Size]],
+    at: Callable[[Size], Shape | None],
+    sure: bool = False,
+) -> Layout | None:
     """The layout of an output, or None where its shapes do not tell.
 
     One reading that covers the image with whole squares of pixels is taken, or that has the grid of a convolution's maps. Where
@@ -74,6 +80,7 @@ def find(shape: Shape, size: Size, grids: Callable[[], Sequence[Size]], at: Call
         size: height and width of the network's input, in pixels.
         grids: rows and columns of convolutions' outputs in the same network.
         at: the shape for an input of another size; None where the network refuses it.
+        sure: of three axes, the last is known to be that of the channels.
     """
     if len(shape) == 4:
         pairs = [(Layout(FIRST), (shape[2], shape[3])), (Layout(LAST), (shape[1], shape[2]))]
@@ -82,11 +89,11 @@ def find(shape: Shape, size: Size, grids: Callable[[], Sequence[Size]], at: Call
     elif len(shape) == 3:
         known = [Layout(TOKENS, shape[1] - math.prod(grid), grid) for grid in grids()]
         readings = sorted({one for one in known if 0 <= one.leading <= MOST_LEADING}, key=lambda one: one.leading)[:1]
-        if any(math.prod(one.grid) == shape[2] for one in known):  # the axes may be the other way round
+        if not sure and any(math.prod(one.grid) == shape[2] for one in known):  # the axes may be the other way round
             readings = []
     else:
         return None
-    return readings[0] if len(readings) == 1 else _between(shape, size, at) or _square(shape, size)
+    return readings[0] if len(readings) == 1 else _between(shape, size, at) or patches(shape, size, sure)
 
 
 def _between(shape: Shape, size: Size, at: Callable[[Size], Shape | None]) -> Layout | None:
@@ -103,8 +110,11 @@ def _between(shape: Shape, size: Size, at: Callable[[Size], Shape | None]) -> La
     return {(2, 3): Layout(FIRST), (1, 2): Layout(LAST)}.get((rows[0], columns[0])) if len(rows) == len(columns) == 1 else None
 
 
-def _square(shape: Shape, size: Size) -> Layout | None:
-    """The layout of tokens that cover the image with whole squares of pixels, as many as can be, where channels could not."""
+def patches(shape: Shape, size: Size, sure: bool) -> Layout | None:
+    """The layout of tokens that cover the image with whole squares of pixels, as many as can be.
+
+    Unless one is sure which axis is theirs, nothing is found where the channels could be such tokens, too.
+    """
     if len(shape) != 3:
         return None
     sides = [side for side in range(1, min(size) + 1) if size[0] % side == 0 == size[1] % side]
@@ -112,7 +122,7 @@ def _square(shape: Shape, size: Size) -> Layout | None:
     found = [
         Layout(TOKENS, shape[1] - math.prod(grid), grid) for grid in grids if 0 <= shape[1] - math.prod(grid) <= MOST_LEADING
     ]
-    return found[0] if found and shape[2] not in map(math.prod, grids) else None
+    return found[0] if found and (sure or shape[2] not in map(math.prod, grids)) else None
 
 
 def _covers(grid: Size, size: Size) -> bool:

@@ -109,8 +109,8 @@ def load(
         forward(module, blank.contiguous(memory_format=memory_format), output)
     except InputError:  # it reshapes its maps in a way that needs them contiguous
         memory_format = torch.contiguous_format
-    layer = layer or default_layer(module, blank, output)
     given = parse(layout) if layout is not None else None
+    layer = layer or default_layer(module, blank, output, given)
     network = Network(module, layer, preprocessing, names, name, identity, memory_format, precision, given, output)
     captured = network.capture(blank, torch.tensor([0]))  # a layer that cannot be explained fails now
     return replace(network, layout=captured.layout)

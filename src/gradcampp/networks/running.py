@@ -39,7 +39,7 @@ def unwrap(module: nn.Module) -> nn.Module:
     kinds = [type(child) for child in module.modules()]
     if any(issubclass(kind, torch.jit.ScriptModule) for kind in kinds):
         raise InputError("the network is TorchScript, whose layers cannot be explained; build it from its Python code instead")
-    if any(".quantized" in kind.__module__ for kind in kinds):
+    if any(".quantized" in kind.__module__ and kind.__name__ != "FloatFunctional" for kind in kinds):
         raise InputError("the network is quantised, and has no gradients; explain the float network that it was made from")
     values = chain(module.named_parameters(), module.named_buffers())
     empty = [name for name, value in values if nn.parameter.is_lazy(value) or value.is_meta]
