@@ -171,9 +171,9 @@ def test_two_sizes_tell() -> None:
 def test_a_layout_is_asked_for_or_given_and_refused_where_it_does_not_fit() -> None:
     torch.manual_seed(0)
     module, images, label = Transformer(1, width=16, linear=True), torch.zeros(1, 3, 32, 32), torch.tensor([0])
-    for block in module.blocks:  # without normalisation nothing says that not the 16 channels are 4 x 4 tokens
-        block.norm1 = block.norm2 = nn.Tanh()
-    module.norm = nn.Tanh()
+    for part in (*module.blocks, module):  # without normalisation nothing says that not the 16 channels are 4 x 4 tokens
+        for name in ("norm1", "norm2") if part is not module else ("norm",):
+            setattr(part, name, nn.Tanh())
     with pytest.raises(InputError, match=r"layer 'blocks.0' returns \(1, 17, 16\): which axes.*--layout channels-first"):
         capture(module, "blocks.0", images, label)
     with pytest.raises(InputError, match=r"layer 'blocks.1.value' returns \(1, 17, 16\): which axes.*--layout channels-first"):
