@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict, namedtuple
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 import gradcampp
 from gradcampp import cam
+from gradcampp.cli import main
 from gradcampp.errors import InputError
 from gradcampp.networks.capture import Network, capture
 from gradcampp.networks.layers import default_layer
@@ -160,6 +162,33 @@ def test_the_mask_of_the_documentation_works() -> None:
     captured = capture(Masked(net, mask), "net.body", torch.randn(1, 3, 16, 16), torch.tensor([4]))
     expected = net.head.weight[4].squeeze()[:, None, None] * mask * (captured.activations[0] > 0)
     torch.testing.assert_close(captured.gradients["pre"][0], expected, rtol=1e-6, atol=1e-7)  # one product in float32
+
+
+def two() -> nn.Module:
+    """A factory: logits, and what they were made from."""
+    return Returning(lambda logits, maps: (logits, maps.mean((2, 3))))
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "says"),
+    [
+        ([], 2, "tuple of 0 (1, 3), 1 (1, 6); name the logits with --output KEY_OR_INDEX"),
+        (["--output", "0"], 0, "layer features.4"),
+        (["--output", "2"], 2, "--output 2: the network returns tuple"),
+        (["--output", "0", "--layout", "nchw"], 2, "--layout nchw: expected channels-first, channels-last or tokens:LEADING"),
+        (["--output", "0", "--layout", "tokens:1:4x4", "--layer", "features.4"], 2, "--layout tokens:1:4x4 does not fit"),
+    ],
+)
+def test_the_command_line_has_both_options(
+    options: list[str], code: int, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture = str(tmp_path / "scene.png")
+    assert main(["scene", "--out", picture]) == 0
+    small = ["--model", "tests.test_outputs:two", "--resize", "16", "--crop", "16", "--out", str(tmp_path / "out.png")]
+    assert main(["explain", picture, *small, *options]) == code
+    said = "".join(capsys.readouterr())
+    assert says in said
+    assert "Traceback" not in said
 
 
 ZEROS, LABELS = torch.zeros(2, 3, 16, 16), torch.tensor([0, 1])
