@@ -5,6 +5,7 @@ Tensors in, tensors out, of any floating dtype, any device and any batch: nothin
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal, get_args
 
 import torch
@@ -33,8 +34,8 @@ COLUMNS: tuple[str, ...] = tuple(column(scores, method) for scores, method in MA
 
 def check_shapes(activations: Tensor, gradients: Tensor) -> None:
     """Refuse feature maps and gradients, by a ValueError, that are not four-dimensional or of different shapes."""
-    fit = activations.ndim == 4 and activations.shape == gradients.shape
-    _expect(fit, "expected activations and gradients of one shape (B, K, H, W)", activations, gradients)
+    expected = "expected activations and gradients of one shape (B, K, H, W)"
+    _expect(lambda: activations.ndim == 4 and activations.shape == gradients.shape, expected, activations, gradients)
 
 
 def activation_sums(activations: Tensor) -> Tensor:
@@ -45,7 +46,7 @@ def activation_sums(activations: Tensor) -> Tensor:
 
     Source: the bracket of Lerma & Lucas (2022), eq. 5.
     """
-    _expect(activations.ndim == 4, "activations: expected (B, K, H, W)", activations)
+    _expect(lambda: activations.ndim == 4, "activations: expected (B, K, H, W)", activations)
     return activations.sum((2, 3), keepdim=True)  # (B, K, 1, 1)
 
 
@@ -133,8 +134,8 @@ def heatmap(weights: Tensor, activations: Tensor) -> Tensor:
 
     Source: Lerma & Lucas (2022), eq. 2.
     """
-    fit = activations.ndim == 4 and weights.shape == activations.shape[:2]
-    _expect(fit, "expected weights (B, K) and activations (B, K, H, W)", weights, activations)
+    expected = "expected weights (B, K) and activations (B, K, H, W)"
+    _expect(lambda: activations.ndim == 4 and weights.shape == activations.shape[:2], expected, weights, activations)
     return torch.einsum("bk,bkhw->bhw", weights, activations).relu()
 
 
@@ -152,7 +153,7 @@ def min_max(heatmaps: Tensor) -> Tensor:
 
     Source: the normalisation that Lerma & Lucas (2022) put before eq. 15.
     """
-    _expect(heatmaps.ndim >= 2, "heatmaps: expected (..., H, W)", heatmaps)
+    _expect(lambda: heatmaps.ndim >= 2, "heatmaps: expected (..., H, W)", heatmaps)
     low, high = heatmaps.amin((-2, -1), True), heatmaps.amax((-2, -1), True)
     constant = (high == low) & high.isfinite()
     return torch.where(constant, 0, (heatmaps - low) / (high - low))
@@ -173,7 +174,7 @@ def upsample(heatmaps: Tensor, size: tuple[int, int]) -> Tensor:
 
     Source: Lerma & Lucas (2022), section 2.1.1.
     """
-    _expect(heatmaps.ndim == 3, "heatmaps: expected (N, H, W)", heatmaps)
+    _expect(lambda: heatmaps.ndim == 3, "heatmaps: expected (N, H, W)", heatmaps)
     return functional.interpolate(heatmaps[:, None], size, mode="bilinear", align_corners=False)[:, 0]
 
 
@@ -192,8 +193,8 @@ def match_heat(heatmaps: Tensor, mean_heat: Tensor) -> Tensor:
 
     Source: ours; the control of eq. 16 for warmth.
     """
-    fit = heatmaps.ndim == 3 and mean_heat.shape == heatmaps.shape[:1]
-    _expect(fit, "expected heatmaps (N, h, w) and mean heats (N,)", heatmaps, mean_heat)
+    expected = "expected heatmaps (N, h, w) and mean heats (N,)"
+    _expect(lambda: heatmaps.ndim == 3 and mean_heat.shape == heatmaps.shape[:1], expected, heatmaps, mean_heat)
     logs, wanted = heatmaps.double().log(), mean_heat.double()  # -inf where a map is 0, and 0 there to any power
     slopes = logs.where(logs.isfinite(), 0)
     powers, hot = torch.zeros_like(wanted), heatmaps > 0
@@ -222,12 +223,18 @@ def explanation_map(heatmaps: Tensor, pixels: Tensor) -> Tensor:
 
     Source: Lerma & Lucas (2022), eq. 15.
     """
-    fit = heatmaps.ndim == 3 and pixels.ndim == 4 and heatmaps.shape == pixels[:, 0].shape
-    _expect(fit, "expected heatmaps (N, h, w) and pixels (N, 3, h, w)", heatmaps, pixels)
+    expected = "expected heatmaps (N, h, w) and pixels (N, 3, h, w)"
+    _expect(lambda: pixels.ndim == 4 and heatmaps.shape == pixels[:, 0].shape, expected, heatmaps, pixels)
     return heatmaps[:, None] * pixels
 
 
-def _expect(fit: bool, expected: str, *tensors: Tensor) -> None:
-    """A ValueError that says what was expected and which shapes came, unless they fit."""
-    if not fit:
+def _expect(fit: Callable[[], bool], expected: str, *given: object) -> None:
+    """A ValueError that says what was expected and what came, unless these are floating tensors on one device that fit."""
+    tensors = [one for one in given if isinstance(one, Tensor) and one.is_floating_point()]
+    if len(tensors) < len(given):
+        kinds = [str(one.dtype) if isinstance(one, Tensor) else type(one).__name__ for one in given]
+        raise ValueError(f"{expected}, in tensors of floating point; got {' and '.join(kinds)}")
+    if len({tensor.device for tensor in tensors}) > 1:
+        raise ValueError(f"{expected}, on one device; got {' and '.join(str(tensor.device) for tensor in tensors)}")
+    if not fit():
         raise ValueError(f"{expected}, got {' and '.join(str(tuple(tensor.shape)) for tensor in tensors)}")

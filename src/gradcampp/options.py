@@ -97,6 +97,8 @@ model_options = together(
     option("--model", metavar="NAME", help="mini, efficientnet_lite0, a torchvision name or module:factory (default: mini)"),
     option("--weights", metavar="FILE", help=".safetensors, a checkpoint of tensors, or 'random' (default: torchvision's cache)"),
     option("--layer", metavar="NAME", help="module to explain (default: the last feature maps before the classifier)"),
+    option("--layout", metavar="LAYOUT", help="of the layer: channels-first, channels-last or tokens:1:14x14 (default: found)"),
+    option("--output", metavar="KEY_OR_INDEX", help="the class logits in what the network returns (default: found)"),
     option("--classes", type=PATH, metavar="FILE", help="class names, one a line (default: ImageNet's for 1,000 classes)"),
     option("--resize", type=COUNT, metavar="N", help="shorter side of a photograph in pixels"),
     option("--crop", type=Size(), metavar="N", help="what the network sees: side of a square, or 224x320, height first"),

@@ -70,7 +70,7 @@ class Profile:
     """An experiment for ``gradcampp reproduce``; each field is a key of the TOML file and an option of the command line.
 
     Attributes:
-        model, weights, layer, classes, resize, crop, mean, std, interpolation, fit, precision: as in
+        model, weights, layer, layout, output, classes, resize, crop, mean, std, interpolation, fit, precision: as in
             :func:`gradcampp.networks.load.load`; crop may be a table of height and width.
         data: folder of class folders; None draws so many generated scenes instead.
         labels, label_order: of the data, as in :func:`gradcampp.evaluation.folders.list_photographs`.
@@ -106,6 +106,8 @@ class Profile:
     label_order: Order | None = None
     download: Mapping[str, Download] = field(default_factory=dict)
     expected: Expected | None = None
+    layout: str | None = None
+    output: str | int | None = None
     source: str = field(default="", compare=False)
 
     @field_validator("download", mode="wrap")
@@ -161,7 +163,10 @@ def network(profile: Profile) -> Network:
     Raises:
         InputError: if the model, its weights, layer, preprocessing or class names do not fit.
     """
-    keys = ("model", "layer", "weights", "classes", "resize", "crop", "mean", "std", "interpolation", "fit", "precision")
+    keys = (
+        "model", "layer", "layout", "output", "weights", "classes", "resize", "crop", "mean", "std", "interpolation", "fit",
+        "precision",
+    )  # fmt: skip
     return load_network(seed=profile.seed or 0, **{key: getattr(profile, key) for key in keys})
 
 

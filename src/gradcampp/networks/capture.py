@@ -2,23 +2,40 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import dataclass
-from difflib import get_close_matches
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge
 from torchvision.transforms.v2.functional import normalize
 
 from gradcampp.cam import SCORES, Scores
-from gradcampp.errors import InputError, listed
+from gradcampp.errors import InputError
 from gradcampp.networks.classes import Classes
+from gradcampp.networks.layers import full_name, layout_of
+from gradcampp.networks.layout import CHANNELS_FIRST, TOKENS, Layout
+from gradcampp.networks.outputs import Key
 from gradcampp.networks.preprocessing import Preprocessing
+from gradcampp.networks.running import (
+    PRECISIONS,
+    Precision,
+    check_images,
+    computing,
+    evaluation_mode,
+    forward,
+    mark,
+    root,
+    run,
+    unwrap,
+)
 
-Precision = Literal["float32", "tf32"]
-PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+__all__ = [
+    "PRECISIONS", "Capture", "Network", "Precision", "Preprocessing", "capture", "computing", "evaluation_mode", "forward",
+    "probabilities",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -26,15 +43,18 @@ class Capture:
     """Feature maps, gradients and logits of a batch.
 
     Attributes:
-        activations: output of the layer, (B, K, H, W).
+        activations: output of the layer as (B, K, H, W), whatever its layout. Behind a ReLU they are not negative, as the
+            paper assumes; behind a normalisation or GELU, as in transformers and ConvNeXt, they have both signs.
         gradients: derivative of the score of each image's class with respect to the activations, same
             shape; the score is the logit (``pre``) or the softmax probability (``post``).
         logits: (B, C).
+        layout: as which the layer's output was read.
     """
 
     activations: Tensor
     gradients: dict[Scores, Tensor]
     logits: Tensor
+    layout: Layout = CHANNELS_FIRST
 
 
 @dataclass(frozen=True)
@@ -48,6 +68,8 @@ class Network:
         weights: SHA-256 of the weight file, ``random (seed N)``, or ``from the factory`` with a hash of them.
         memory_format: of its inputs.
         precision: of its own arithmetic.
+        layout: of the layer's output; None finds it at each call.
+        output: key or index of the logits in what the module returns; None where there is one answer.
     """
 
     module: nn.Module
@@ -58,6 +80,8 @@ class Network:
     weights: str
     memory_format: torch.memory_format = torch.contiguous_format
     precision: Precision = "float32"
+    layout: Layout | None = None
+    output: str | int | None = None
 
     def capture(self, pixels: Tensor, labels: Tensor) -> Capture:
         """Feature maps, gradients and logits of photographs, in float32 or better.
@@ -67,19 +91,26 @@ class Network:
             labels: class to explain for each photograph, (B,) int64.
 
         Raises:
-            InputError: as :func:`capture`.
+            InputError: as :func:`capture`, or if the pixels are on another scale.
         """
-        with computing(self.precision, pixels.device.type):
-            return capture(self.module, self.layer, self._inputs(pixels), labels)
+        with computing(self.precision, self._device(pixels)):
+            return capture(self.module, self.layer, self._inputs(pixels), labels, self.layout, self.output)
 
     def logits(self, pixels: Tensor) -> Tensor:
         """The logits of photographs, (B, C), in float32 or better; pixels as in :meth:`capture`.
 
         Raises:
-            InputError: if the network does not return class logits.
+            InputError: if the network does not return class logits, or the pixels are on another scale.
         """
-        with computing(self.precision, pixels.device.type):
-            return _single(forward(self.module, self._inputs(pixels)))
+        with computing(self.precision, self._device(pixels)):
+            return _single(forward(self.module, self._inputs(pixels), self.output))
+
+    def _device(self, pixels: Tensor) -> str:
+        check_images(self.module, pixels, "pixels")
+        low, high = torch.stack(pixels.aminmax()).tolist()
+        if low < -0.5 or high > 1.5:  # bicubic resizing and added noise go a little beyond
+            raise InputError(f"pixels: expected values in [0, 1], before the normalisation; got {low:.3g} to {high:.3g}")
+        return pixels.device.type
 
     def _inputs(self, pixels: Tensor) -> Tensor:
         inputs: Tensor = normalize(pixels, list(self.preprocessing.mean), list(self.preprocessing.std))
@@ -90,100 +121,128 @@ def _single(values: Tensor) -> Tensor:
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
-@contextmanager
-def computing(precision: Precision, device: str) -> Iterator[None]:
-    """The arithmetic of a network inside the block; the settings are as before after it.
-
-    ``float32`` is exact, also on a GPU where torch would round convolutions to TF32. ``tf32`` keeps 10
-    bits after the point of the factors of convolutions and matrix products, and sums in float32; it is
-    float32 on the ``device`` ``cpu``. Autocasting that surrounds the block is off in it.
-    """
-    rounded = precision == "tf32" and device == "cuda"
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high" if rounded else "highest")
-    try:
-        with (
-            torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=rounded),
-            torch.autocast(device, enabled=False),
-        ):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(before)
-
-
 def probabilities(logits: Tensor) -> Tensor:
     """Softmax in float64, where neither a tiny score nor the last bit below 1 is lost; (B, C)."""
     return logits.double().softmax(1)
 
 
-def forward(module: nn.Module, inputs: Tensor) -> Tensor:
-    """The logits of a batch, (B, C), in evaluation mode and without a graph.
-
-    Raises:
-        InputError: if the network fails, or does not return class logits.
-    """
-    try:
-        with evaluation_mode(module), torch.no_grad():
-            output = module(inputs)
-    except Exception as error:  # the network is the user's code
-        known = isinstance(error, InputError | torch.OutOfMemoryError | MemoryError)
-        if known or "can't allocate memory" in str(error):
-            raise
-        size = f"{inputs.shape[1]} x {inputs.shape[2]} x {inputs.shape[3]}"
-        raise InputError(f"the network fails on an input of {size} numbers: {type(error).__name__}: {error}") from error
-    if not isinstance(output, Tensor) or output.ndim != 2:
-        shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-        raise InputError(f"the network returns {shape}; expected class logits (B, C)")
-    return output
-
-
-def capture(module: nn.Module, layer: str, inputs: Tensor, labels: Tensor) -> Capture:
+def capture(
+    module: nn.Module,
+    layer: str,
+    inputs: Tensor,
+    labels: Tensor,
+    layout: str | Layout | None = None,
+    output: Key | None = None,
+) -> Capture:
     """Feature maps, logits and both gradients of a batch in float32 or better, for hardly more than one forward pass.
 
-    The network up to the layer runs without a graph; only what follows is differentiated. Of a module
-    that is called several times in one pass, the last call counts. Training mode, gradient flags and
-    hooks are as before when the function returns or raises.
+    What runs before the layer has no graph; the layer and what follows it, in whatever way it gets hold of the layer's output,
+    is differentiated. Of a module that is called several times in one pass, the last call counts. Training mode, gradient flags
+    and hooks are as before when the function returns or raises; threads that share networks wait for each other.
 
     Args:
-        module: any network that ends in class logits.
+        module: any network that ends in class logits; wrappers of torch.compile and data parallelism are taken off.
         layer: name of one of its modules, as ``named_modules`` gives it.
         inputs: normalised images, (B, 3, h, w).
         labels: class of each image, (B,) int64.
+        layout: of the layer's output: ``channels-first``, ``channels-last`` or ``tokens:LEADING:ROWSxCOLUMNS``. None finds it.
+        output: key, attribute or index of the logits in what the network returns; None where there is one answer.
 
     Raises:
-        InputError: if the layer does not exist, does not return (B, K, H, W) or does not reach the
-            logits, or if the network does not return class logits.
+        InputError: if an argument has the wrong type, shape or device; if the layer does not exist, has no maps of more than one
+            unit or does not reach the logits; or if the network does not return class logits.
 
     Source: Lerma & Lucas (2022), section 2.1.1; the footnote there for pre and post.
     """
-    children = {name: child for name, child in module.named_modules() if name}
-    if layer not in children:
-        near = get_close_matches(layer, children, n=5, cutoff=0.3) or list(children)[-5:]
-        raise InputError(f"unknown layer '{layer}'; the nearest: {listed(near, 5)}")
-    leaf: Tensor | None = None
-    other = "nothing: it is not used when the network runs"
+    module = unwrap(module)
+    check_images(module, inputs)
+    layer = full_name(module, layer)
+    child = module.get_submodule(layer)
+    thread = threading.get_ident()
+    rooted: list[Tensor] = []
+    place: GradientEdge | None = None
+    activations = inputs
+    other = "is not used when the network runs"
 
-    def cut(_module: nn.Module, _inputs: object, output: object) -> Tensor | None:
-        nonlocal leaf, other
-        if not isinstance(output, Tensor) or output.ndim != 4:
-            other = str(tuple(output.shape)) if isinstance(output, Tensor) else type(output).__name__
+    def begin(_module: nn.Module, arguments: object, keywords: object) -> None:
+        """From here on everything has a graph, so that what the layer computes from its output for others has one, too."""
+        if threading.get_ident() != thread:
+            return
+        torch.set_grad_enabled(True)  # inside a no_grad of the network's own, until that ends
+        for values in _tensors((arguments, keywords)):
+            if values.is_floating_point() and not values.requires_grad and id(values) not in own and root(values) is values:
+                rooted.append(values)
+
+    def reach(_module: nn.Module, _arguments: object, result: object) -> Tensor | None:
+        nonlocal place, activations, other
+        if threading.get_ident() != thread:
             return None
-        leaf = output.detach().requires_grad_()
-        torch.set_grad_enabled(True)  # until the surrounding no_grad ends: the head alone has a graph
-        return leaf.clone()  # so that an in-place operation behind the layer may write into it
+        place, other = None, f"returns {type(result).__name__}, not one tensor"
+        if not isinstance(result, Tensor):
+            return None
+        if not result.is_floating_point() or result.is_inference():
+            other = f"returns {result.dtype}{' from inference_mode' if result.is_inference() else ''}, which has no gradients"
+            return None
+        result, place = mark(result)
+        rooted.append(result)
+        activations = result.detach().clone()  # an in-place operation behind the layer may write into it
+        return result
 
-    with torch.inference_mode(False), evaluation_mode(module):  # a head with checkpoints runs again for its gradients
-        with children[layer].register_forward_hook(cut):
-            logits = forward(module, inputs)
-        if leaf is None:
-            raise InputError(f"layer '{layer}': expected an output (B, K, H, W), got {other}; choose another --layer")
-        gradients = _gradients(logits, labels, leaf) if logits.requires_grad else None
+    with torch.inference_mode(False), evaluation_mode(module), torch.enable_grad():
+        own = {id(values) for values in (*module.parameters(), *module.buffers())}
+        inputs = inputs.clone() if inputs.is_inference() else inputs.detach()  # the user's own tensor stays out of the graph
+        try:
+            with (
+                child.register_forward_pre_hook(begin, prepend=True, with_kwargs=True),
+                child.register_forward_hook(reach, prepend=True),
+            ):
+                logits = run(module, inputs, output)
+            if place is None:
+                raise InputError(f"layer '{layer}' {other}; name a module that returns feature maps (B, K, H, W)")
+            check_labels(labels, logits)
+            gradients = _gradients(logits, labels.long(), place) if logits.requires_grad else None
+            layout = layout_of(module, layer, activations.shape, inputs, layout)  # last: it may run the network again
+        finally:
+            for values in rooted:  # what the network keeps of them is no part of a graph any more
+                with suppress(RuntimeError):
+                    values.detach_()
     if gradients is None:
-        raise InputError(f"the class scores do not depend on layer '{layer}'; choose another --layer")
-    return Capture(_single(leaf.detach()), dict(zip(SCORES, _single(gradients), strict=True)), _single(logits.detach()))
+        raise InputError(f"the class scores do not depend on layer '{layer}'; name a layer between the image and the scores")
+    maps = layout.maps(gradients)
+    if layout.axes == TOKENS and not maps[0].any() and gradients[0].any():
+        raise InputError(
+            f"layer '{layer}': the scores take nothing from its tokens of the image, only the {layout.leading} before them; name "
+            "a layer before the last attention, such as the normalisation in front of it"
+        )
+    slopes = dict(zip(SCORES, _single(maps), strict=True))
+    return Capture(_single(layout.maps(activations)), slopes, _single(logits.detach()), layout)
 
 
-def _gradients(logits: Tensor, labels: Tensor, leaf: Tensor) -> Tensor | None:
+def check_labels(labels: object, logits: Tensor) -> None:
+    """Refuse labels that are not one class for each row of the logits."""
+    if not isinstance(labels, Tensor):
+        raise InputError(f"labels: expected a tensor (B,) of class numbers, got {type(labels).__name__}")
+    if labels.dtype == torch.bool or labels.is_floating_point() or labels.is_complex():
+        raise InputError(f"labels: expected whole numbers (int64), got {labels.dtype}")
+    if labels.shape != logits.shape[:1]:
+        raise InputError(f"labels: expected one for each image, ({len(logits)},), got {tuple(labels.shape)}")
+    if labels.device != logits.device:
+        raise InputError(f"labels: on {labels.device}, and the network on {logits.device}; move one of them")
+    low, high = torch.stack(labels.aminmax()).tolist()
+    if low < 0 or high >= logits.shape[1]:
+        raise InputError(f"labels: from {low} to {high}, and the network has the classes 0 to {logits.shape[1] - 1}")
+
+
+def _tensors(arguments: object) -> Iterator[Tensor]:
+    """All tensors in what a module is called with."""
+    if isinstance(arguments, Tensor):
+        yield arguments
+    elif isinstance(arguments, dict | list | tuple):
+        for part in arguments.values() if isinstance(arguments, dict) else arguments:
+            yield from _tensors(part)
+
+
+def _gradients(logits: Tensor, labels: Tensor, place: GradientEdge) -> Tensor | None:
     """Derivatives of each image's own score, pre and post, in one backward pass through the head, (2, B, K, H, W).
 
     Images do not mix, so the derivative of a sum of scores holds that of each. The two cotangents share
@@ -198,21 +257,9 @@ def _gradients(logits: Tensor, labels: Tensor, leaf: Tensor) -> Tensor | None:
     post = score * torch.where(own == 1, others, -p)  # the derivative of a softmax score by all logits
     cotangents = torch.stack([own, post]).to(logits.dtype)  # (2, B, C)
     try:
-        return torch.autograd.grad(logits, leaf, cotangents, retain_graph=True, is_grads_batched=True, allow_unused=True)[0]
+        return torch.autograd.grad(logits, place, cotangents, retain_graph=True, is_grads_batched=True, allow_unused=True)[0]
     except torch.OutOfMemoryError:
         raise
     except RuntimeError:  # an operation of the head that cannot be batched, such as one's own autograd.Function
-        passes = [torch.autograd.grad(logits, leaf, one, retain_graph=True, allow_unused=True)[0] for one in cotangents]
+        passes = [torch.autograd.grad(logits, place, one, retain_graph=True, allow_unused=True)[0] for one in cotangents]
         return None if passes[0] is None else torch.stack(passes)
-
-
-@contextmanager
-def evaluation_mode(module: nn.Module) -> Iterator[None]:
-    """The network in evaluation mode inside the block, and each of its modules as it was after it."""
-    modes = {child: child.training for child in module.modules()}
-    module.eval()
-    try:
-        yield
-    finally:
-        for child, training in modes.items():
-            child.training = training

@@ -9,6 +9,7 @@ import math
 import sys
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -23,7 +24,9 @@ from gradcampp.networks import lite0, mini
 from gradcampp.networks.capture import Network, Precision, forward
 from gradcampp.networks.classes import Classes, from_file, named, numbered
 from gradcampp.networks.layers import default_layer
+from gradcampp.networks.layout import parse
 from gradcampp.networks.preprocessing import Fit, chosen, of_module, of_weights
+from gradcampp.networks.running import unwrap
 from gradcampp.networks.weights import Checkpoint, classes_of_head, fill, read
 from gradcampp.scenes.shapes import CLASSES
 
@@ -44,6 +47,8 @@ def load(
     interpolation: str | None = None,
     fit: Fit | None = None,
     precision: Precision = "float32",
+    layout: str | None = None,
+    output: str | int | None = None,
 ) -> Network:
     """A network with its layer, its preprocessing and the names of its classes, on the CPU in evaluation mode and float32.
 
@@ -64,6 +69,7 @@ def load(
         resize, crop, mean, std, interpolation, fit: of :class:`Preprocessing`, in the place of the network's own, which is
             that of the published weights in the file (known by their hash) or of timm's ``pretrained_cfg``, and else assumed.
         precision: of the network's own arithmetic.
+        layout, output: as in :func:`gradcampp.networks.capture.capture`.
 
     Raises:
         InputError: if the model, its weights, layer, preprocessing or class names do not fit.
@@ -83,6 +89,7 @@ def load(
         else:
             module, published = _from_torchvision(name)
     file, told = None, None
+    module = unwrap(module)
     if weights == RANDOM:
         identity = f"random (seed {seed})"
     elif weights is None and (embedded or own):
@@ -107,7 +114,7 @@ def load(
     means, stds = mean and tuple(mean), std and tuple(std)
     preprocessing = chosen(known, resize=resize, crop=crop, mean=means, std=stds, interpolation=interpolation, fit=fit)
     blank = torch.zeros(1, preprocessing.channels, *preprocessing.size)
-    count = forward(module, blank).shape[1]
+    count = forward(module, blank, output).shape[1]
     if isinstance(classes, Path):
         names = from_file(classes)
     elif classes or embedded:
@@ -118,13 +125,14 @@ def load(
         raise InputError(f"{classes} has {len(names)} names, and the network {count} classes; expected one name a class")
     memory_format = torch.channels_last
     try:
-        forward(module, blank.contiguous(memory_format=memory_format))
+        forward(module, blank.contiguous(memory_format=memory_format), output)
     except InputError:  # it reshapes its maps in a way that needs them contiguous
         memory_format = torch.contiguous_format
-    layer = layer or default_layer(module, blank)
-    network = Network(module, layer, preprocessing, names, name, identity, memory_format, precision)
-    network.capture(blank, torch.tensor([0]))  # a layer that cannot be explained fails now
-    return network
+    given = parse(layout) if layout is not None else None
+    layer = layer or default_layer(module, blank, output, given)
+    network = Network(module, layer, preprocessing, names, name, identity, memory_format, precision, given, output)
+    captured = network.capture(blank, torch.tensor([0]))  # a layer that cannot be explained fails now
+    return replace(network, layout=captured.layout)
 
 
 def _from_torchvision(name: str) -> tuple[nn.Module, list[WeightsEnum]]:
