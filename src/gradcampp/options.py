@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 PRECISIONS, SCORES = ("float32", "tf32"), ("pre", "post")  # as capture and cam have them, which load torch
 TF32 = "relative performance by up to 0.24 percent and standard deviations by up to 1.7 percent (SqueezeNet, emulated)"
 PATH, SHARE = click.Path(path_type=Path), click.FloatRange(0, 1, max_open=True)
+SCORE = ("softmax", "sigmoid", "logit")  # as networks.scores has them
 COUNT, WHOLE = click.IntRange(min=1), click.IntRange(min=0)
 
 
@@ -35,6 +36,7 @@ def together(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
 model_options = together(
     option("--model", metavar="NAME", help="mini, efficientnet_lite0, a torchvision name or module:factory (default: mini)"),
     option("--weights", metavar="FILE", help=".safetensors, a checkpoint of tensors, or 'random' (default: torchvision's cache)"),
+    option("--score", type=click.Choice(SCORE), help="of the outputs: softmax (default), sigmoid: multi-label, logit: regression"),
     option("--layer", metavar="NAME", help="module to explain (default: the last feature maps before the classifier)"),
     option("--classes", type=PATH, metavar="FILE", help="class names, one a line (default: ImageNet's for 1,000 classes)"),
     option("--resize", type=COUNT, metavar="N", help="shorter side of a photograph in pixels"),

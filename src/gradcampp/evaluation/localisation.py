@@ -19,7 +19,8 @@ from tqdm import tqdm
 from gradcampp import paper
 from gradcampp.cam import COLUMNS, MAPS, SCORES, column, upsample
 from gradcampp.evaluation.maps import heatmaps
-from gradcampp.networks.capture import Network, probabilities
+from gradcampp.networks.capture import Network
+from gradcampp.networks.scores import probabilities
 from gradcampp.scenes import Scene
 
 Heat = NDArray[np.float64]
@@ -42,7 +43,7 @@ def localise(network: Network, scenes: Sequence[Scene], batch_size: int) -> pd.D
         batch = scenes[start : start + batch_size]
         labels = torch.tensor([scene.label for scene in batch])
         heats, logits = _maps(network, batch, labels)
-        scores = probabilities(logits).gather(1, labels[:, None])[:, 0].tolist()
+        scores = probabilities(logits, network.score).gather(1, labels[:, None])[:, 0].tolist()
         for place, (scene, score, maps) in enumerate(zip(batch, scores, heats, strict=True), start):
             for name, heat in zip(COLUMNS, maps, strict=True):
                 found = {metric: measured(heat, scene.masks) for metric, measured in METRICS.items()}
@@ -68,7 +69,7 @@ def compete(network: Network, pairs: Sequence[Scene], batch_size: int) -> pd.Dat
         labels = torch.tensor([pair.labels[explained] for pair, explained in batch])
         heats, logits = _maps(network, [pair for pair, _ in batch], labels)
         own = logits.gather(1, labels[:, None])
-        scores, ranks = probabilities(logits).gather(1, labels[:, None])[:, 0], 1 + (logits > own).sum(1)
+        scores, ranks = probabilities(logits, network.score).gather(1, labels[:, None])[:, 0], 1 + (logits > own).sum(1)
         for place, ((pair, explained), maps) in enumerate(zip(batch, heats, strict=True)):
             told = {"pair": start + place // 2, "explained": explained, "score": float(scores[place]), "rank": int(ranks[place])}
             for name, heat in zip(COLUMNS, maps, strict=True):

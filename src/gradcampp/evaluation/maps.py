@@ -11,7 +11,8 @@ from torch import Tensor
 from gradcampp import cam
 from gradcampp.cam import MAPS, METHODS, SCORES, Method, Scores, explanation_map, match_heat, min_max, upsample
 from gradcampp.errors import InputError
-from gradcampp.networks.capture import Capture, Network, probabilities
+from gradcampp.networks.capture import Capture, Network
+from gradcampp.networks.scores import probabilities
 
 STEPS = 8  # of insertion and deletion
 
@@ -138,7 +139,7 @@ def score_explanation_maps(
         explanations = explanation_map(heat, pixels[owners[part]])
         logits = network.logits(explanations)
         wanted = labels[owners[part], None]
-        return [probabilities(logits).gather(1, wanted)[:, 0], heat.mean((1, 2)).double()]
+        return [probabilities(logits, network.score).gather(1, wanted)[:, 0], heat.mean((1, 2)).double()]
 
     limit = batch_size if isinstance(batch_size, BatchLimit) else BatchLimit(batch_size)
     scores, mean_heat = in_batches(score, len(coarse), limit)
@@ -175,7 +176,7 @@ def insertion_and_deletion(
 
             def score(part: slice, there: Tensor = there) -> list[Tensor]:
                 logits = network.logits(torch.where(there[part], pixels[owners[part]], blank))
-                return [probabilities(logits).gather(1, labels[owners[part], None])[:, 0]]
+                return [probabilities(logits, network.score).gather(1, labels[owners[part], None])[:, 0]]
 
             limit = batch_size if isinstance(batch_size, BatchLimit) else BatchLimit(batch_size)
             areas[place] += weight * in_batches(score, len(hottest), limit)[0]
@@ -230,7 +231,7 @@ def explain(network: Network, photograph: Tensor, labels: Sequence[int], scores:
         Explanation(
             pixels=pixels[0].cpu(),
             label=int(label),
-            probabilities=probabilities(logits)[0].cpu(),
+            probabilities=probabilities(logits, network.score)[0].cpu(),
             maps={MAPS[index][1]: heat.cpu() for index, heat in zip(kept, large[row], strict=True)},
             alphas=alphas[row][gradients[row] != 0].cpu(),
             products=products[row][gradients[row] != 0].cpu(),

@@ -25,7 +25,8 @@ from gradcampp.evaluation.maps import (
 )
 from gradcampp.evaluation.photographs import Batch, Photograph
 from gradcampp.evaluation.records import Experiment
-from gradcampp.networks.capture import Capture, Network, probabilities
+from gradcampp.networks.capture import Capture, Network
+from gradcampp.networks.scores import probabilities
 
 SAMPLE = "4"  # insertion and deletion take 54 passes an image: of the quarter whose SHA-256 comes before this
 
@@ -52,7 +53,7 @@ def measure(
     captured = Capture(activations, {"pre": pre, "post": post}, logits)
     _check_finite(captured, batch.photographs)
     rank = 1 + (logits > logits.gather(1, labels[:, None])).sum(1)
-    scores = probabilities(logits).gather(1, labels[:, None])[:, 0]
+    scores = probabilities(logits, network.score).gather(1, labels[:, None])[:, 0]
     alphas = {kind: cam.alphas(activations, captured.gradients[kind]) for kind in SCORES}
     numbers = {"label": labels, "score": scores, "prediction": logits.argmax(1), "label_rank": rank}
     for kind in SCORES:

@@ -17,6 +17,7 @@ from gradcampp.errors import InputError, listed
 from gradcampp.evaluation.records import Experiment, experiment_of
 from gradcampp.networks.capture import Network, Precision
 from gradcampp.networks.load import load as load_network
+from gradcampp.networks.scores import Score
 
 BUILT_IN = ("mini", "photographs", "paper")
 DOWNLOADABLE = ("weights", "data", "photograph")  # keys that a download can fill
@@ -65,7 +66,7 @@ class Profile:
     """An experiment for ``gradcampp reproduce``; each field is a key of the TOML file and an option of the command line.
 
     Attributes:
-        model, weights, layer, classes, resize, crop, mean, std, precision: as in :func:`gradcampp.networks.load.load`.
+        model, weights, layer, classes, resize, crop, mean, std, precision, score: as in :func:`gradcampp.networks.load.load`.
         data: folder of class folders; None draws so many generated scenes instead.
         threshold: score over which an image is explained, in [0, 1).
         limit: number of photographs: the first, or with a seed a random sample.
@@ -93,6 +94,7 @@ class Profile:
     explain: tuple[str, ...] = ()
     controls: Annotated[bool, YES_OR_NO] = False
     precision: Precision = "float32"
+    score: Score = "softmax"
     download: Mapping[str, Download] = field(default_factory=dict)
     expected: Expected | None = None
     source: str = field(default="", compare=False)
@@ -148,7 +150,7 @@ def network(profile: Profile) -> Network:
     Raises:
         InputError: if the model, its weights, layer, preprocessing or class names do not fit.
     """
-    keys = ("model", "layer", "weights", "classes", "resize", "crop", "mean", "std", "precision")
+    keys = ("model", "layer", "weights", "classes", "resize", "crop", "mean", "std", "precision", "score")
     return load_network(seed=profile.seed or 0, **{key: getattr(profile, key) for key in keys})
 
 

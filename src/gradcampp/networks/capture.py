@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms.v2.functional import normalize
 
-from gradcampp.cam import SCORES, Scores
+from gradcampp.cam import Scores
 from gradcampp.errors import InputError, listed
 from gradcampp.networks.classes import Classes
 from gradcampp.networks.preprocessing import Preprocessing
+from gradcampp.networks.scores import Score, cotangents, kinds
 
 Precision = Literal["float32", "tf32"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
@@ -28,7 +29,7 @@ class Capture:
     Attributes:
         activations: output of the layer, (B, K, H, W).
         gradients: derivative of the score of each image's class with respect to the activations, same
-            shape; the score is the logit (``pre``) or the softmax probability (``post``).
+            shape; the score is the logit (``pre``) or the softmax probability (``post``; none for the score ``logit``).
         logits: (B, C).
     """
 
@@ -48,6 +49,7 @@ class Network:
         weights: SHA-256 of the weight file, ``random (seed N)``, or ``from the factory`` with a hash of them.
         memory_format: of its inputs.
         precision: of its own arithmetic.
+        score: what its outputs mean, as in :mod:`gradcampp.networks.scores`.
     """
 
     module: nn.Module
@@ -58,6 +60,7 @@ class Network:
     weights: str
     memory_format: torch.memory_format = torch.contiguous_format
     precision: Precision = "float32"
+    score: Score = "softmax"
 
     def capture(self, pixels: Tensor, labels: Tensor) -> Capture:
         """Feature maps, gradients and logits of photographs, in float32 or better.
@@ -70,7 +73,7 @@ class Network:
             InputError: as :func:`capture`.
         """
         with computing(self.precision, pixels.device.type):
-            return capture(self.module, self.layer, self._inputs(pixels), labels)
+            return capture(self.module, self.layer, self._inputs(pixels), labels, self.score)
 
     def logits(self, pixels: Tensor) -> Tensor:
         """The logits of photographs, (B, C), in float32 or better; pixels as in :meth:`capture`.
@@ -111,11 +114,6 @@ def computing(precision: Precision, device: str) -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
-def probabilities(logits: Tensor) -> Tensor:
-    """Softmax in float64, where neither a tiny score nor the last bit below 1 is lost; (B, C)."""
-    return logits.double().softmax(1)
-
-
 def forward(module: nn.Module, inputs: Tensor) -> Tensor:
     """The logits of a batch, (B, C), in evaluation mode and without a graph.
 
@@ -137,7 +135,7 @@ def forward(module: nn.Module, inputs: Tensor) -> Tensor:
     return output
 
 
-def capture(module: nn.Module, layer: str, inputs: Tensor, labels: Tensor) -> Capture:
+def capture(module: nn.Module, layer: str, inputs: Tensor, labels: Tensor, score: Score = "softmax") -> Capture:
     """Feature maps, logits and both gradients of a batch in float32 or better, for hardly more than one forward pass.
 
     The network up to the layer runs without a graph; only what follows is differentiated. Of a module
@@ -149,6 +147,7 @@ def capture(module: nn.Module, layer: str, inputs: Tensor, labels: Tensor) -> Ca
         layer: name of one of its modules, as ``named_modules`` gives it.
         inputs: normalised images, (B, 3, h, w).
         labels: class of each image, (B,) int64.
+        score: what the outputs mean, and so what ``post`` is the gradient of; ``logit`` has none.
 
     Raises:
         InputError: if the layer does not exist, does not return (B, K, H, W) or does not reach the
@@ -177,32 +176,25 @@ def capture(module: nn.Module, layer: str, inputs: Tensor, labels: Tensor) -> Ca
             logits = forward(module, inputs)
         if leaf is None:
             raise InputError(f"layer '{layer}': expected an output (B, K, H, W), got {other}; choose another --layer")
-        gradients = _gradients(logits, labels, leaf) if logits.requires_grad else None
+        gradients = _gradients(logits, labels, leaf, score) if logits.requires_grad else None
     if gradients is None:
         raise InputError(f"the class scores do not depend on layer '{layer}'; choose another --layer")
-    return Capture(_single(leaf.detach()), dict(zip(SCORES, _single(gradients), strict=True)), _single(logits.detach()))
+    return Capture(_single(leaf.detach()), dict(zip(kinds(score), _single(gradients), strict=True)), _single(logits.detach()))
 
 
-def _gradients(logits: Tensor, labels: Tensor, leaf: Tensor) -> Tensor | None:
-    """Derivatives of each image's own score, pre and post, in one backward pass through the head, (2, B, K, H, W).
+def _gradients(logits: Tensor, labels: Tensor, leaf: Tensor, score: Score) -> Tensor | None:
+    """Derivatives of each image's own score, pre and post, in one backward pass through the head, (2 or 1, B, K, H, W).
 
     Images do not mix, so the derivative of a sum of scores holds that of each. The two cotangents share
     the pass, because a fully connected head costs what it takes to read its weights.
     """
-    values = _single(logits.detach())
-    own = nn.functional.one_hot(labels, values.shape[1]).to(values.dtype)  # (B, C)
-    exponentials = (values - values.amax(1, keepdim=True)).exp()
-    p = exponentials / exponentials.sum(1, keepdim=True)
-    score = p.gather(1, labels[:, None])  # (B, 1)
-    others = (p * (1 - own)).sum(1, keepdim=True)  # 1 - score, which keeps its digits where the score is 1 in float32
-    post = score * torch.where(own == 1, others, -p)  # the derivative of a softmax score by all logits
-    cotangents = torch.stack([own, post]).to(logits.dtype)  # (2, B, C)
+    wanted = cotangents(_single(logits.detach()), labels, score).to(logits.dtype)  # (2 or 1, B, C)
     try:
-        return torch.autograd.grad(logits, leaf, cotangents, retain_graph=True, is_grads_batched=True, allow_unused=True)[0]
+        return torch.autograd.grad(logits, leaf, wanted, retain_graph=True, is_grads_batched=True, allow_unused=True)[0]
     except torch.OutOfMemoryError:
         raise
     except RuntimeError:  # an operation of the head that cannot be batched, such as one's own autograd.Function
-        passes = [torch.autograd.grad(logits, leaf, one, retain_graph=True, allow_unused=True)[0] for one in cotangents]
+        passes = [torch.autograd.grad(logits, leaf, one, retain_graph=True, allow_unused=True)[0] for one in wanted]
         return None if passes[0] is None else torch.stack(passes)
 
 

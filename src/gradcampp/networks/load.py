@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import importlib
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +21,12 @@ from torchvision.models import WeightsEnum
 
 from gradcampp.errors import InputError, listed
 from gradcampp.files import file_hash
-from gradcampp.networks import lite0, mini
+from gradcampp.networks import lite0, mini, scores
 from gradcampp.networks.capture import Network, Precision, forward
 from gradcampp.networks.classes import from_file, named, numbered
 from gradcampp.networks.layers import default_layer
 from gradcampp.networks.preprocessing import Preprocessing
+from gradcampp.networks.scores import Score
 from gradcampp.scenes.shapes import CLASSES
 
 RANDOM = "random"
@@ -41,6 +44,7 @@ def load(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     precision: Precision = "float32",
+    score: Score = "softmax",
 ) -> Network:
     """A network with its layer, its preprocessing and the names of its classes, on the CPU in evaluation mode and float32.
 
@@ -59,6 +63,8 @@ def load(
             knows, ImageNet's for 1,000 classes, and else numbers.
         resize, crop, mean, std: in the place of the network's own preprocessing; pixels, and the scale [0, 1].
         precision: of the network's own arithmetic.
+        score: what the outputs mean: logits of classes that exclude each other (``softmax``), of a yes or no each (``sigmoid``:
+            multi-label and binary networks), or a quantity that is explained itself (``logit``: regression).
 
     Raises:
         InputError: if the model, its weights, layer, preprocessing or class names do not fit.
@@ -92,7 +98,11 @@ def load(
     means, stds = mean and tuple(mean), std and tuple(std)
     preprocessing = _preprocessing(default, published, resize=resize, crop=crop, mean=means, std=stds)
     blank = torch.zeros(1, 3, preprocessing.crop, preprocessing.crop)
-    count = forward(module, blank).shape[1]
+    noise = torch.randn(2, *blank.shape[1:], generator=torch.Generator().manual_seed(0))
+    outputs = forward(module, noise)
+    if assumed := scores.check(outputs, score, partial(scores.last_operation, module, noise)):
+        warnings.warn(assumed, RuntimeWarning, stacklevel=2)
+    count = outputs.shape[1]
     if isinstance(classes, Path):
         names = from_file(classes)
     else:
@@ -105,7 +115,7 @@ def load(
     except InputError:  # it reshapes its maps in a way that needs them contiguous
         memory_format = torch.contiguous_format
     layer = layer or default_layer(module, blank)
-    network = Network(module, layer, preprocessing, names, name, identity, memory_format, precision)
+    network = Network(module, layer, preprocessing, names, name, identity, memory_format, precision, score)
     network.capture(blank, torch.tensor([0]))  # a layer that cannot be explained fails now
     return network
 
