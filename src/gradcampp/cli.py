@@ -59,6 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if processes and processes.rank:  # the first process talks to the user
                 undone.enter_context(contextlib.redirect_stdout(io.StringIO()))
             given = list(sys.argv[1:] if arguments is None else arguments)
+            undone.callback(setattr, warnings, "formatwarning", warnings.formatwarning)
+            warnings.formatwarning = lambda message, *_, **__: f"gradcampp: warning: {message}\n"
             with commands.make_context("gradcampp", given, obj=processes) as context:
                 code = commands.invoke(context)
             sys.stdout.flush()  # here, where a closed pipe is caught
@@ -127,13 +129,18 @@ def explain(photos: list[Path], wanted: list[str], scores: Any, out: Path, alpha
         print(path)
         for index in probabilities.topk(min(5, len(classes))).indices.tolist():
             print(f"  {float(probabilities[index]):8.4f}  {classes.label(index)}")
+    for row in rows:
+        if row.empty:
+            print(f"gradcampp: warning: {maps.without_maps(row, classes.label(row.label))}", file=sys.stderr)
+    if all(len(row.empty) == len(row.maps) for row in rows):
+        raise InputError(f"layer {network.layer} has no map for {scores}-{network.score} scores; nothing is drawn")
     stem, ending = out.with_suffix(""), [out.suffix.lower().removeprefix(".")]
     written = style.save(one_image.explanations(rows, classes.names, scores), stem, ending)
     if alphas and len(rows[0].alphas) == 0:
         raise InputError(f"no unit of layer {network.layer} has a gradient for {scores}-softmax scores; there are no alphas")
     if alphas:
         written += style.save(one_image.single_alphas(rows[0]), stem.with_name(f"{stem.name}-alphas"), ending)
-    print(f"layer {network.layer}, {scores}-softmax; wrote {', '.join(map(str, written))}")
+    print(f"layer {network.layer}, {scores}-{network.score}; wrote {', '.join(map(str, written))}")
 
 
 @commands.command()
@@ -152,11 +159,11 @@ def evaluate(processes: Processes | None, /, data: Path, out: Path, **options: A
     chosen = photographs.choose(photographs.list_photographs(data, network.classes), profile.limit, profile.seed)
     experiment = profiles.experiment(profile, network)
     manifest = run.evaluate(network, chosen, data, out, experiment, execution, processes).manifest
+    over, accuracy = "explained", ""  # a quantity is neither over a threshold nor right or wrong
+    if network.score != "logit":
+        over, accuracy = f"over {profile.threshold:g}", f"; top-1 {manifest['top1']:.2%}, top-5 {manifest['top5']:.2%}"
     skipped = f", {len(manifest['skipped'])} unreadable skipped" if manifest["skipped"] else ""
-    print(
-        f"{out}: {manifest['over_threshold']} of {manifest['images']} images over {profile.threshold:g}{skipped}; "
-        f"top-1 {manifest['top1']:.2%}, top-5 {manifest['top5']:.2%}; layer {network.layer}"
-    )
+    print(f"{out}: {manifest['over_threshold']} of {manifest['images']} images {over}{skipped}{accuracy}; layer {network.layer}")
 
 
 @commands.command()

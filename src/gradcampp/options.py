@@ -36,7 +36,7 @@ def together(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
 model_options = together(
     option("--model", metavar="NAME", help="mini, efficientnet_lite0, a torchvision name or module:factory (default: mini)"),
     option("--weights", metavar="FILE", help=".safetensors, a checkpoint of tensors, or 'random' (default: torchvision's cache)"),
-    option("--score", type=click.Choice(SCORE), help="of the outputs: softmax (default), sigmoid: multi-label, logit: regression"),
+    option("--score", type=click.Choice(SCORE), help="softmax (default), sigmoid (multi-label, binary) or logit (regression)"),
     option("--layer", metavar="NAME", help="module to explain (default: the last feature maps before the classifier)"),
     option("--classes", type=PATH, metavar="FILE", help="class names, one a line (default: ImageNet's for 1,000 classes)"),
     option("--resize", type=COUNT, metavar="N", help="shorter side of a photograph in pixels"),

@@ -25,7 +25,7 @@ from gradcampp.claims.intervals import above, ratio
 from gradcampp.equivalence import control, of_run
 from gradcampp.evaluation.records import Run
 from gradcampp.paper import Pair
-from gradcampp.performance import at_equal_heat, confidence_drops, drop_and_increase, interval, summaries, summarise
+from gradcampp.performance import at_equal_heat, compared, confidence_drops, drop_and_increase, interval, summarise
 
 
 @empirical_of_scores(
@@ -52,6 +52,7 @@ def warmth(run: Run, scores: Scores) -> Finding:
 
     The images are those whose own score is over the threshold, so that the map of ones has at least that.
     """
+    compared(run.records, scores)
     rows = run.records[["score", column(scores, "gradcam+")]].dropna()
     found = summarise(rows["score"], rows[column(scores, "gradcam+")])
     return above(found.low, found.high, 1, ratio(found), matters=EQUIVALENCE_MARGIN)
@@ -80,7 +81,7 @@ def better_at_equal_heat(run: Run, scores: Scores) -> Finding:
     matched, plus = (at_equal_heat(run.records, scores, method) for method in ("gradcam++", "gradcam+"))
     if matched is None or plus is None:
         raise UntestedError("the run was made without controls")
-    whole = summaries(run.records)[scores, paper.PAIRS[0]].relative_performance
+    whole = compared(run.records, scores)[paper.PAIRS[0]].relative_performance
     told = f"{ratio(matched)}, and as it is {whole:.3f}; Grad-CAM+ as warm {ratio(plus)}"
     return above(matched.low, matched.high, 1, told, matters=EQUIVALENCE_MARGIN)
 
@@ -94,6 +95,7 @@ def better_at_equal_heat(run: Run, scores: Scores) -> Finding:
 )
 def positive_is_necessary(run: Run) -> Finding:
     """Positive gradients are necessary: without them Grad-CAM++ drops because negative gradients mislead it."""
+    compared(run.records, "pre")
     whole, signed, tame = map(np.log, _with_controls(run, "pre_gradcam_plusplus", "pre_signed", "pre_signed_tame"))
     lost, without_poles = whole - signed, whole - tame
     told = ", ".join(
@@ -144,8 +146,7 @@ class _Compared(NamedTuple):
 def _in_order(run: Run, scores: Scores, gains: Callable[[Pair], dict[str, NDArray[np.float64]]]) -> list[_Compared]:
     """The pairs that relative performance tells apart, by other measures: in the same order, in the other, or undecided."""
     found = []
-    for pair in paper.PAIRS:
-        summary = summaries(run.records)[scores, pair]
+    for pair, summary in compared(run.records, scores).items():
         if summary.low <= 1 <= summary.high:
             continue
         for name, gain in gains(pair).items():

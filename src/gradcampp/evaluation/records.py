@@ -26,12 +26,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gradcampp.cam import COLUMNS, METHODS, SCORES, Scores, column
-from gradcampp.errors import InputError
+from gradcampp.errors import InputError, listed
 from gradcampp.evaluation.alphas import BINS, Histogram, positive
 from gradcampp.files import atomic_write
-from gradcampp.networks import mini
+from gradcampp.networks import mini, probe
 from gradcampp.networks.capture import Network
+from gradcampp.networks.preprocessing import Preprocessing
+from gradcampp.networks.scores import Score
 
+CHANGED = "its code, or weights that its code makes or loads, have changed"
 Experiment = dict[str, Any]  # everything that decides the numbers of a run, by name
 DAMAGED = (OSError, pa.ArrowException, ValueError, KeyError, TypeError)  # what reading a file raises that is not whole
 HEATS = tuple(f"{name}_mean_heat" for name in COLUMNS)
@@ -41,7 +44,8 @@ MATCHED = tuple(f"{column(scores, method)}_matched" for scores in SCORES for met
 SIGNED = ("pre_signed", "pre_signed_tame")
 CURVES = tuple(f"{column('pre', method)}_{name}" for name in ("insertion", "deletion") for method in METHODS)
 CONTROLS = (*MATCHED, *SIGNED, *CURVES)
-_ALPHAS = {"count": pa.int64(), "positive": pa.int64(), "min": pa.float64(), "max": pa.float64(), "max_positive": pa.float64()}
+NOT_OF_MAPS = ("alpha_", "mean_heat")  # in the names of columns that hold also where a map is empty
+OF_ALPHAS = {"count": pa.int64(), "positive": pa.int64(), "min": pa.float64(), "max": pa.float64(), "max_positive": pa.float64()}
 SCHEMA = pa.schema(
     [
         pa.field("image", pa.string(), nullable=False),
@@ -52,7 +56,7 @@ SCHEMA = pa.schema(
         pa.field("label_rank", pa.int32(), nullable=False),
         pa.field("sha256", pa.string(), nullable=False),
         pa.field("bytes", pa.int64(), nullable=False),
-        *(pa.field(f"{scores}_alpha_{name}", kind) for scores in SCORES for name, kind in _ALPHAS.items()),
+        *(pa.field(f"{scores}_alpha_{name}", kind) for scores in SCORES for name, kind in OF_ALPHAS.items()),
         *(pa.field(name, pa.float64()) for name in (*SHRINKAGE, *HEATS, *CONTROLS)),
     ]
 )
@@ -64,8 +68,10 @@ def experiment_of(
     """Everything that decides the numbers of a run; two runs with one folder must agree in all of it.
 
     Args:
-        network: counts by its name, weights, layer, preprocessing, precision and the SHA-256 of its class names.
-        threshold: explanation maps are scored where the label's score exceeds it, in [0, 1).
+        network: counts by its name, weights, layer, preprocessing, precision, score, the SHA-256 of its class names, and by the
+            numbers that it gives for a fixed input (:func:`gradcampp.networks.probe.probe`), which a change of its code moves.
+        threshold: explanation maps are scored where the label's score exceeds it, in [0, 1); of no meaning for ``logit``, a
+            quantity on any scale, where those of every image are.
         limit: number of images, or None for all.
         seed: with a limit, the seed of the random sample; None takes the first images.
         controls: score the maps that check the metric itself too (``maps.matched``, ``maps.signed``), twice as many passes.
@@ -76,11 +82,13 @@ def experiment_of(
         "layer": network.layer,
         "classes": hashlib.sha256("\n".join(network.classes.names).encode()).hexdigest(),
         **asdict(network.preprocessing),
-        "threshold": threshold,
+        "score": network.score,
+        "threshold": None if network.score == "logit" else threshold,
         "limit": limit,
         "seed": seed,
         "controls": controls,
         "precision": network.precision,
+        "probe": probe.probe(network),
     }
     return dict(json.loads(json.dumps(settings)))  # as a manifest gives it back
 
@@ -120,9 +128,35 @@ def check(run: Path, experiment: Experiment) -> None:
         InputError: if the folder is not a run, or holds another experiment; the line names the difference.
     """
     there = read_manifest(run)["experiment"]
-    for key in [*experiment, *sorted(there.keys() - experiment.keys())]:
-        if there.get(key) != (wanted := experiment.get(key)):
-            raise InputError(f"{run} holds a run with {key} = {there.get(key)}, and this one has {wanted}; choose another --out")
+    for key in differing(there, experiment):
+        if key == "probe":
+            raise InputError(f"the network gives other numbers than that of {run}: {CHANGED}; choose another --out")
+        found, wanted = there.get(key), experiment.get(key)
+        raise InputError(f"{run} holds a run with {key} = {found}, and this one has {wanted}; choose another --out")
+
+
+def differing(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    """The settings in which two experiments differ, those that change the numbers most first.
+
+    Runs of older versions have no probe, and the score and preprocessing that there was then. Probes may differ by rounding.
+    """
+    there = {"score": "softmax", **json.loads(json.dumps(asdict(Preprocessing()))), **there}
+    keys = [key for key in {**here, **there} if there.get(key) != here.get(key)]
+    same = there.get("probe") is None or probe.agrees(there["probe"], here.get("probe") or ())
+    return [key for key in keys if key != "probe" or not same]
+
+
+def over_threshold(scores: Any, experiment: Mapping[str, Any]) -> Any:
+    """Where scores, a tensor or a column, are those of images to explain: over the threshold, or everywhere without one."""
+    threshold = experiment["threshold"]
+    return scores > (-math.inf if threshold is None else threshold)
+
+
+class Told(dict[str, Any]):
+    """What a manifest says; a key that it lacks is an InputError."""
+
+    def __missing__(self, key: str) -> Any:
+        raise InputError(f"the run's manifest.json lacks {key}: an older version wrote it; repeat the command that made the run")
 
 
 def read_manifest(run: Path) -> dict[str, Any]:
@@ -133,7 +167,7 @@ def read_manifest(run: Path) -> dict[str, Any]:
     """
     try:
         manifest = json.loads((run / "manifest.json").read_text("utf-8"))
-        return {"finished": manifest["finished"], "experiment": dict(manifest["experiment"]), **manifest}
+        return Told({**manifest, "finished": manifest["finished"], "experiment": Told(manifest["experiment"])})
     except FileNotFoundError:
         raise InputError(f"{run} is not a run: it has no manifest.json; make one with gradcampp evaluate --out {run}") from None
     except DAMAGED as error:
@@ -180,6 +214,16 @@ def read_part(run: Path, part: int) -> tuple[dict[str, int], dict[str, str]] | N
         return None
 
 
+def read_files(run: Path, part: int) -> pd.DataFrame:
+    """Photographs of a part, ``image``, ``label``, ``sha256``, and when it was ``written`` (s); none where it is damaged."""
+    columns, file = ["image", "label", "sha256"], _file(run, "records", part)
+    try:
+        found: pd.DataFrame = _read(file, columns).to_pandas()[columns].assign(written=file.stat().st_mtime)
+    except DAMAGED:
+        found = pd.DataFrame(columns=[*columns, "written"])
+    return found
+
+
 def remove_part(run: Path, part: int) -> None:
     """Forget a part."""
     for kind in ("records", "alphas"):
@@ -190,13 +234,21 @@ def read_columns(run: Path, columns: Sequence[str]) -> pd.DataFrame:
     """Some columns of all finished parts, one row an image, sorted by path.
 
     Raises:
-        InputError: if a part cannot be read.
+        InputError: if a part cannot be read, or lacks a column.
     """
     with _readable(run / "records.parquet"):
         wanted = pa.schema([SCHEMA.field(name) for name in columns])  # a part that somebody wrote again may have others
-        tables = [_read(_file(run, "records", part), columns).cast(wanted) for part in parts(run)]
+        tables = [_read(_file(run, "records", part), columns) for part in parts(run)]
+        if lacking := [name for name in columns for table in tables[:1] if name not in table.column_names]:
+            raise KeyError(f"an older version wrote it, without the columns {listed(lacking)}")
+        tables = [table.cast(wanted) for table in tables]
         rows: pd.DataFrame = pa.concat_tables(tables).to_pandas()  # pyarrow's own way keeps what each file says of itself
     return rows
+
+
+def empty(rows: pd.DataFrame, scores: Scores) -> pd.Series[bool]:
+    """Where the maps of Grad-CAM+ and Grad-CAM++ are both zeros."""
+    return (rows[[f"{column(scores, method)}_mean_heat" for method in METHODS[1:]]] == 0).all(axis=1)
 
 
 def _file(run: Path, kind: str, part: int) -> Path:
@@ -213,6 +265,8 @@ def _readable(path: Path) -> Iterator[None]:
     try:
         yield
     except DAMAGED as error:
+        if isinstance(error, InputError):
+            raise
         advice = "repeat the command that made the run, and it computes anew what is damaged"
         raise InputError(f"cannot read {path}: {' '.join(str(error).split())}; {advice}") from None
 
@@ -242,15 +296,32 @@ class Run:
         return str(self.manifest.get("made", {}).get("title", default))
 
     @property
+    def score(self) -> Score:
+        """What the outputs of its network mean; older versions knew the softmax only."""
+        kind: Score = self.manifest["experiment"].get("score", "softmax")
+        return kind
+
+    @property
     def finished(self) -> bool:
         """True once every photograph has its row."""
         return (self.folder / "manifest.json").exists() and bool(self.manifest["finished"])
 
     @cached_property
     def records(self) -> pd.DataFrame:
-        """One row an image, sorted by path; null scores where the label's score is not over the threshold."""
+        """One row an image, sorted by path; null scores where the label's score is not over the threshold, or maps are empty.
+
+        Where Grad-CAM+ and Grad-CAM++ both have an empty map (no unit with a positive gradient adds to it), their explanation
+        maps are black, and what they score says nothing of either: that image has no scores before, or behind, the softmax.
+        """
         self._check_finished()
-        return read_columns(self.folder, SCHEMA.names)
+        rows = read_columns(self.folder, SCHEMA.names)
+        if len(rows) != self.manifest.get("images", len(rows)):
+            found = f"{self.folder / 'records.parquet'} has {len(rows)} of {self.manifest['images']} images"
+            raise InputError(f"{found}: a part is lost; repeat the command that made the run, and it computes that anew")
+        for scores in SCORES:
+            of_maps = [name for name in SCHEMA.names if name.startswith(scores) and not any(part in name for part in NOT_OF_MAPS)]
+            rows.loc[empty(rows, scores), of_maps] = math.nan
+        return rows
 
     @cached_property
     def alphas(self) -> dict[Scores, Histogram]:
@@ -272,7 +343,25 @@ class Run:
     @cached_property
     def positive_alphas(self) -> dict[Scores, Histogram]:
         """Those of them that count, at positive gradients; for layers without negative activations."""
-        return {scores: positive(self.alphas[scores], int(self.records[f"{scores}_alpha_positive"].sum())) for scores in SCORES}
+        with _readable(self.folder / "alphas.parquet"):
+            counts = {scores: int(self.records[f"{scores}_alpha_positive"].sum()) for scores in SCORES}
+            return {scores: positive(self.alphas[scores], count) for scores, count in counts.items()}
+
+    @property
+    def left_out(self) -> dict[Scores, dict[str, int]]:
+        """Images that are explained and do not count, by the reason, and those with an empty map of Grad-CAM alone, which do."""
+        found = {}
+        for scores in SCORES:
+            explained = self.records[over_threshold(self.records["score"], self.manifest["experiment"])]
+            names = [column(scores, method) for method in METHODS]
+            none = empty(explained, scores)
+            found[scores] = {
+                "empty": int(none.sum()),
+                "not finite": int((explained[names].isna().any(axis=1) & ~none).sum()),
+                "empty of Grad-CAM": int(((explained[f"{names[0]}_mean_heat"] == 0) & ~none).sum()),
+                "explained": len(explained),
+            }
+        return found
 
     @property
     def has_masks(self) -> bool:

@@ -8,11 +8,12 @@ import importlib.metadata
 import itertools
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import torch
 from tqdm import tqdm
@@ -26,8 +27,11 @@ from gradcampp.evaluation.measure import measure
 from gradcampp.evaluation.photographs import Photograph, load
 from gradcampp.evaluation.processes import Processes
 from gradcampp.evaluation.records import Experiment, Run
+from gradcampp.files import file_hash
 from gradcampp.networks.capture import Network, computing
 
+OTHER = "choose another --out"
+CLOCKS = 60.0  # seconds by which those of two machines with one file system may differ
 BATCHES = 2  # in a part: eight and a half seconds for VGG16 on two cores, where every image is explained
 
 
@@ -114,27 +118,42 @@ def _agree(
     if not (run / "manifest.json").exists():
         raise InputError(f"{run} is not there for {here}; --out must be a folder that all machines share")
     manifest = records.read_manifest(run)
-    told = manifest["settings"] | manifest["experiment"]
-    for name, value in (settings | experiment).items():
-        if told[name] != value and processes.rank and not manifest["finished"]:
+    if processes.rank and not manifest["finished"]:
+        told = manifest["settings"] | manifest["experiment"]
+        mine = settings | experiment
+        for name in records.differing(told, mine):
             expected = "expected the same data, weights, device and options everywhere"
-            raise InputError(f"{name}: {value} in {here}, and {told[name]} in process 0; {expected}")
+            raise InputError(f"{name}: {mine[name]} in {here}, and {told[name]} in process 0; {expected}")
     return int(manifest["part"])
 
 
 def _check_photographs(photographs: list[Photograph], folder: Path, run: Path, manifest: dict[str, Any], listing: object) -> None:
     """See to it that a run holds no results for other photographs, and is not finished without some of these."""
-    known = {photograph.image for photograph in photographs}
+    known = {photograph.image: photograph.label for photograph in photographs}
     whole = [found for part in records.parts(run) if (found := records.read_part(run, part)) is not None]
     for image, size in ((image, size) for images, _ in whole for image, size in images.items()):
         if image not in known:
             raise InputError(f"{run} holds results for {image}, which is not among the photographs now; choose another --out")
         if (folder / image).stat().st_size != size:
             raise InputError(f"{folder / image} is not the file that {run} holds results for; choose another --out")
+    for part in records.parts(run):
+        _check_files(records.read_files(run, part), known, folder, run)
     if manifest["finished"] and manifest["settings"]["photographs and labels"] != listing:
-        added = known.difference(*([*images, *skipped] for images, skipped in whole))
+        added = known.keys() - set(*([*images, *skipped] for images, skipped in whole))
         if added:
             raise InputError(f"{run} is finished and has no results for {listed(sorted(added))}; choose another --out")
+
+
+def _check_files(rows: pd.DataFrame, labels: Mapping[str, int], folder: Path, run: Path) -> None:
+    """See to it that photographs have the labels and the bytes that a part holds results for.
+
+    Only those are read whose file was written or put there later than the part; the time of that (ctime) cannot be set back.
+    """
+    for image, label, digest, written in rows.itertuples(index=False):
+        if labels[image] != label:
+            raise InputError(f"{run} holds results for {image} as class {label}, and its class is now {labels[image]}; {OTHER}")
+        if (folder / image).stat().st_ctime > written - CLOCKS and file_hash(folder / image) != digest:
+            raise InputError(f"{folder / image} is not the file that {run} holds results for: its content has changed; {OTHER}")
 
 
 def _is_whole(run: Path, part: int, share: list[Photograph]) -> bool:
@@ -207,12 +226,13 @@ def _finish(run: Path, count: int, folder: Path, execution: Execution, processes
     if not len(rows):
         raise InputError(f"data {folder}: none of the {len(skipped)} photographs can be read")
     listing = "".join(f"{digest}  {image}\n" for digest, image in zip(rows["sha256"], rows["image"], strict=True))
-    over = rows["score"] > manifest["experiment"]["threshold"]
+    over = records.over_threshold(rows["score"], manifest["experiment"])
+    ranked = manifest["experiment"].get("score") != "logit"  # a quantity is not right or wrong
     details = {
         "images": len(rows),
         "over_threshold": int(over.sum()),
-        "top1": int((rows["label_rank"] <= 1).sum()) / len(rows),
-        "top5": int((rows["label_rank"] <= 5).sum()) / len(rows),
+        "top1": int((rows["label_rank"] <= 1).sum()) / len(rows) if ranked else None,
+        "top5": int((rows["label_rank"] <= 5).sum()) / len(rows) if ranked else None,
         "skipped": skipped,
         "constant_maps": {name: int((rows[f"{name}_mean_heat"] == 0).sum()) for name in COLUMNS},
         "undefined_maps": {name: int((over & rows[name].isna()).sum()) for name in COLUMNS},

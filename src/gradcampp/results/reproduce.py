@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from dataclasses import dataclass
@@ -94,7 +95,8 @@ def pictures(network: Network, profile: Profile, run: Run) -> tuple[Picture, Pic
     if profile.photograph is not None:
         pixels = read_photograph(profile.photograph, network.preprocessing, upright=True)
     else:
-        sure = run.records[run.records["score"] > profile.threshold].sort_values(["score", "image"])
+        over = records.over_threshold(run.records["score"], run.manifest["experiment"])
+        sure = run.records[over].sort_values(["score", "image"])
         chosen = sure.iloc[len(sure) // 2]  # neither the easiest nor the hardest
         pixels = read_photograph(data_folder(profile, run.folder) / chosen["image"], network.preprocessing)
         labels = [int(chosen["label"])]
@@ -123,8 +125,9 @@ def _localise(network: Network, profile: Profile, out: Path, batch_size: int) ->
     ):
         settings = {"weights": network.weights, "seed": seed, "scenes": len(scenes), "layer": network.layer}
         path, told = out / f"{name}.parquet", json.dumps({**settings, "columns": list(columns)})
-        if path.exists() and pd.read_parquet(path).attrs.get("settings") == told:
-            continue
+        with contextlib.suppress(*records.DAMAGED):  # what is not there, or cannot be read, is measured
+            if pd.read_parquet(path).attrs.get("settings") == told:
+                continue
         rows = measured(network, list(scenes), batch_size)
         rows.attrs["settings"] = told
         with atomic_write(path) as temporary:

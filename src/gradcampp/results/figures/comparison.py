@@ -27,7 +27,7 @@ def alpha_distributions(runs: Mapping[str, Run]) -> Figure:
     with canvas(7, 2.1 * rows + 0.7) as figure:
         axes = figure.subplots(rows, COLUMNS, sharex=True, squeeze=False).ravel()
         for axis, run in zip(axes, runs.values(), strict=False):
-            for scores in SCORES:
+            for scores in (kind for kind in SCORES if run.alphas[kind].count):
                 counts, edges = tanh_histogram(run.alphas[scores])
                 axis.stairs(counts / counts.sum(), edges, fill=True, alpha=0.6, color=COLOURS[scores], label=LONG[scores])
             axis.set(yscale="log", xlim=(-1, 1), xticks=[-1, -0.5, 0, 0.5, 1], title=run.title)

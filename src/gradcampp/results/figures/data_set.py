@@ -92,6 +92,7 @@ def ratios(records: pd.DataFrame) -> pd.DataFrame:
     for scores, pair in paper.CELLS:
         first, second = (column(scores, method) for method in pair)
         both = records[[first, second]].dropna()
+        both = both[(both > 0).all(axis=1)]  # of a kind of score that is undefined
         found = np.exp(log_relative_performance(both[first], both[second]))
         frames.append(pd.DataFrame({"ratio": found, "pair": paper.pair_name(pair), "map": LONG[scores]}))
     return pd.concat(frames)

@@ -117,6 +117,9 @@ def explanations(rows: Sequence[Explanation], names: Sequence[str], scores: Scor
             pictures = [row.pixels.permute(1, 2, 0).numpy(), *(overlay(row.pixels, row.maps[method]) for method in METHODS)]
             for axis, picture in zip(axes[place], pictures, strict=True):
                 show(axis, picture)
+            for method in row.empty:
+                where = axes[place, 1 + METHODS.index(method)]
+                where.text(0.5, 0.5, "empty", color="white", ha="center", va="center", transform=where.transAxes)
             axes[place, 0].set_ylabel(f"{wrapped(names[row.label])}\nscore {float(row.probabilities[row.label]):.3g}")
         for axis, title in zip(axes[0], ["picture", *(paper.NAMES[method] for method in METHODS)], strict=True):
             axis.set_title(title)
