@@ -15,7 +15,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,13 @@ from gradcampp.networks.preprocessing import Preprocessing
 from gradcampp.networks.scores import Score
 
 CHANGED = "its code, or weights that its code makes or loads, have changed"
+# Fields that decide the numbers of a run, with what runs had that were made before the field; the others stand in the experiment
+# under names of their own, or decide nothing.
+_OTHERS = ("module", "name", "classes", "preprocessing", "memory_format")
+DECIDING = {
+    kind: {each.name: each.default for each in fields(kind) if each.compare and each.name not in _OTHERS}
+    for kind in (Network, Preprocessing)
+}
 Experiment = dict[str, Any]  # everything that decides the numbers of a run, by name
 DAMAGED = (OSError, pa.ArrowException, ValueError, KeyError, TypeError)  # what reading a file raises that is not whole
 HEATS = tuple(f"{name}_mean_heat" for name in COLUMNS)
@@ -68,8 +75,8 @@ def experiment_of(
     """Everything that decides the numbers of a run; two runs with one folder must agree in all of it.
 
     Args:
-        network: counts by its name, weights, layer, preprocessing, precision, score, the SHA-256 of its class names, and by the
-            numbers that it gives for a fixed input (:func:`gradcampp.networks.probe.probe`), which a change of its code moves.
+        network: counts by its name, weights, layer, preprocessing, what its outputs mean, the SHA-256 of its class names, and by
+            what it makes of a fixed input (:func:`gradcampp.networks.probe.probe`), which a change of its code moves.
         threshold: explanation maps are scored where the label's score exceeds it, in [0, 1); of no meaning for ``logit``, a
             quantity on any scale, where those of every image are.
         limit: number of images, or None for all.
@@ -78,19 +85,21 @@ def experiment_of(
     """
     settings = {
         "model": network.name,
-        "weights": network.weights,
-        "layer": network.layer,
         "classes": hashlib.sha256("\n".join(network.classes.names).encode()).hexdigest(),
-        **asdict(network.preprocessing),
-        "score": network.score,
+        **{name: getattr(network, name) for name in DECIDING[Network]},
+        **{name: getattr(network.preprocessing, name) for name in DECIDING[Preprocessing]},
         "threshold": None if network.score == "logit" else threshold,
         "limit": limit,
         "seed": seed,
         "controls": controls,
-        "precision": network.precision,
         "probe": probe.probe(network),
     }
-    return dict(json.loads(json.dumps(settings)))  # as a manifest gives it back
+    return _as_stored(settings)
+
+
+def _as_stored(settings: Mapping[str, Any]) -> Experiment:
+    """Settings as a manifest gives them back."""
+    return dict(json.loads(json.dumps(settings, default=str)))
 
 
 @contextlib.contextmanager
@@ -140,7 +149,7 @@ def differing(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
 
     Runs of older versions have no probe, and the score and preprocessing that there was then. Probes may differ by rounding.
     """
-    there = {"score": "softmax", **json.loads(json.dumps(asdict(Preprocessing()))), **there}
+    there = {**_as_stored({name: default for kind in DECIDING.values() for name, default in kind.items()}), **there}
     keys = [key for key in {**here, **there} if there.get(key) != here.get(key)]
     same = there.get("probe") is None or probe.agrees(there["probe"], here.get("probe") or ())
     return [key for key in keys if key != "probe" or not same]

@@ -8,6 +8,7 @@ import importlib.metadata
 import itertools
 import platform
 import sys
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,6 +98,11 @@ def evaluate(
     return Run(run)
 
 
+def _versions() -> dict[str, str]:
+    names = ("gradcampp", "torch", "torchvision", "numpy", "pillow")
+    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in names}}
+
+
 def _agree(
     photographs: list[Photograph], folder: Path, run: Path, experiment: Experiment, execution: Execution, processes: Processes
 ) -> int:
@@ -112,7 +118,12 @@ def _agree(
         manifest = records.read_manifest(run)
         _check_photographs(photographs, folder, run, manifest, settings["photographs and labels"])
         if not manifest["finished"]:  # a smaller batch goes on with the parts that there are
-            records.write_manifest(run, {"part": BATCHES * execution.batch_size, **manifest, "settings": settings})
+            now, begun = _versions(), manifest.get("versions", {})
+            told = {"part": BATCHES * execution.batch_size, "versions": now, **manifest, "settings": settings}
+            records.write_manifest(run, told)
+            if others := [f"{name} {version} (now {now[name]})" for name, version in begun.items() if now.get(name) != version]:
+                message = f"{run} was begun with {', '.join(others)}; what is computed now may differ by rounding"
+                warnings.warn(message, RuntimeWarning, stacklevel=2)
     processes.barrier()
     here = f"process {processes.rank} (machine {platform.node()})"
     if not (run / "manifest.json").exists():
@@ -241,9 +252,6 @@ def _finish(run: Path, count: int, folder: Path, execution: Execution, processes
         "device": torch.cuda.get_device_name() if execution.device == "cuda" else platform.machine(),
         "threads": torch.get_num_threads(),
         "batch_size": execution.batch_size,
-        "versions": {
-            "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in ("gradcampp", "torch", "torchvision", "numpy", "pillow")},
-        },
+        "versions": _versions(),
     }
     records.write_manifest(run, {**manifest, "finished": True, **details})

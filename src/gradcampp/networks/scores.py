@@ -81,7 +81,8 @@ def check(outputs: Tensor, score: Score, last_operation: Callable[[], str] = str
     if score == "softmax" and count == 1 and not (between and last.startswith("Sigmoid")):
         raise InputError(
             "the network has one output, and the softmax of one number is always 1; choose --score sigmoid where it is the logit "
-            "of yes or no, --score logit where it is a quantity"
+            "of its one class (for photographs of both, let it return torch.cat([-x / 2, x / 2], 1), whose softmax is the same "
+            "score), or --score logit where it is a quantity"
         )
     as_they_are = "or choose --score logit, which explains the outputs as they are"
     sums = bool(((values.sum(1) - 1).abs() < SUM_TOLERANCE).all())

@@ -121,7 +121,7 @@ def readable(name: str, table: pd.DataFrame) -> pd.DataFrame:
 
 def title(name: str, table: pd.DataFrame) -> str:
     """A one-line caption; that of Tables 1 and 2 says of how many images."""
-    counts = sorted(set(table.filter(regex="_n$").to_numpy().ravel()))
+    counts = sorted(set(table.filter(regex="_n$").to_numpy().ravel()) - {0})  # 0: undefined
     return TITLES[name].format(paper=paper.IMAGES, run=" to ".join(map(str, counts)))
 
 

@@ -13,7 +13,7 @@ from gradcampp.cam import SCORES
 from gradcampp.evaluation.alphas import tanh_histogram
 from gradcampp.evaluation.records import Run
 from gradcampp.results.figures.data_set import ratios
-from gradcampp.results.figures.style import COLOURS, LONG, REFERENCE, canvas, ratio_ticks
+from gradcampp.results.figures.style import BY_NAME, COLOURS, LONG, REFERENCE, canvas, ratio_ticks
 
 COLUMNS = 2
 
@@ -48,7 +48,7 @@ def relative_performances(runs: Mapping[str, Run]) -> Figure:
         axes = figure.subplots(lines, COLUMNS, squeeze=False).ravel()
         for axis, run in zip(axes, runs.values(), strict=False):
             axis.axhline(1, **REFERENCE)
-            look: dict[str, Any] = {"log_scale": True, "showfliers": False, "width": 0.6, "palette": list(COLOURS.values())}
+            look: dict[str, Any] = {"log_scale": True, "showfliers": False, "width": 0.6, "palette": BY_NAME}
             rows = ratios(run.records)
             rows["pair"] = rows["pair"].str.replace("Grad-", "").str.replace(" vs ", " vs\n")
             sns.boxplot(rows, x="pair", y="ratio", hue="map", ax=axis, **look)

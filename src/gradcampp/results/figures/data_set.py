@@ -14,7 +14,7 @@ from gradcampp import paper
 from gradcampp.cam import METHODS, SCORES, Scores, column
 from gradcampp.evaluation.alphas import Histogram, box, tanh_histogram
 from gradcampp.performance import log_relative_performance
-from gradcampp.results.figures.style import COLOURS, LONG, PALETTE, REFERENCE, canvas, compact, ratio_ticks
+from gradcampp.results.figures.style import BY_NAME, COLOURS, LONG, PALETTE, REFERENCE, canvas, compact, ratio_ticks
 
 _METRICS = {
     "pointing_game": "hottest pixel on or near one",
@@ -108,7 +108,7 @@ def relative_performances(records: pd.DataFrame) -> Figure:
     with canvas(6.5, 4) as figure:
         axis = figure.subplots()
         axis.axhline(1, **REFERENCE)
-        look: dict[str, Any] = {"log_scale": True, "showfliers": False, "width": 0.6, "palette": list(COLOURS.values())}
+        look: dict[str, Any] = {"log_scale": True, "showfliers": False, "width": 0.6, "palette": BY_NAME}
         sns.boxplot(rows, x="pair", y="ratio", hue="map", ax=axis, **look)
         ratio_ticks(axis)
         axis.set(xlabel="", ylabel="relative performance per image")

@@ -21,6 +21,7 @@ from gradcampp.files import atomic_write
 PALETTE = sns.color_palette("colorblind")
 COLOURS: dict[Scores, tuple[float, float, float]] = {"pre": PALETTE[0], "post": PALETTE[1]}
 LONG: dict[Scores, str] = {"pre": "pre-softmax", "post": "post-softmax"}
+BY_NAME = {LONG[scores]: colour for scores, colour in COLOURS.items()}
 STYLE: dict[Any, Any] = {"font.size": 10, "axes.titlesize": 11, "axes.spines.top": False, "axes.spines.right": False}
 REFERENCE: dict[str, Any] = {"color": "0.6", "linewidth": 1, "linestyle": "--", "zorder": 0}  # a line to compare with
 
