@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from gradcampp.cam import COLUMNS
 from gradcampp.errors import InputError
+from gradcampp.evaluation import records
 from gradcampp.evaluation.maps import explain
 from gradcampp.evaluation.photographs import list_photographs, read_photograph
 from gradcampp.evaluation.records import Run, experiment_of
@@ -151,7 +152,7 @@ def test_of_a_quantity_there_is_nothing_behind_a_softmax(folder: Callable[..., P
     assert run.manifest["top1"] is None
     assert rows["score"].min() > 2
     assert rows[[name for name in COLUMNS if name.startswith("pre")]].notna().all(axis=1).sum() > 2
-    assert rows[[name for name in rows if name.startswith("post")]].isna().all().all()
+    assert rows[[name for name in records.SCHEMA.names if name.startswith("post")]].isna().all().all()
     assert (run.alphas["post"].count, run.alphas["pre"].count > 0) == (0, True)
     said = report.write(run, tmp_path / "report")
     table = next(line for line in said.text.splitlines() if line.startswith("Grad-CAM++ vs Grad-CAM "))

@@ -26,7 +26,6 @@ from statsmodels.regression.linear_model import OLS
 
 from gradcampp import paper
 from gradcampp.cam import METHODS, SCORES, Scores, column
-from gradcampp.errors import InputError
 from gradcampp.performance import UndefinedError, compared, log_relative_performance
 
 Floats = NDArray[np.float64]
@@ -223,19 +222,15 @@ def of_run(records: pd.DataFrame, scores: Scores) -> dict[str, Means]:
     """The means of a run ``by image``, and ``by class`` where classes have several images; from ``label`` and three scores.
 
     Raises:
-        UndefinedError: as :func:`gradcampp.performance.compared`.
-        InputError: if fewer than two images have all three scores, or a score is not a positive number.
+        InputError: as :func:`gradcampp.performance.compared`.
     """
+    compared(records, scores)
     names = [column(scores, method) for method in METHODS]
     rows = records[["label", *names]].dropna()
     if len(rows) < 2:
-        raise InputError(f"{len(rows)} of {len(records)} images have the scores {', '.join(names)}; this needs two or more")
+        raise UndefinedError(f"{len(rows)} of {len(records)} images have the scores {', '.join(names)}; this needs two or more")
     gradcam, plus, plusplus = (rows[name] for name in names)
-    try:
-        logs = log_relative_performance(plusplus, gradcam), log_relative_performance(plusplus, plus)
-    except ValueError as error:
-        raise InputError(f"records, columns {', '.join(names)}: {error}") from None
-    compared(records, scores)
+    logs = log_relative_performance(plusplus, gradcam), log_relative_performance(plusplus, plus)
     found = {"by image": of_images(*logs), "by class": of_classes(*logs, rows["label"].tolist())}
     return {name: means for name, means in found.items() if means is not None}
 

@@ -214,11 +214,7 @@ class Explanation:
 
 def without_maps(row: Explanation, name: str) -> str:
     """A line that says which methods have no map of a class, and why."""
-    why = (
-        "its gradients are 0 at every unit of the layer"
-        if not len(row.alphas)
-        else "nothing in the layer adds to it, or all of it alike"
-    )
+    why = "nothing in the layer adds to it, or all of it alike" if len(row.alphas) else "its gradients are 0 everywhere"
     return f"the map of {', '.join(paper.NAMES[method] for method in row.empty)} for {name} is empty: {why}"
 
 
