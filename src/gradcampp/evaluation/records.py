@@ -212,11 +212,11 @@ def write_part(run: Path, part: int, rows: pa.Table, alphas: Mapping[Scores, His
 def read_part(run: Path, part: int) -> tuple[dict[str, int], dict[str, str]] | None:
     """The images of a part with the sizes of their files in bytes, and why others were skipped; None where it is damaged.
 
-    A power failure may leave files half on disk.
+    A power failure may leave files half on disk, and an older version wrote fewer columns.
     """
     try:
         _read(_file(run, "alphas", part), SCORES)
-        table = _read(_file(run, "records", part), ["image", "bytes"])
+        table = _read(_file(run, "records", part), ["image", "bytes"], whole=SCHEMA.names)
         images = dict(zip(*(column.to_pylist() for column in table.columns), strict=True))
         return images, json.loads(table.schema.metadata[b"skipped"])
     except DAMAGED:
@@ -247,10 +247,7 @@ def read_columns(run: Path, columns: Sequence[str]) -> pd.DataFrame:
     """
     with _readable(run / "records.parquet"):
         wanted = pa.schema([SCHEMA.field(name) for name in columns])  # a part that somebody wrote again may have others
-        tables = [_read(_file(run, "records", part), columns) for part in parts(run)]
-        if lacking := [name for name in columns for table in tables[:1] if name not in table.column_names]:
-            raise KeyError(f"an older version wrote it, without the columns {listed(lacking)}")
-        tables = [table.cast(wanted) for table in tables]
+        tables = [_read(_file(run, "records", part), columns).cast(wanted) for part in parts(run)]
         rows: pd.DataFrame = pa.concat_tables(tables).to_pandas()  # pyarrow's own way keeps what each file says of itself
     return rows
 
@@ -264,8 +261,13 @@ def _file(run: Path, kind: str, part: int) -> Path:
     return run / f"{kind}.parquet" / f"{part:05d}.parquet"
 
 
-def _read(file: Path, columns: Sequence[str]) -> pa.Table:
-    with file.open("rb") as source:  # pyarrow takes a path with a colon for an address, and threads keep memory each
+def _read(file: Path, columns: Sequence[str], whole: Sequence[str] = ()) -> pa.Table:
+    """Some columns of a file that has these and those that make it ``whole``."""
+    with file.open("rb") as source:
+        there = pq.read_schema(source).names
+        if lacking := [name for name in (*columns, *whole) if name not in there]:
+            raise ValueError(f"an older version wrote it, without {listed(lacking)}")
+        source.seek(0)  # pyarrow takes a path with a colon for an address, and threads keep memory each
         return pq.read_table(source, columns=list(columns), use_threads=False)
 
 
