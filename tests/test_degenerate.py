@@ -231,5 +231,5 @@ def test_explain_refuses_to_draw_black(folder: Callable[..., Path], tmp_path: Pa
     assert cli.main(["explain", photo, "--model", "tests.test_degenerate:unmoved", *small]) == 2
     said = capsys.readouterr().err
     assert "is empty: its gradients are 0 everywhere" in said
-    assert "has no map for pre-softmax scores; nothing is drawn" in said
+    assert "has no map of the pre-softmax scores; nothing is drawn" in said
     assert not (tmp_path / "a.png").exists()

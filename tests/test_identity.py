@@ -16,8 +16,9 @@ from torch import Tensor
 from gradcampp import cli
 from gradcampp.errors import InputError
 from gradcampp.evaluation import records
+from gradcampp.evaluation.experiment import differing, experiment_of
 from gradcampp.evaluation.photographs import list_photographs
-from gradcampp.evaluation.records import Run, differing, experiment_of
+from gradcampp.evaluation.records import Run
 from gradcampp.evaluation.run import Execution, evaluate
 from gradcampp.networks.classes import numbered
 from tests.networks import Scored, scored

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from gradcampp.cam import COLUMNS
 from gradcampp.errors import InputError
 from gradcampp.evaluation import records
+from gradcampp.evaluation.experiment import experiment_of
 from gradcampp.evaluation.maps import explain
 from gradcampp.evaluation.photographs import list_photographs, read_photograph
-from gradcampp.evaluation.records import Run, experiment_of
+from gradcampp.evaluation.records import Run
 from gradcampp.evaluation.run import Execution, evaluate
 from gradcampp.networks.classes import numbered
 from gradcampp.networks.load import load

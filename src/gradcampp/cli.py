@@ -133,14 +133,14 @@ def explain(photos: list[Path], wanted: list[str], scores: Any, out: Path, alpha
         if row.empty:
             print(f"gradcampp: warning: {maps.without_maps(row, classes.label(row.label))}", file=sys.stderr)
     if all(len(row.empty) == len(row.maps) for row in rows):
-        raise InputError(f"layer {network.layer} has no map for {scores}-{network.score} scores; nothing is drawn")
+        raise InputError(f"layer {network.layer} has no map of the {style.long(scores, network.score)} scores; nothing is drawn")
     stem, ending = out.with_suffix(""), [out.suffix.lower().removeprefix(".")]
-    written = style.save(one_image.explanations(rows, classes.names, scores), stem, ending)
+    written = style.save(one_image.explanations(rows, classes.names, scores, network.score), stem, ending)
     if alphas and len(rows[0].alphas) == 0:
         raise InputError(f"no unit of layer {network.layer} has a gradient for {scores}-softmax scores; there are no alphas")
     if alphas:
         written += style.save(one_image.single_alphas(rows[0]), stem.with_name(f"{stem.name}-alphas"), ending)
-    print(f"layer {network.layer}, {scores}-{network.score}; wrote {', '.join(map(str, written))}")
+    print(f"layer {network.layer}, {style.long(scores, network.score)}; wrote {', '.join(map(str, written))}")
 
 
 @commands.command()

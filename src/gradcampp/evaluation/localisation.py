@@ -45,7 +45,7 @@ def localise(network: Network, scenes: Sequence[Scene], batch_size: int) -> pd.D
         heats, logits = _maps(network, batch, labels)
         scores = probabilities(logits, network.score).gather(1, labels[:, None])[:, 0].tolist()
         for place, (scene, score, maps) in enumerate(zip(batch, scores, heats, strict=True), start):
-            for name, heat in zip(COLUMNS, maps, strict=True):
+            for name, heat in _defined(maps):
                 found = {metric: measured(heat, scene.masks) for metric, measured in METRICS.items()}
                 rows.append({"scene": place, "instances": len(scene.masks), "score": score, "map": name, **found})
     return pd.DataFrame(rows)
@@ -72,7 +72,7 @@ def compete(network: Network, pairs: Sequence[Scene], batch_size: int) -> pd.Dat
         scores, ranks = probabilities(logits, network.score).gather(1, labels[:, None])[:, 0], 1 + (logits > own).sum(1)
         for place, ((pair, explained), maps) in enumerate(zip(batch, heats, strict=True)):
             told = {"pair": start + place // 2, "explained": explained, "score": float(scores[place]), "rank": int(ranks[place])}
-            for name, heat in zip(COLUMNS, maps, strict=True):
+            for name, heat in _defined(maps):
                 rows.append({**told, "map": name, **_rivals(heat, pair.masks[explained], pair.masks[1 - explained])})
     return pd.DataFrame(rows)
 
@@ -90,6 +90,11 @@ def _maps(network: Network, scenes: Sequence[Scene], labels: torch.Tensor) -> tu
     captured = network.capture(pixels, labels)
     large = upsample(heatmaps(captured).flatten(0, 1), (pixels.shape[2], pixels.shape[3]))  # (6 B, h, w)
     return large.double().numpy().reshape(len(scenes), len(COLUMNS), *large.shape[1:]), captured.logits
+
+
+def _defined(maps: Heat) -> list[tuple[str, Heat]]:
+    """The maps (6, h, w) of a scene that there are, with their names: behind no softmax there is none."""
+    return [(name, heat) for name, heat in zip(COLUMNS, maps, strict=True) if np.isfinite(heat).all()]
 
 
 def pointing_game(heat: Heat, masks: Masks) -> float:

@@ -14,6 +14,7 @@ from gradcampp.cam import COLUMNS, METHODS, SCORES, Scores
 from gradcampp.errors import InputError
 from gradcampp.evaluation import records
 from gradcampp.evaluation.alphas import EMPTY, Histogram, histogram
+from gradcampp.evaluation.experiment import Experiment, over_threshold
 from gradcampp.evaluation.maps import (
     BatchLimit,
     heatmaps,
@@ -24,7 +25,6 @@ from gradcampp.evaluation.maps import (
     signed,
 )
 from gradcampp.evaluation.photographs import Batch, Photograph
-from gradcampp.evaluation.records import Experiment
 from gradcampp.networks.capture import Capture, Network
 from gradcampp.networks.scores import check, kinds, probabilities
 
@@ -63,7 +63,7 @@ def measure(
         numbers |= {f"{kind}_alpha_{name}": values for name, values in extremes.items()}
     explained = [*records.SHRINKAGE, *COLUMNS, *records.HEATS, *records.CONTROLS]
     table = torch.full((len(pixels), len(explained)), torch.nan, dtype=torch.float64, device=device)
-    over = records.over_threshold(scores, experiment).nonzero()[:, 0]
+    over = over_threshold(scores, experiment).nonzero()[:, 0]
     if len(over):
 
         def explain(part: slice) -> list[Tensor]:

@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field, StrictFloat, StrictInt, ValidationError,
 from pydantic.dataclasses import dataclass
 
 from gradcampp.errors import InputError, listed
-from gradcampp.evaluation.records import Experiment, experiment_of
+from gradcampp.evaluation.experiment import Experiment, experiment_of
 from gradcampp.networks.capture import Network, Precision
 from gradcampp.networks.load import load as load_network
 from gradcampp.networks.scores import Score

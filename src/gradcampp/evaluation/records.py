@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,21 +27,11 @@ import pyarrow.parquet as pq
 from gradcampp.cam import COLUMNS, METHODS, SCORES, Scores, column
 from gradcampp.errors import InputError, listed
 from gradcampp.evaluation.alphas import BINS, Histogram, positive
+from gradcampp.evaluation.experiment import Experiment, differing, over_threshold
 from gradcampp.files import atomic_write
-from gradcampp.networks import mini, probe
-from gradcampp.networks.capture import Network
-from gradcampp.networks.preprocessing import Preprocessing
+from gradcampp.networks import mini
 from gradcampp.networks.scores import Score
 
-CHANGED = "its code, or weights that its code makes or loads, have changed"
-# Fields that decide the numbers of a run, with what runs had that were made before the field; the others stand in the experiment
-# under names of their own, or decide nothing.
-_OTHERS = ("module", "name", "classes", "preprocessing", "memory_format")
-DECIDING = {
-    kind: {each.name: each.default for each in fields(kind) if each.compare and each.name not in _OTHERS}
-    for kind in (Network, Preprocessing)
-}
-Experiment = dict[str, Any]  # everything that decides the numbers of a run, by name
 DAMAGED = (OSError, pa.ArrowException, ValueError, KeyError, TypeError)  # what reading a file raises that is not whole
 HEATS = tuple(f"{name}_mean_heat" for name in COLUMNS)
 _OF_SHRINKAGE = ("difference", "bound", "effective_alpha", "unevenness", "equation_6")
@@ -67,39 +56,6 @@ SCHEMA = pa.schema(
         *(pa.field(name, pa.float64()) for name in (*SHRINKAGE, *HEATS, *CONTROLS)),
     ]
 )
-
-
-def experiment_of(
-    network: Network, threshold: float = 0.5, limit: int | None = None, seed: int | None = None, controls: bool = False
-) -> Experiment:
-    """Everything that decides the numbers of a run; two runs with one folder must agree in all of it.
-
-    Args:
-        network: counts by its name, weights, layer, preprocessing, what its outputs mean, the SHA-256 of its class names, and by
-            what it makes of a fixed input (:func:`gradcampp.networks.probe.probe`), which a change of its code moves.
-        threshold: explanation maps are scored where the label's score exceeds it, in [0, 1); of no meaning for ``logit``, a
-            quantity on any scale, where those of every image are.
-        limit: number of images, or None for all.
-        seed: with a limit, the seed of the random sample; None takes the first images.
-        controls: score the maps that check the metric itself too (``maps.matched``, ``maps.signed``), twice as many passes.
-    """
-    settings = {
-        "model": network.name,
-        "classes": hashlib.sha256("\n".join(network.classes.names).encode()).hexdigest(),
-        **{name: getattr(network, name) for name in DECIDING[Network]},
-        **{name: getattr(network.preprocessing, name) for name in DECIDING[Preprocessing]},
-        "threshold": None if network.score == "logit" else threshold,
-        "limit": limit,
-        "seed": seed,
-        "controls": controls,
-        "probe": probe.probe(network),
-    }
-    return _as_stored(settings)
-
-
-def _as_stored(settings: Mapping[str, Any]) -> Experiment:
-    """Settings as a manifest gives them back."""
-    return dict(json.loads(json.dumps(settings, default=str)))
 
 
 @contextlib.contextmanager
@@ -139,26 +95,10 @@ def check(run: Path, experiment: Experiment) -> None:
     there = read_manifest(run)["experiment"]
     for key in differing(there, experiment):
         if key == "probe":
-            raise InputError(f"the network gives other numbers than that of {run}: {CHANGED}; choose another --out")
+            changed = "its code, or weights that its code makes or loads, have changed"
+            raise InputError(f"the network gives other numbers than that of {run}: {changed}; choose another --out")
         found, wanted = there.get(key), experiment.get(key)
         raise InputError(f"{run} holds a run with {key} = {found}, and this one has {wanted}; choose another --out")
-
-
-def differing(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
-    """The settings in which two experiments differ, those that change the numbers most first.
-
-    Runs of older versions have no probe, and the score and preprocessing that there was then. Probes may differ by rounding.
-    """
-    there = {**_as_stored({name: default for kind in DECIDING.values() for name, default in kind.items()}), **there}
-    keys = [key for key in {**here, **there} if there.get(key) != here.get(key)]
-    same = there.get("probe") is None or probe.agrees(there["probe"], here.get("probe") or ())
-    return [key for key in keys if key != "probe" or not same]
-
-
-def over_threshold(scores: Any, experiment: Mapping[str, Any]) -> Any:
-    """Where scores, a tensor or a column, are those of images to explain: over the threshold, or everywhere without one."""
-    threshold = experiment["threshold"]
-    return scores > (-math.inf if threshold is None else threshold)
 
 
 class Told(dict[str, Any]):

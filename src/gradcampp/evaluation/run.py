@@ -23,11 +23,12 @@ from gradcampp.cam import COLUMNS, SCORES
 from gradcampp.errors import InputError, listed
 from gradcampp.evaluation import records
 from gradcampp.evaluation.alphas import EMPTY, merge
+from gradcampp.evaluation.experiment import Experiment, differing, over_threshold
 from gradcampp.evaluation.maps import BatchLimit
 from gradcampp.evaluation.measure import measure
 from gradcampp.evaluation.photographs import Photograph, load
 from gradcampp.evaluation.processes import Processes
-from gradcampp.evaluation.records import Experiment, Run
+from gradcampp.evaluation.records import Run
 from gradcampp.files import file_hash
 from gradcampp.networks.capture import Network, computing
 
@@ -69,7 +70,7 @@ def evaluate(
         photographs: sorted by path.
         folder: the data folder that their paths are relative to.
         run: the run folder; made where it does not exist.
-        experiment: of :func:`gradcampp.evaluation.records.experiment_of`.
+        experiment: of :func:`gradcampp.evaluation.experiment.experiment_of`.
         execution: what does not change the numbers.
         processes: those that share the run, each of which makes this call; None for this one alone.
 
@@ -132,7 +133,7 @@ def _agree(
     if processes.rank and not manifest["finished"]:
         told = manifest["settings"] | manifest["experiment"]
         mine = settings | experiment
-        for name in records.differing(told, mine):
+        for name in differing(told, mine):
             expected = "expected the same data, weights, device and options everywhere"
             raise InputError(f"{name}: {mine[name]} in {here}, and {told[name]} in process 0; {expected}")
     return int(manifest["part"])
@@ -237,7 +238,7 @@ def _finish(run: Path, count: int, folder: Path, execution: Execution, processes
     if not len(rows):
         raise InputError(f"data {folder}: none of the {len(skipped)} photographs can be read")
     listing = "".join(f"{digest}  {image}\n" for digest, image in zip(rows["sha256"], rows["image"], strict=True))
-    over = records.over_threshold(rows["score"], manifest["experiment"])
+    over = over_threshold(rows["score"], manifest["experiment"])
     ranked = manifest["experiment"].get("score") != "logit"  # a quantity is not right or wrong
     details = {
         "images": len(rows),

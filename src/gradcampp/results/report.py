@@ -8,10 +8,10 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
-from gradcampp.cam import SCORES
 from gradcampp.evaluation import localisation
+from gradcampp.evaluation.experiment import over_threshold
 from gradcampp.evaluation.profiles import Expected
-from gradcampp.evaluation.records import Run, over_threshold
+from gradcampp.evaluation.records import Run
 from gradcampp.files import atomic_write
 from gradcampp.performance import UndefinedError
 from gradcampp.results import tables
@@ -42,12 +42,12 @@ def write(run: Run, out: Path, expected: Expected | None = None) -> Report:
     out.mkdir(parents=True, exist_ok=True)
     found = {"differences": tables.differences(run.records)}
     counted = {scores: alphas for scores, alphas in run.alphas.items() if alphas.count}
-    figures = {f"figure4-{scores}": data_set.alpha_distribution(alphas, scores) for scores, alphas in counted.items()}
+    figures = {f"figure4-{scores}": data_set.alpha_distribution(alphas, scores, run.score) for scores, alphas in counted.items()}
     contents: dict[str, str] = {}
     texts: list[str] = []
     try:
         found = tables.paper_tables(run.records) | found
-        figures["figure6"] = data_set.relative_performances(run.records)
+        figures["figure6"] = data_set.relative_performances(run.records, run.score)
     except UndefinedError:
         texts.append("Tables 1 and 2 and Figure 6 are undefined in this run.\n")
     warnings: tuple[str, ...] = ()
@@ -55,7 +55,7 @@ def write(run: Run, out: Path, expected: Expected | None = None) -> Report:
         rows = run.localisation[over_threshold(run.localisation["score"], run.manifest["experiment"])]
         averages, found["localisation_gain"] = localisation.averages(rows), localisation.gains(rows)
         contents["localisation.csv"] = averages.to_csv(index=False)
-        for scores in SCORES:
+        for scores in averages["scores"].unique():
             figures[f"localisation-{scores}"] = data_set.localisation(averages[averages["scores"] == scores])
     if run.competition is not None:
         found["competition"] = localisation.rivalry(run.competition)

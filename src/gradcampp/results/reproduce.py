@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from gradcampp.evaluation import localisation, maps, profiles, records
+from gradcampp.evaluation.experiment import over_threshold
 from gradcampp.evaluation.photographs import choose, list_photographs, read_photograph
 from gradcampp.evaluation.processes import Processes
 from gradcampp.evaluation.profiles import Profile
@@ -95,7 +96,7 @@ def pictures(network: Network, profile: Profile, run: Run) -> tuple[Picture, Pic
     if profile.photograph is not None:
         pixels = read_photograph(profile.photograph, network.preprocessing, upright=True)
     else:
-        over = records.over_threshold(run.records["score"], run.manifest["experiment"])
+        over = over_threshold(run.records["score"], run.manifest["experiment"])
         sure = run.records[over].sort_values(["score", "image"])
         chosen = sure.iloc[len(sure) // 2]  # neither the easiest nor the hardest
         pixels = read_photograph(data_folder(profile, run.folder) / chosen["image"], network.preprocessing)
@@ -143,8 +144,10 @@ def _illustrations(network: Network, profile: Profile, run: Run) -> list[Path]:
     explained = maps.explain(network, single.pixels, single.labels, "pre")
     figures = {
         "figure1": one_image.pipeline(captured, pixels, names[single.labels[0]]),
-        "figure2": one_image.explanations(maps.explain(network, couple.pixels, couple.labels, "pre"), names, "pre"),
+        "figure2": one_image.explanations(
+            maps.explain(network, couple.pixels, couple.labels, "pre"), names, "pre", network.score
+        ),
         "figure3": one_image.single_alphas(explained[0]),
-        "figure5": one_image.explanations(explained, names, "pre"),
+        "figure5": one_image.explanations(explained, names, "pre", network.score),
     }
     return report.draw(figures, run.folder)

@@ -51,8 +51,12 @@ def relative_performances(runs: Mapping[str, Run]) -> Figure:
             look: dict[str, Any] = {"log_scale": True, "showfliers": False, "width": 0.6, "palette": BY_NAME}
             rows = ratios(run.records)
             rows["pair"] = rows["pair"].str.replace("Grad-", "").str.replace(" vs ", " vs\n")
-            sns.boxplot(rows, x="pair", y="ratio", hue="map", ax=axis, **look)
             axis.set(xlabel="", ylabel="", title=run.title)
+            if rows.empty:
+                axis.text(0.5, 0.5, "undefined", ha="center", transform=axis.transAxes)
+                continue
+            sns.boxplot(rows, x="pair", y="ratio", hue="map", ax=axis, **look)
+            axis.set(xlabel="", ylabel="")
             ratio_ticks(axis)
             axis.tick_params(axis="x", labelsize=8)
             axis.get_legend().remove()
