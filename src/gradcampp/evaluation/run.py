@@ -142,16 +142,16 @@ def _agree(
 def _check_photographs(photographs: list[Photograph], folder: Path, run: Path, manifest: dict[str, Any], listing: object) -> None:
     """See to it that a run holds no results for other photographs, and is not finished without some of these."""
     known = {photograph.image: photograph.label for photograph in photographs}
-    whole = [found for part in records.parts(run) if (found := records.read_part(run, part)) is not None]
-    for image, size in ((image, size) for images, _ in whole for image, size in images.items()):
-        if image not in known:
-            raise InputError(f"{run} holds results for {image}, which is not among the photographs now; choose another --out")
-        if (folder / image).stat().st_size != size:
-            raise InputError(f"{folder / image} is not the file that {run} holds results for; choose another --out")
-    for part in records.parts(run):
+    whole = {part: found for part in records.parts(run) if (found := records.read_part(run, part)) is not None}
+    for part, (images, _) in whole.items():
+        for image, size in images.items():
+            if image not in known:
+                raise InputError(f"{run} holds results for {image}, which is not among the photographs now; {OTHER}")
+            if (folder / image).stat().st_size != size:
+                raise InputError(f"{folder / image} is not the file that {run} holds results for; {OTHER}")
         _check_files(records.read_files(run, part), known, folder, run)
     if manifest["finished"] and manifest["settings"]["photographs and labels"] != listing:
-        added = known.keys() - set(*([*images, *skipped] for images, skipped in whole))
+        added = known.keys() - {image for found in whole.values() for images in found for image in images}
         if added:
             raise InputError(f"{run} is finished and has no results for {listed(sorted(added))}; choose another --out")
 

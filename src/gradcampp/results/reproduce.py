@@ -141,13 +141,12 @@ def _illustrations(network: Network, profile: Profile, run: Run) -> list[Path]:
     single, couple = pictures(network, profile, run)
     pixels = single.pixels.float() / 255
     captured = network.capture(pixels[None], torch.tensor(single.labels))
-    explained = maps.explain(network, single.pixels, single.labels, "pre")
+    explained, both = (maps.explain(network, each.pixels, each.labels, "pre") for each in (single, couple))
     figures = {
         "figure1": one_image.pipeline(captured, pixels, names[single.labels[0]]),
-        "figure2": one_image.explanations(
-            maps.explain(network, couple.pixels, couple.labels, "pre"), names, "pre", network.score
-        ),
-        "figure3": one_image.single_alphas(explained[0]),
+        "figure2": one_image.explanations(both, names, "pre", network.score),
         "figure5": one_image.explanations(explained, names, "pre", network.score),
     }
+    if len(explained[0].alphas):
+        figures["figure3"] = one_image.single_alphas(explained[0])
     return report.draw(figures, run.folder)
