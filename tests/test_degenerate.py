@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -198,6 +199,29 @@ def test_methods_that_are_one_by_construction_are_said_to_be(folder: Callable[..
     vars(own)["records"] = same
     assert any(line.startswith("pre: Grad-CAM+ vs Grad-CAM: one score in every image") for line in tables.notes(own))
     assert compared(same, "pre")["gradcam+", "gradcam"].relative_performance == 1
+
+
+def test_copies_of_one_photograph_are_no_sample(folder: Callable[..., Path], tmp_path: Path) -> None:
+    data = folder(1)
+    for number in range(5):
+        shutil.copy(data / "0" / "0.png", data / "0" / f"copy{number}.png")
+    run(data, tmp_path / "run", scored(), threshold=0.0)
+    own = Run(tmp_path / "run")
+    assert tables.notes(own)[0] == "5 photographs are copies of others, and the intervals take them for independent"
+    alike = own.records[own.records["label"] == 0]
+    with pytest.raises(UndefinedError, match="all 6 images are copies of one photograph"):
+        compared(alike, "pre")
+
+
+@pytest.mark.parametrize("images", [2, 3])
+def test_two_images_and_three_have_verdicts(folder: Callable[..., Path], tmp_path: Path, images: int) -> None:
+    data = folder(2)
+    scores = run(data, tmp_path / "first", scored())["score"].sort_values(ascending=False).to_numpy()
+    run(data, tmp_path / "run", scored(), threshold=float(scores[images - 1] + scores[images]) / 2, controls=True)
+    own = Run(tmp_path / "run")
+    assert len(own.records[own.records["pre_gradcam_mean_heat"].notna()]) == images
+    found = verdicts(own)
+    assert found["4-equivalent-pre"] == found["fig-6"] == "cannot tell"
 
 
 @pytest.mark.parametrize("images", [0, 1])

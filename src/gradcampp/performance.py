@@ -130,6 +130,8 @@ def compared(records: pd.DataFrame, scores: Scores) -> dict[paper.Pair, Summary]
                 )
             few = f"{len(both)} of {len(records)} images have the scores {first} and {second}"
             raise InputError(f"{few}; the tables need two or more (a lower --threshold or more images)")
+        if "sha256" in records and records["sha256"][both.index].nunique() < 2:
+            raise UndefinedError(f"{scores}: all {len(both)} images are copies of one photograph")
         if "score" in records and not records["score"].between(0, 1).all() and (both <= 0).any(axis=None):
             raise UndefinedError(f"{scores}: scores are quantities on any scale, and those that are not over 0 have no ratio")
         try:

@@ -75,7 +75,7 @@ def measure(
 
         maps, shrunk, *with_signs = in_batches(explain, len(over), limit)
         found, mean_heat = score_explanation_maps(network, maps, pixels[over], labels[over], limit)
-        values = [shrunk, found, mean_heat.where(found.isfinite(), torch.nan)]
+        values = [shrunk, found.where(found.isfinite(), torch.nan), mean_heat.where(found.isfinite(), torch.nan)]
         if experiment["controls"]:
             hashes = [batch.hashes[index] for index in over.tolist()]
             values.append(_controls(network, maps, mean_heat, with_signs[0], pixels[over], labels[over], hashes, limit))

@@ -127,7 +127,8 @@ def title(name: str, table: pd.DataFrame) -> str:
 
 def notes(run: Run) -> list[str]:
     """Of Tables 1 and 2 of a run, a line each: images that do not count, scores that are none, methods that agree."""
-    lines = []
+    copies = int(run.records["sha256"].duplicated().sum())
+    lines = [f"{copies} photographs are copies of others, and the intervals take them for independent"] if copies else []
     for scores, count in run.left_out.items():
         if scores not in kinds(run.score):
             lines.append(f"{scores}: undefined, as nothing follows the outputs (--score {run.score})")
