@@ -122,7 +122,7 @@ def test_logits_are_not_mistaken_for_probabilities(end: Callable[[Tensor], Tenso
     assert load(Ending(end).eval(), LAYER, resize=20, crop=16).score == "softmax"
 
 
-def evaluated(folder: Path, out: Path, module: nn.Module, score: Score, threshold: float = 0.3) -> Run:
+def evaluated(folder: Path, out: Path, module: nn.Module, score: Score, threshold: float = 0.5) -> Run:
     own = replace(network(module.eval()), score=score)
     photographs = list_photographs(folder, numbered(3))
     return evaluate(own, photographs, folder, out, experiment_of(own, threshold), Execution(4, 0, "cpu"))
@@ -139,7 +139,7 @@ def test_a_multi_label_run_has_sigmoid_scores_and_their_gradients(folder: Callab
         mean, std = (torch.tensor(values)[:, None, None] for values in (SMALL.mean, SMALL.std))
         logits = module(((pixels - mean) / std)[None])[0].double()
         assert row["score"] == pytest.approx(logits[row["label"]].sigmoid().item(), abs=1e-5)
-        if row["score"] > 0.3 and row["pre_gradcam"] > 0:
+        if row["score"] > 0.5 and row["pre_gradcam"] > 0:
             counted += 1
             assert row["post_gradcam"] == pytest.approx(row["pre_gradcam"], abs=1e-4)  # one map: its gradient times s(1 - s)
     assert counted > 2
@@ -172,3 +172,5 @@ def test_a_quantity_that_is_not_over_0_has_no_ratio(folder: Callable[..., Path],
     said = report.write(run, tmp_path / "report")
     assert "Tables 1 and 2 and Figure 6 are undefined" in said.text
     assert "those that are not over 0 have no ratio" in said.text
+    with pytest.raises(InputError, match="--threshold 0.3: with --score logit every image is explained; leave it out"):
+        evaluated(folder(1, "other"), tmp_path / "other", scored(), "logit", 0.3)

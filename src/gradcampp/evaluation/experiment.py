@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
+from gradcampp.errors import InputError
 from gradcampp.networks import probe
 from gradcampp.networks.capture import Network
 from gradcampp.networks.preprocessing import Preprocessing
@@ -20,11 +21,12 @@ DECIDING = {
     kind: {each.name: each.default for each in fields(kind) if each.compare and each.name not in _OTHERS}
     for kind in (Network, Preprocessing)
 }
+THRESHOLD = 0.5
 Experiment = dict[str, Any]  # everything that decides the numbers of a run, by name
 
 
 def experiment_of(
-    network: Network, threshold: float = 0.5, limit: int | None = None, seed: int | None = None, controls: bool = False
+    network: Network, threshold: float = THRESHOLD, limit: int | None = None, seed: int | None = None, controls: bool = False
 ) -> Experiment:
     """Everything that decides the numbers of a run; two runs with one folder must agree in all of it.
 
@@ -37,6 +39,8 @@ def experiment_of(
         seed: with a limit, the seed of the random sample; None takes the first images.
         controls: score the maps that check the metric itself too (``maps.matched``, ``maps.signed``), twice as many passes.
     """
+    if network.score == "logit" and threshold != THRESHOLD:
+        raise InputError(f"--threshold {threshold:g}: with --score logit every image is explained; leave it out")
     settings = {
         "model": network.name,
         "classes": hashlib.sha256("\n".join(network.classes.names).encode()).hexdigest(),
