@@ -317,9 +317,9 @@ def test_a_run_with_one_image_a_class_has_no_row_by_class() -> None:
 
 def test_too_few_images_and_impossible_scores_are_one_line() -> None:
     records = run_records(1)
-    with pytest.raises(InputError, match="1 of 1 images have the scores pre_gradcam, .*two or more"):
+    with pytest.raises(InputError, match="1 of 1 images have the scores pre_gradcam_plusplus and pre_gradcam.*two or more"):
         equivalence(records, 1.1)
     records = run_records(5)
     records.loc[2, "post_gradcam"] = 0.0
-    with pytest.raises(InputError, match="records, columns post_gradcam, .*expected positive finite"):
+    with pytest.raises(InputError, match="records, columns post_gradcam_plusplus and post_gradcam: .*expected positive finite"):
         equivalence(records, 1.1)

@@ -26,11 +26,12 @@ from gradcampp import cam, shrinkage
 from gradcampp.cam import COLUMNS, METHODS, SCORES, column
 from gradcampp.errors import InputError
 from gradcampp.evaluation import records
+from gradcampp.evaluation.experiment import experiment_of
 from gradcampp.evaluation.folders import list_photographs
 from gradcampp.evaluation.maps import explain, heatmaps
 from gradcampp.evaluation.measure import measure
 from gradcampp.evaluation.photographs import read_photograph
-from gradcampp.evaluation.records import Run, experiment_of
+from gradcampp.evaluation.records import Run
 from gradcampp.evaluation.run import Execution, evaluate
 from gradcampp.networks.capture import Network, Precision
 from gradcampp.networks.classes import numbered

@@ -32,8 +32,9 @@ from torchvision.transforms.v2.functional import normalize
 from book.explorer import export
 from gradcampp import cam
 from gradcampp.cam import METHODS, SCORES, Method, Scores, min_max, upsample
-from gradcampp.networks.capture import Capture, forward, probabilities
+from gradcampp.networks.capture import Capture, forward
 from gradcampp.networks.load import load
+from gradcampp.networks.scores import probabilities
 from gradcampp.scenes import CLASSES, SIZE, Scene
 from tests.conftest import ROOT
 

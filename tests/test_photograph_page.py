@@ -28,9 +28,10 @@ from book.photograph import export
 from gradcampp import cam
 from gradcampp.cam import METHODS, SCORES
 from gradcampp.evaluation.photographs import read_photograph
-from gradcampp.networks.capture import Network, probabilities
+from gradcampp.networks.capture import Network
 from gradcampp.networks.lite0 import INNER_LAYER, LAYER, NAME
 from gradcampp.networks.load import load
+from gradcampp.networks.scores import probabilities
 from tests.browsing import Visit, chromium, served, visiting, write_page
 from tests.conftest import ROOT, photograph
 

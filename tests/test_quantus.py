@@ -13,8 +13,8 @@ from gradcampp import scenes
 from gradcampp.cam import MAPS, upsample
 from gradcampp.evaluation import localisation
 from gradcampp.evaluation.maps import STEPS, heatmaps, insertion_and_deletion
-from gradcampp.networks.capture import probabilities
 from gradcampp.networks.load import load
+from gradcampp.networks.scores import probabilities
 
 quantus: Any = pytest.importorskip("quantus", reason="Quantus is not installed", exc_type=ImportError)
 QUIET = {"disable_warnings": True, "display_progressbar": False, "normalise": False}

@@ -23,8 +23,9 @@ from torch import Tensor
 from gradcampp import scenes
 from gradcampp.cam import SCORES
 from gradcampp.files import atomic_write
-from gradcampp.networks.capture import Network, probabilities
+from gradcampp.networks.capture import Network
 from gradcampp.networks.load import load
+from gradcampp.networks.scores import probabilities
 from gradcampp.scenes import CLASSES, SIZE, Scene
 
 SPLIT = "test"  # of the generated scenes: the embedded network has not been trained on these

@@ -143,7 +143,12 @@ def explain(
         print(path)
         for index in probabilities.topk(min(5, len(classes))).indices.tolist():
             print(f"  {float(probabilities[index]):8.4f}  {classes.label(index)}")
-    written = style.save(one_image.explanations(rows, classes.names, scores), stem, ending)
+    for row in rows:
+        if row.empty:
+            warnings.warn(maps.without_maps(row, classes.label(row.label)), Notice, stacklevel=1)
+    if all(len(row.empty) == len(row.maps) for row in rows):
+        raise InputError(f"layer {network.layer} has no map of the {style.long(scores, network.score)} scores; nothing is drawn")
+    written = style.save(one_image.explanations(rows, classes.names, scores, network.score), stem, ending)
     if alphas and len(rows[0].alphas) == 0:
         raise InputError(f"no unit of layer {network.layer} has a gradient for {scores}-softmax scores; there are no alphas")
     if alphas:
@@ -151,7 +156,7 @@ def explain(
     if arrays:
         written.append(save_arrays(arrays, network, paths, rows))
     print(f"input: {network.preprocessing}")
-    print(f"layer {network.layer}, {scores}-softmax; wrote {', '.join(map(str, written))}")
+    print(f"layer {network.layer}, {style.long(scores, network.score)}; wrote {', '.join(map(str, written))}")
     if options["model"] is None:
         warnings.warn(f"no --model was given, so this is {profiles.MINI}", Notice, stacklevel=1)
 
@@ -175,12 +180,12 @@ def evaluate(processes: Processes | None, /, data: Path, out: Path, **options: A
     chosen = profiles.photographs(profile, data, network)
     experiment = profiles.experiment(profile, network)
     manifest = run.evaluate(network, chosen, data, out, experiment, execution, processes).manifest
+    over, accuracy = "explained", ""  # a quantity is neither over a threshold nor right or wrong
+    if network.score != "logit":
+        over, accuracy = f"over {profile.threshold:g}", f"; top-1 {manifest['top1']:.2%}, top-5 {manifest['top5']:.2%}"
     skipped = f", {len(manifest['skipped'])} unreadable skipped" if manifest["skipped"] else ""
-    print(
-        f"{out}: {manifest['over_threshold']} of {manifest['images']} images over {profile.threshold:g}{skipped}; "
-        f"top-1 {manifest['top1']:.2%}, top-5 {manifest['top5']:.2%}; layer {network.layer}"
-    )
-    if loud := at_chance(manifest, len(network.classes)):
+    print(f"{out}: {manifest['over_threshold']} of {manifest['images']} images {over}{skipped}{accuracy}; layer {network.layer}")
+    if network.score != "logit" and (loud := at_chance(manifest, len(network.classes))):
         warnings.warn(loud, Notice, stacklevel=1)
 
 

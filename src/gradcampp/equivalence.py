@@ -26,8 +26,7 @@ from statsmodels.regression.linear_model import OLS
 
 from gradcampp import paper
 from gradcampp.cam import METHODS, SCORES, Scores, column
-from gradcampp.errors import InputError
-from gradcampp.performance import log_relative_performance
+from gradcampp.performance import UndefinedError, compared, log_relative_performance
 
 Floats = NDArray[np.float64]
 Decision = Literal["equivalent", "not equivalent", "cannot tell"]
@@ -223,19 +222,24 @@ def of_run(records: pd.DataFrame, scores: Scores) -> dict[str, Means]:
     """The means of a run ``by image``, and ``by class`` where classes have several images; from ``label`` and three scores.
 
     Raises:
-        InputError: if fewer than two images have all three scores, or a score is not a positive number.
+        InputError: as :func:`gradcampp.performance.compared`.
     """
+    compared(records, scores)
     names = [column(scores, method) for method in METHODS]
     rows = records[["label", *names]].dropna()
     if len(rows) < 2:
-        raise InputError(f"{len(rows)} of {len(records)} images have the scores {', '.join(names)}; this needs two or more")
+        raise UndefinedError(f"{len(rows)} of {len(records)} images have the scores {', '.join(names)}; this needs two or more")
     gradcam, plus, plusplus = (rows[name] for name in names)
-    try:
-        logs = log_relative_performance(plusplus, gradcam), log_relative_performance(plusplus, plus)
-    except ValueError as error:
-        raise InputError(f"records, columns {', '.join(names)}: {error}") from None
+    logs = log_relative_performance(plusplus, gradcam), log_relative_performance(plusplus, plus)
     found = {"by image": of_images(*logs), "by class": of_classes(*logs, rows["label"].tolist())}
     return {name: means for name, means in found.items() if means is not None}
+
+
+def _or_nothing(records: pd.DataFrame, scores: Scores) -> dict[str, Means]:
+    try:
+        return of_run(records, scores)
+    except UndefinedError:
+        return {}
 
 
 def equivalence(records: pd.DataFrame, margin: float, share: float = SHARE) -> pd.DataFrame:
@@ -249,11 +253,11 @@ def equivalence(records: pd.DataFrame, margin: float, share: float = SHARE) -> p
         share: of the gain over Grad-CAM.
 
     Returns:
-        A row for the paper, for this run by image, and by class where classes have several images, for either kind of score:
-        ``source``, ``scores``, ``n``, ``groups`` (of independent values), ``ratio``, ``low``, ``high`` (90 %), ``differs``
-        (significantly: the 95 % interval excludes 1), ``by_factor`` (a decision), ``control`` (that of Grad-CAM++ against
-        Grad-CAM: where it says equivalent, the factor cannot decide), ``share``, ``share_low``, ``share_high`` (90 %; infinite
-        where the gain may be 0) and ``by_share``.
+        A row for the paper, for this run by image, and by class where classes have several images, for either kind of score
+        (of this run, where :func:`of_run` is defined): ``source``, ``scores``, ``n``, ``groups`` (of independent values),
+        ``ratio``, ``low``, ``high`` (90 %), ``differs`` (significantly: the 95 % interval excludes 1), ``by_factor`` (a
+        decision), ``control`` (that of Grad-CAM++ against Grad-CAM: where it says equivalent, the factor cannot decide),
+        ``share``, ``share_low``, ``share_high`` (90 %; infinite where the gain may be 0) and ``by_share``.
 
     Source: Lerma & Lucas (2022), section 4.
     """
@@ -261,7 +265,7 @@ def equivalence(records: pd.DataFrame, margin: float, share: float = SHARE) -> p
     for scores in SCORES:
         whole, _, over = (paper.CELLS[scores, pair] for pair in paper.PAIRS)
         rows.append(("paper", scores, over.relative_performance, over.mean / whole.mean, of_paper(scores)))
-        for name, means in of_run(records, scores).items():
+        for name, means in _or_nothing(records, scores).items():
             part = float(means.difference / means.gain) if means.gain else np.nan
             rows.append((f"this run, {name}", scores, float(np.exp(means.difference)), part, means))
     table = []

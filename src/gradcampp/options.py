@@ -28,6 +28,7 @@ PRECISIONS, SCORES, ORDERS = ("float32", "tf32"), ("pre", "post"), ("index", "fo
 TF32 = "relative performance by up to 0.24 percent and standard deviations by up to 1.7 percent (SqueezeNet, emulated)"
 PATH, SHARE = click.Path(path_type=Path), click.FloatRange(0, 1, max_open=True)
 NUMBER = r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?"
+SCORE = ("softmax", "sigmoid", "logit")  # as networks.scores has them
 COUNT, WHOLE = click.IntRange(min=1), click.IntRange(min=0)
 
 
@@ -96,6 +97,7 @@ def together(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
 model_options = together(
     option("--model", metavar="NAME", help="mini, efficientnet_lite0, a torchvision name or module:factory (default: mini)"),
     option("--weights", metavar="FILE", help=".safetensors, a checkpoint of tensors, or 'random' (default: torchvision's cache)"),
+    option("--score", type=click.Choice(SCORE), help="softmax (default), sigmoid (multi-label, binary) or logit (regression)"),
     option("--layer", metavar="NAME", help="module to explain (default: the last feature maps before the classifier)"),
     option("--layout", metavar="LAYOUT", help="of the layer: channels-first, channels-last or tokens:1:14x14 (default: found)"),
     option("--output", metavar="KEY_OR_INDEX", help="the class logits in what the network returns (default: found)"),

@@ -11,8 +11,14 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import t as student
 
 from gradcampp import paper
-from gradcampp.cam import METHODS, SCORES, Method, Scores, column
+from gradcampp.cam import MAPS, METHODS, SCORES, Method, Scores, column
 from gradcampp.errors import InputError
+
+SAME = 1e-5  # of a log ratio: what float32 leaves between two maps that are one but for a factor
+
+
+class UndefinedError(InputError):
+    """A comparison of methods to which a run has no answer, although its images were explained: why, in one line."""
 
 
 def log_relative_performance(scores: ArrayLike, baseline: ArrayLike) -> NDArray[np.float64]:
@@ -102,25 +108,63 @@ def interval(mean: float, std: float, n: int, confidence: float = 0.95) -> tuple
     return float(np.exp(mean - half)), float(np.exp(mean + half))
 
 
-def summaries(records: pd.DataFrame) -> dict[tuple[Scores, paper.Pair], Summary]:
-    """Every entry of Tables 1 and 2, with its confidence interval; a row of the records counts where it has both scores.
+def compared(records: pd.DataFrame, scores: Scores) -> dict[paper.Pair, Summary]:
+    """The entries of Tables 1 and 2 for one kind of score; a row of the records counts for a pair where it has both scores.
 
     Raises:
+        UndefinedError: if images are explained, and fewer than two have a map, or all have one score whatever the method.
         InputError: if fewer than two images have both scores, or a score is not a positive number.
 
     Source: Lerma & Lucas (2022), eqs 16 and 17.
     """
     found = {}
-    for scores, pair in paper.CELLS:
+    for pair in paper.PAIRS:
         first, second = (column(scores, method) for method in pair)
         both = records[[first, second]].dropna()
         if len(both) < 2:
+            explained = records.reindex(columns=[f"{column(*each)}_mean_heat" for each in MAPS]).notna().any(axis=1).sum()
+            if explained > 1:
+                raise UndefinedError(
+                    f"{scores}: {len(both)} of {explained} images that are explained have a map; without a positive gradient "
+                    "Grad-CAM+ and Grad-CAM++ have none, and maps of 1 x 1 or a score without softmax have nothing to compare"
+                )
             few = f"{len(both)} of {len(records)} images have the scores {first} and {second}"
             raise InputError(f"{few}; the tables need two or more (a lower --threshold or more images)")
+        if "sha256" in records and records["sha256"][both.index].nunique() < 2:
+            raise UndefinedError(f"{scores}: all {len(both)} images are copies of one photograph")
+        if "score" in records and not records["score"].between(0, 1).all() and (both <= 0).any(axis=None):
+            raise UndefinedError(f"{scores}: scores are quantities on any scale, and those that are not over 0 have no ratio")
         try:
-            found[scores, pair] = summarise(both[first], both[second])
+            found[pair] = summarise(both[first], both[second])
         except ValueError as error:
             raise InputError(f"records, columns {first} and {second}: {error}") from None
+    if all(abs(summary.mean) < SAME and summary.std < SAME for summary in found.values()):
+        raise UndefinedError(
+            f"{scores}: each of {len(both)} images scores the same through the maps of all three methods: nothing is compared; "
+            "one output, a layer of one map, or scores of 1 do this"
+        )
+    return found
+
+
+def summaries(records: pd.DataFrame) -> dict[tuple[Scores, paper.Pair], Summary]:
+    """Every entry of Tables 1 and 2, with its confidence interval; all NaN for a kind of score that has none.
+
+    Raises:
+        UndefinedError: if neither kind has one.
+        InputError: as :func:`compared`.
+    """
+    found: dict[tuple[Scores, paper.Pair], Summary] = {}
+    reasons = []
+    for scores in SCORES:
+        try:
+            own = compared(records, scores)
+        except UndefinedError as reason:
+            reasons.append(str(reason))
+            counted = len(records[[column(scores, method) for method in METHODS]].dropna())
+            own = dict.fromkeys(paper.PAIRS, Summary(counted, *[math.nan] * 5))
+        found |= {(scores, pair): summary for pair, summary in own.items()}
+    if len(reasons) == len(SCORES):
+        raise UndefinedError("; ".join(reasons))
     return found
 
 

@@ -21,6 +21,7 @@ from gradcampp.claims.claim import (
     ROUNDING,
     Finding,
     UntestedError,
+    alphas,
     cannot_tell,
     claim,
     empirical,
@@ -29,6 +30,7 @@ from gradcampp.claims.claim import (
     require_bounds,
     require_paper,
     sharpened,
+    values,
     verdict,
 )
 from gradcampp.evaluation.alphas import box, share
@@ -49,7 +51,7 @@ def eq_13() -> Finding:
 def underflow() -> Finding:
     """Eq. 13 under- and overflows less than eq. 9."""
     activations, gradients = torch.ones(1, 1, 1, 2), torch.tensor([[[[1e-25, 1e20]]]])
-    raw, reduced = (alphas(activations, gradients).flatten() for alphas in (cam.alphas_unreduced, cam.alphas))
+    raw, reduced = (formula(activations, gradients).flatten() for formula in (cam.alphas_unreduced, cam.alphas))
     told = f"float32, g = 1e-25 and 1e20: eq. 9 gives {raw.tolist()}, eq. 13 {reduced.tolist()}"
     return verdict(bool(raw.isnan().all() and reduced.isfinite().all()), told)
 
@@ -58,15 +60,16 @@ def underflow() -> Finding:
 def unbounded() -> Finding:
     """Nothing keeps the denominator away from 0."""
     slopes = [-1.9, -1.999, -1.99999]
-    values = [round(1 / (2 + slope)) for slope in slopes]
-    told = f"s g = {slopes}: alpha = {values}; where g > 0 it never exceeds 1/2"
-    return sharpened(values[-1] > 9e4, told, more=CHECKS[1]().holds)
+    poles = [round(1 / (2 + slope)) for slope in slopes]
+    told = f"s g = {slopes}: alpha = {poles}; where g > 0 it never exceeds 1/2"
+    return sharpened(poles[-1] > 9e4, told, more=CHECKS[1]().holds)
 
 
 @empirical("3.2-pole", section="3.2", criterion="an alpha over 10 in size")
 def near_the_pole(run: Run) -> Finding:
     """Denominators close to 0 do occur."""
-    largest = max(abs(run.alphas["pre"].minimum), abs(run.alphas["pre"].maximum))
+    seen = alphas(run, "pre")
+    largest = max(abs(seen.minimum), abs(seen.maximum))
     return verdict(largest > 10, f"largest alpha {largest:.1f} in size: a denominator of {1 / largest:.1e}")
 
 
@@ -75,8 +78,8 @@ def zero_alphas_do_not_count() -> Finding:
     """Alphas at zero gradients play no role."""
     activations, gradients = random_layer(2)
     gradients = torch.where(torch.arange(5) % 2 == 0, gradients, 0)
-    alphas, weights = cam.alphas(activations, gradients), cam.weights("gradcam++", activations, gradients)
-    filled = [torch.where(gradients == 0, value, alphas) for value in (0.0, 0.5, 1e6)]
+    own, weights = cam.alphas(activations, gradients), cam.weights("gradcam++", activations, gradients)
+    filled = [torch.where(gradients == 0, value, own) for value in (0.0, 0.5, 1e6)]
     distance = max(relative((every * gradients.relu()).sum((2, 3)), weights) for every in filled)
     return verdict(distance < ROUNDING, f"alpha = 0, 1/2 or 1e6 where g = 0: weights differ by {distance:.1e}")
 
@@ -105,14 +108,14 @@ def eq_14() -> Finding:
 @empirical_of_scores("3.3-small", section="3.3", criterion="over half below 1/2")
 def small_terms(run: Run, scores: Scores) -> Finding:
     """The second term of the denominator is usually small against 2."""
-    small = share(run.alphas[scores], 1 / (2 + 0.5), 1 / (2 - 0.5))
+    small = share(alphas(run, scores), 1 / (2 + 0.5), 1 / (2 - 0.5))
     return verdict(small > 0.5, f"{small:.1%} of the products are below 1/2 in size")
 
 
 @empirical_of_scores("fig-3-4", section="3.3", figure=(3, 4), criterion="median within 0.01 of 1/2, quartiles within 0.1")
 def median_half(run: Run, scores: Scores) -> Finding:
     """The non-zero alphas are nearly 1/2."""
-    seen = box(run.alphas[scores])
+    seen = box(alphas(run, scores))
     holds = abs(seen.median - 0.5) < 0.01 and seen.first_quartile > 0.4 and seen.third_quartile < 0.6
     return verdict(holds, f"quartiles {seen.first_quartile:.4f}, {seen.median:.4f}, {seen.third_quartile:.4f}")
 
@@ -123,7 +126,7 @@ def median_half(run: Run, scores: Scores) -> Finding:
 def same_map(run: Run, scores: Scores) -> Finding:
     """The map is practically that of Grad-CAM+ in most cases."""
     require_bounds(run)
-    differences = run.records[f"{scores}_difference"].dropna()
+    differences = values(run, f"{scores}_difference")
     same = (differences <= SAME_MAP).mean()
     told = f"{same:.1%} of {len(differences)} images; median of the largest difference {differences.median():.4f}"
     return verdict(same > 0.5, told)
@@ -139,7 +142,7 @@ def same_map(run: Run, scores: Scores) -> Finding:
 def half_where_it_counts(run: Run, scores: Scores) -> Finding:
     """The alphas that enter a weight, those at positive gradients, are nearly 1/2."""
     require_bounds(run)
-    first, median, third = astuple(box(run.positive_alphas[scores]))[1:4]
+    first, median, third = astuple(box(alphas(run, scores, positive=True)))[1:4]
     return verdict(first >= 0.4, f"quartiles {first:.3f}, {median:.3f}, {third:.3f} where g > 0; theorem 1: none is over 1/2")
 
 
@@ -149,7 +152,7 @@ def half_where_it_counts(run: Run, scores: Scores) -> Finding:
 def half_by_contribution(run: Run, scores: Scores) -> Finding:
     """The alphas are nearly 1/2 in the mean over what each unit adds to the map."""
     require_bounds(run)
-    found = run.records[f"{scores}_effective_alpha"].dropna()
+    found = values(run, f"{scores}_effective_alpha")
     told = f"{(found >= 0.4).mean():.1%} of {len(found)} images; median {found.median():.3f}"
     return verdict((found >= 0.4).mean() > 0.5, told)
 
@@ -190,13 +193,14 @@ def _same_correlation(correlations: NDArray[np.float64], n: int) -> float:
 def equation_6_unsolved(run: Run) -> Finding:
     """The alphas that are used do not solve the equation that they come from: the sum that eq. 6 asks to be 1 is not."""
     require_bounds(run)
-    sums = run.records["pre_equation_6"].dropna()
+    sums = values(run, "pre_equation_6")
     return verdict(bool(((sums - 1).abs() > 0.1).all()), f"from {sums.min():.4g} to {sums.max():.4g}, median {sums.median():.4g}")
 
 
 @empirical("3.4-outliers", section="3.4", criterion="one image beyond both")
 def outliers_of_an_image(run: Run) -> Finding:
     """An image can have alphas as far out as -83.78 and 42.94."""
+    alphas(run, "pre")
     far = (run.records["pre_alpha_min"] <= -83.78) & (run.records["pre_alpha_max"] >= 42.94)
     return verdict(bool(far.any()), f"{far.sum()} of {len(run.records)} images reach both")
 
@@ -204,7 +208,7 @@ def outliers_of_an_image(run: Run) -> Finding:
 @of_paper("3.4-extremes", section="3.4", criterion="beyond 100,000 on both sides: the values themselves are chance")
 def extremes(run: Run) -> Finding:
     """The extremes over all images are -1398101.4 and 559240.56."""
-    low, high = run.alphas["pre"].minimum, run.alphas["pre"].maximum
+    low, high = alphas(run, "pre").minimum, alphas(run, "pre").maximum
     text = f"from {low:.8g} to {high:.8g}"
     require_paper(run, f"{text} here")
     return verdict(low < -1e5 and high > 1e5, text)

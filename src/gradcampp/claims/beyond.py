@@ -8,7 +8,7 @@ import pandas as pd
 
 from gradcampp.algebra.theorems import CHECKS, TITLES
 from gradcampp.cam import SCORES
-from gradcampp.claims.claim import BEYOND, CHAPTERS, COMPANION, Finding, claim, empirical, require_bounds, verdict
+from gradcampp.claims.claim import BEYOND, CHAPTERS, COMPANION, Finding, claim, empirical, require_bounds, values, verdict
 from gradcampp.evaluation.records import Run
 
 WITH_ALPHAS = (1, 6, 7)  # theorems that stand in the chapter of section 3
@@ -34,6 +34,7 @@ THEOREMS = tuple(
 def only_tame(run: Run) -> Finding:
     """In this run no alpha over 1/2 reaches a weight."""
     require_bounds(run)
+    values(run, "pre_alpha_max_positive")
     largest = run.records[[f"{scores}_alpha_max_positive" for scores in SCORES]].max().max()
     return verdict(largest <= 0.5, f"largest alpha at a positive gradient: {largest:.9f}")
 

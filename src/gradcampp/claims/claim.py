@@ -17,9 +17,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, TypeVar
 
+import pandas as pd
+
 from gradcampp import paper
-from gradcampp.cam import SCORES
+from gradcampp.cam import SCORES, Scores
+from gradcampp.evaluation.alphas import Histogram
 from gradcampp.evaluation.records import Run
+from gradcampp.performance import UndefinedError
 
 T = TypeVar("T")
 Kind = Literal["proof", "numeric", "empirical"]
@@ -164,8 +168,25 @@ def require_paper(run: Run, seen: str) -> None:
 
 def require_bounds(run: Run) -> None:
     """Raise UntestedError at a run in which no image has a bound: theorems 1 and 3 say nothing of it."""
+    values(run, "pre_difference")
     if run.records["pre_bound"].isna().all():
         raise UntestedError("the layer has negative activations, or no image is over the threshold")
+
+
+def values(run: Run, name: str) -> pd.Series[float]:
+    """A column of the records, in the images that have it; an UndefinedError where none has."""
+    found = run.records[name].dropna()
+    if found.empty:
+        raise UndefinedError(f"no image has a {name}: its gradients are 0, its maps are empty, or there is no such score")
+    return found
+
+
+def alphas(run: Run, scores: Scores, positive: bool = False) -> Histogram:
+    """The non-zero alphas of a run, or those at positive gradients; an UndefinedError where there are none."""
+    found = (run.positive_alphas if positive else run.alphas)[scores]
+    if not found.count:
+        raise UndefinedError(f"{scores}: no unit has a {'positive ' if positive else ''}gradient, so that there are no alphas")
+    return found
 
 
 def is_paper(run: Run) -> bool:
@@ -175,7 +196,8 @@ def is_paper(run: Run) -> bool:
     """
     trained = not run.manifest["experiment"]["weights"].startswith("random")
     same = is_experiment(run, 10_000, model="vgg16", layer="features.29", threshold=0.5, limit=None)
-    return same and trained and bool(run.manifest["data"]["folder"] == "imagenetv2-matched-frequency-format-val")
+    folder = run.manifest["data"]["folder"]
+    return same and trained and run.score == "softmax" and bool(folder == "imagenetv2-matched-frequency-format-val")
 
 
 def is_experiment(run: Run, images: int, **settings: Any) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
@@ -19,7 +20,7 @@ from gradcampp.claims.claim import CANNOT_TELL, NOT_TESTED, Claim, Finding, Role
 from gradcampp.evaluation.records import Run
 from gradcampp.files import atomic_write
 from gradcampp.networks import mini
-from gradcampp.performance import summaries
+from gradcampp.performance import UndefinedError, summaries
 
 # In the order of the source, and by section; those of several scores or cells are a tuple.
 _MODULES = (methods, derivation, premises, alphas, results, metric, beyond)
@@ -53,7 +54,8 @@ def ledger(run: Run | None = None, claims: Iterable[Claim] = CLAIMS) -> list[Row
         InputError: if the run is not finished, cannot be read, or has too few images over the threshold.
     """
     if run is not None:
-        summaries(run.records)  # a run that cannot be used is refused at once
+        with suppress(UndefinedError):  # which leaves it to the claims
+            summaries(run.records)  # a run that cannot be used is refused at once
     return [_row(claim, run) for claim in tqdm(list(claims), unit="claim", desc="claims", disable=None)]
 
 
@@ -66,6 +68,8 @@ def _row(claim: Claim, run: Run | None) -> Row:
         finding = claim.check(run)
     except UntestedError as reason:
         finding = Finding(NOT_TESTED, str(reason))
+    except UndefinedError as reason:
+        finding = Finding(CANNOT_TELL, str(reason))
     return Row(claim, finding, claim.expected if is_embedded_default(run) else None)
 
 

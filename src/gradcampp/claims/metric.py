@@ -25,7 +25,7 @@ from gradcampp.claims.intervals import above, ratio
 from gradcampp.equivalence import control, of_run
 from gradcampp.evaluation.records import Run
 from gradcampp.paper import Pair
-from gradcampp.performance import at_equal_heat, confidence_drops, drop_and_increase, interval, summaries, summarise
+from gradcampp.performance import at_equal_heat, compared, confidence_drops, drop_and_increase, interval, summarise
 
 
 @empirical_of_scores(
@@ -52,6 +52,7 @@ def warmth(run: Run, scores: Scores) -> Finding:
 
     The images are those whose own score is over the threshold, so that the map of ones has at least that.
     """
+    compared(run.records, scores)
     rows = run.records[["score", column(scores, "gradcam+")]].dropna()
     found = summarise(rows["score"], rows[column(scores, "gradcam+")])
     return above(found.low, found.high, 1, ratio(found), matters=EQUIVALENCE_MARGIN)
@@ -77,10 +78,10 @@ def _with_controls(run: Run, *columns: str) -> tuple[NDArray[np.float64], ...]:
 )
 def better_at_equal_heat(run: Run, scores: Scores) -> Finding:
     """Grad-CAM++ does better than Grad-CAM with a map that is as warm: of its power with the same mean heat."""
+    whole = compared(run.records, scores)[paper.PAIRS[0]].relative_performance
     matched, plus = (at_equal_heat(run.records, scores, method) for method in ("gradcam++", "gradcam+"))
     if matched is None or plus is None:
         raise UntestedError("the run was made without controls")
-    whole = summaries(run.records)[scores, paper.PAIRS[0]].relative_performance
     told = f"{ratio(matched)}, and as it is {whole:.3f}; Grad-CAM+ as warm {ratio(plus)}"
     return above(matched.low, matched.high, 1, told, matters=EQUIVALENCE_MARGIN)
 
@@ -94,6 +95,7 @@ def better_at_equal_heat(run: Run, scores: Scores) -> Finding:
 )
 def positive_is_necessary(run: Run) -> Finding:
     """Positive gradients are necessary: without them Grad-CAM++ drops because negative gradients mislead it."""
+    compared(run.records, "pre")
     whole, signed, tame = map(np.log, _with_controls(run, "pre_gradcam_plusplus", "pre_signed", "pre_signed_tame"))
     lost, without_poles = whole - signed, whole - tame
     told = ", ".join(
@@ -121,12 +123,12 @@ def _log_interval(logs: NDArray[np.float64]) -> tuple[float, float]:
 )
 def other_metrics_agree(run: Run, scores: Scores) -> Finding:
     """Average drop and increase in confidence order the three methods as relative performance does."""
+    pairs = _in_order(run, scores, lambda pair: _gains(run.records, scores, pair))
     table = drop_and_increase(run.records).set_index(["scores", "method"]).loc[scores]
     shown = (f"{paper.NAMES[method]} {table['drop'][method]:.1%} and {table['increase'][method]:.1%}" for method in paper.NAMES)
     told = [f"drop and increase: {', '.join(shown)}"]
-    compared = _in_order(run, scores, lambda pair: _gains(run.records, scores, pair))
-    told += [f"{paper.pair_name(pair)} otherwise by {name}" for pair, name, _, agrees in compared if agrees is False]
-    agrees = [one.agrees for one in compared]
+    told += [f"{paper.pair_name(pair)} otherwise by {name}" for pair, name, _, agrees in pairs if agrees is False]
+    agrees = [one.agrees for one in pairs]
     if _is_open(agrees):
         return cannot_tell(f"{told[0]}; {len(agrees)} comparisons, {agrees.count(None)} of them undecided")
     return verdict(all(agrees), "; ".join(told))
@@ -144,8 +146,7 @@ class _Compared(NamedTuple):
 def _in_order(run: Run, scores: Scores, gains: Callable[[Pair], dict[str, NDArray[np.float64]]]) -> list[_Compared]:
     """The pairs that relative performance tells apart, by other measures: in the same order, in the other, or undecided."""
     found = []
-    for pair in paper.PAIRS:
-        summary = summaries(run.records)[scores, pair]
+    for pair, summary in compared(run.records, scores).items():
         if summary.low <= 1 <= summary.high:
             continue
         for name, gain in gains(pair).items():
@@ -185,8 +186,8 @@ def curves_agree(run: Run) -> Finding:
         more, less, slower, faster = _with_controls(run, *names)
         return {"insertion": more - less, "deletion": faster - slower}
 
-    compared = _in_order(run, "pre", gains)
-    agrees = [one.agrees for one in compared]
-    told = [f"{paper.pair_name(one.pair)} {one.name} {one.gain.mean():+.4f}" for one in compared]
+    pairs = _in_order(run, "pre", gains)
+    agrees = [one.agrees for one in pairs]
+    told = [f"{paper.pair_name(one.pair)} {one.name} {one.gain.mean():+.4f}" for one in pairs]
     told.append(f"{len(agrees)} comparisons, {agrees.count(True)} agree, {agrees.count(False)} do not")
     return cannot_tell(", ".join(told)) if _is_open(agrees) else verdict(all(agrees), ", ".join(told))

@@ -35,7 +35,7 @@ from gradcampp.claims.intervals import above, below, ratio, resampled
 from gradcampp.equivalence import SHARE, Means, control, decide_factor, decide_share, of_run
 from gradcampp.evaluation.records import Run
 from gradcampp.paper import PAIRS, Pair
-from gradcampp.performance import Summary, interval, log_relative_performance, relative_performance, summaries
+from gradcampp.performance import Summary, compared, interval, log_relative_performance, relative_performance
 
 PLUSPLUS_VS_PLUS = PAIRS[2]
 
@@ -134,12 +134,12 @@ def rounding() -> Finding:
 
 def _compared(run: Run, scores: Scores) -> tuple[Summary, ...]:
     """Grad-CAM++ against Grad-CAM, Grad-CAM+ against Grad-CAM, and Grad-CAM++ against Grad-CAM+."""
-    found = summaries(run.records)
-    return tuple(found[scores, pair] for pair in PAIRS)
+    return tuple(compared(run.records, scores).values())
 
 
 def _logs(run: Run, scores: Scores, pairs: tuple[Pair, ...] = PAIRS) -> NDArray[np.float64]:
     """Log relative performance of the pairs in the images that have all scores, (len(pairs), n)."""
+    compared(run.records, scores)
     rows = run.records[[column(scores, method) for method in cam.METHODS]].dropna()
     return np.array([log_relative_performance(*(rows[column(scores, method)] for method in pair)) for pair in pairs])
 
@@ -158,7 +158,7 @@ def _better(name: str, pair: Pair, sentence: str) -> tuple[Claim, ...]:
     """The claim that one method does better than another, for either kind of score."""
 
     def check(run: Run, scores: Scores) -> Finding:
-        found = summaries(run.records)[scores, pair]
+        found = compared(run.records, scores)[pair]
         return above(found.low, found.high, 1, ratio(found), matters=EQUIVALENCE_MARGIN)
 
     said = f"95 % interval above 1; fails where it reaches 1 and ends below {EQUIVALENCE_MARGIN}"
@@ -175,7 +175,7 @@ def sufficient(run: Run, scores: Scores) -> Finding:
     whole, plus, _ = _logs(run, scores)
     rest = plus - whole / 2
     low, high = map(math.log, interval(float(rest.mean()), float(rest.std(ddof=1)), rest.size))
-    gain = summaries(run.records)[scores, PAIRS[0]]
+    gain = compared(run.records, scores)[PAIRS[0]]
     told = f"mean log gain over Grad-CAM: {plus.mean():.3f} of {whole.mean():.3f}; over half of it by [{low:.3f}, {high:.3f}]"
     return above(low, high, 0, told) if gain.low > 1 else cannot_tell(f"{told}; the gain itself may be none")
 
@@ -188,7 +188,7 @@ def sufficient(run: Run, scores: Scores) -> Finding:
 )
 def not_much_better(run: Run, scores: Scores) -> Finding:
     """Significant means, here as in the chapter, that the 95 % interval excludes 1."""
-    found = summaries(run.records)[scores, PLUSPLUS_VS_PLUS]
+    found = compared(run.records, scores)[PLUSPLUS_VS_PLUS]
     differs = "significantly" if found.low > 1 or found.high < 1 else "not significantly"
     return below(found.low, found.high, EQUIVALENCE_MARGIN, f"{ratio(found)}, {differs} different from 1")
 
@@ -250,6 +250,8 @@ def narrowest(run: Run, scores: Scores) -> Finding:
 
 def _pre_and_post(run: Run) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Log ratios of Grad-CAM++ and Grad-CAM+ in the images that have both, pre and post, (n,) each."""
+    for scores in SCORES:
+        compared(run.records, scores)
     names = [column(scores, method) for scores in SCORES for method in PLUSPLUS_VS_PLUS]
     rows = run.records[names].dropna()
     pre, post = (log_relative_performance(rows[first], rows[second]) for first, second in (names[:2], names[2:]))
@@ -324,7 +326,7 @@ def _cell(table: int, quantity: str, words: str, scores: Scores, pair: Pair) -> 
     named, printed = paper.pair_name(pair), getattr(paper.CELLS[scores, pair], quantity)
 
     def check(run: Run) -> Finding:
-        ours = getattr(summaries(run.records)[scores, pair], quantity)
+        ours = getattr(compared(run.records, scores)[pair], quantity)
         room = 0.005 + 1.96 * _error(quantity, _logs(run, scores, (pair,))[0])
         text = f"paper {printed:.2f}, this run {ours:.3f}, room {room:.3f}"
         require_paper(run, text)

@@ -19,7 +19,8 @@ from tqdm import tqdm
 from gradcampp import paper
 from gradcampp.cam import COLUMNS, MAPS, SCORES, column, upsample
 from gradcampp.evaluation.maps import heatmaps
-from gradcampp.networks.capture import Network, probabilities
+from gradcampp.networks.capture import Network
+from gradcampp.networks.scores import probabilities
 from gradcampp.scenes import Scene
 
 Heat = NDArray[np.float64]
@@ -42,9 +43,9 @@ def localise(network: Network, scenes: Sequence[Scene], batch_size: int) -> pd.D
         batch = scenes[start : start + batch_size]
         labels = torch.tensor([scene.label for scene in batch])
         heats, logits = _maps(network, batch, labels)
-        scores = probabilities(logits).gather(1, labels[:, None])[:, 0].tolist()
+        scores = probabilities(logits, network.score).gather(1, labels[:, None])[:, 0].tolist()
         for place, (scene, score, maps) in enumerate(zip(batch, scores, heats, strict=True), start):
-            for name, heat in zip(COLUMNS, maps, strict=True):
+            for name, heat in _defined(maps):
                 found = {metric: measured(heat, scene.masks) for metric, measured in METRICS.items()}
                 rows.append({"scene": place, "instances": len(scene.masks), "score": score, "map": name, **found})
     return pd.DataFrame(rows)
@@ -68,10 +69,10 @@ def compete(network: Network, pairs: Sequence[Scene], batch_size: int) -> pd.Dat
         labels = torch.tensor([pair.labels[explained] for pair, explained in batch])
         heats, logits = _maps(network, [pair for pair, _ in batch], labels)
         own = logits.gather(1, labels[:, None])
-        scores, ranks = probabilities(logits).gather(1, labels[:, None])[:, 0], 1 + (logits > own).sum(1)
+        scores, ranks = probabilities(logits, network.score).gather(1, labels[:, None])[:, 0], 1 + (logits > own).sum(1)
         for place, ((pair, explained), maps) in enumerate(zip(batch, heats, strict=True)):
             told = {"pair": start + place // 2, "explained": explained, "score": float(scores[place]), "rank": int(ranks[place])}
-            for name, heat in zip(COLUMNS, maps, strict=True):
+            for name, heat in _defined(maps):
                 rows.append({**told, "map": name, **_rivals(heat, pair.masks[explained], pair.masks[1 - explained])})
     return pd.DataFrame(rows)
 
@@ -89,6 +90,11 @@ def _maps(network: Network, scenes: Sequence[Scene], labels: torch.Tensor) -> tu
     captured = network.capture(pixels, labels)
     large = upsample(heatmaps(captured).flatten(0, 1), (pixels.shape[2], pixels.shape[3]))  # (6 B, h, w)
     return large.double().numpy().reshape(len(scenes), len(COLUMNS), *large.shape[1:]), captured.logits
+
+
+def _defined(maps: Heat) -> list[tuple[str, Heat]]:
+    """The maps (6, h, w) of a scene that there are, with their names: behind no softmax there is none."""
+    return [(name, heat) for name, heat in zip(COLUMNS, maps, strict=True) if np.isfinite(heat).all()]
 
 
 def pointing_game(heat: Heat, masks: Masks) -> float:

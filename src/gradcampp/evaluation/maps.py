@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gradcampp import cam
+from gradcampp import cam, paper
 from gradcampp.cam import MAPS, METHODS, SCORES, Method, Scores, explanation_map, match_heat, min_max, upsample
 from gradcampp.errors import InputError
-from gradcampp.networks.capture import Capture, Network, probabilities
+from gradcampp.networks.capture import Capture, Network
+from gradcampp.networks.scores import check, kinds, probabilities
 
 STEPS = 8  # of insertion and deletion
 
@@ -68,10 +69,13 @@ def heatmaps(captured: Capture) -> Tensor:
     """All six maps of each photograph, min-max normalised on the coarse grid.
 
     Returns:
-        (B, 6, H, W), in the order of ``cam.MAPS``.
+        (B, 6, H, W), in the order of ``cam.MAPS``; NaN where there is no gradient behind the softmax.
     """
+    undefined = torch.full_like(captured.activations[:, 0], torch.nan)  # (B, H, W)
     maps = [
         cam.heatmap(cam.weights(method, captured.activations, captured.gradients[scores]), captured.activations)
+        if scores in captured.gradients
+        else undefined
         for scores, method in MAPS
     ]
     return min_max(torch.stack(maps, 1))
@@ -117,12 +121,12 @@ def score_explanation_maps(
         network: a module on the device of the maps.
         maps: min-max normalised coarse maps, (B, M, H, W).
         pixels: in [0, 1], (B, 3, crop, crop).
-        labels: class whose softmax score is wanted, (B,) int64.
+        labels: class whose score is wanted, (B,) int64.
         batch_size: explanation maps that go through the network together.
         mean_heat: what :func:`gradcampp.cam.match_heat` gives the upsampled maps, (B, M); None leaves them as they are.
 
     Returns:
-        Softmax scores and mean heat of the upsampled maps, both (B, M) float64. Both are NaN for a map
+        Scores and mean heat of the upsampled maps, both (B, M) float64. Both are NaN for a map
         that is not finite, or that no power gives the mean heat.
 
     Source: Lerma & Lucas (2022), eq. 15 and section 4.
@@ -138,7 +142,7 @@ def score_explanation_maps(
         explanations = explanation_map(heat, pixels[owners[part]])
         logits = network.logits(explanations)
         wanted = labels[owners[part], None]
-        return [probabilities(logits).gather(1, wanted)[:, 0], heat.mean((1, 2)).double()]
+        return [probabilities(logits, network.score).gather(1, wanted)[:, 0], heat.mean((1, 2)).double()]
 
     limit = batch_size if isinstance(batch_size, BatchLimit) else BatchLimit(batch_size)
     scores, mean_heat = in_batches(score, len(coarse), limit)
@@ -175,7 +179,7 @@ def insertion_and_deletion(
 
             def score(part: slice, there: Tensor = there) -> list[Tensor]:
                 logits = network.logits(torch.where(there[part], pixels[owners[part]], blank))
-                return [probabilities(logits).gather(1, labels[owners[part], None])[:, 0]]
+                return [probabilities(logits, network.score).gather(1, labels[owners[part], None])[:, 0]]
 
             limit = batch_size if isinstance(batch_size, BatchLimit) else BatchLimit(batch_size)
             areas[place] += weight * in_batches(score, len(hottest), limit)[0]
@@ -190,8 +194,8 @@ class Explanation:
     Attributes:
         pixels: as the network sees it, in [0, 1], (3, crop, crop).
         label: the class.
-        probabilities: softmax scores of all classes, (C,).
-        maps: upsampled min-max maps by method, (crop, crop) each.
+        probabilities: scores of all classes, (C,).
+        maps: upsampled min-max maps by method, (crop, crop) each; zeros where a map is empty.
         alphas, products: the non-zero alphas and the terms s * g at the same units, (n,) each.
     """
 
@@ -202,6 +206,17 @@ class Explanation:
     alphas: Tensor
     products: Tensor
 
+    @property
+    def empty(self) -> list[Method]:
+        """The methods that have no map here, because nothing in the layer adds to the score, or because all of it adds alike."""
+        return [method for method, heat in self.maps.items() if not heat.any()]
+
+
+def without_maps(row: Explanation, name: str) -> str:
+    """A line that says which methods have no map of a class, and why."""
+    why = "nothing in the layer adds to it, or all of it alike" if len(row.alphas) else "its gradients are 0 everywhere"
+    return f"the map of {', '.join(paper.NAMES[method] for method in row.empty)} for {name} is empty: {why}"
+
 
 def explain(network: Network, photograph: Tensor, labels: Sequence[int], scores: Scores) -> list[Explanation]:
     """Explain the pre- or the post-softmax score of one photograph, uint8 (3, crop, crop), for some classes.
@@ -210,13 +225,16 @@ def explain(network: Network, photograph: Tensor, labels: Sequence[int], scores:
         One explanation for each label, in their order; without labels, that of the class with the highest score.
 
     Raises:
-        InputError: if the network's logits are not finite.
+        InputError: if the network's logits are not finite, or it has no such score.
     """
+    if scores not in kinds(network.score):
+        raise InputError(f"--score {network.score}: nothing follows the outputs, so there is no {scores} gradient; choose pre")
     device = next((parameter.device for parameter in network.module.parameters()), torch.device("cpu"))
     pixels = photograph.to(device)[None].float() / 255
     logits = network.logits(pixels)
     if not logits.isfinite().all():
         raise InputError("the network's logits are not finite (NaN, infinity); check the weights, --mean, --std")
+    check(logits, network.score)
     chosen = torch.tensor(list(labels) or [int(logits.argmax())], device=device)
     captured = network.capture(pixels.expand(len(chosen), -1, -1, -1), chosen)
     kept = [index for index, (kind, _) in enumerate(MAPS) if kind == scores]
@@ -230,7 +248,7 @@ def explain(network: Network, photograph: Tensor, labels: Sequence[int], scores:
         Explanation(
             pixels=pixels[0].cpu(),
             label=int(label),
-            probabilities=probabilities(logits)[0].cpu(),
+            probabilities=probabilities(logits, network.score)[0].cpu(),
             maps={MAPS[index][1]: heat.cpu() for index, heat in zip(kept, large[row], strict=True)},
             alphas=alphas[row][gradients[row] != 0].cpu(),
             products=products[row][gradients[row] != 0].cpu(),

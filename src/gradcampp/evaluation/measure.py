@@ -13,7 +13,8 @@ from gradcampp import cam, shrinkage
 from gradcampp.cam import COLUMNS, METHODS, SCORES, Scores
 from gradcampp.errors import InputError
 from gradcampp.evaluation import records
-from gradcampp.evaluation.alphas import Histogram, histogram
+from gradcampp.evaluation.alphas import EMPTY, Histogram, histogram
+from gradcampp.evaluation.experiment import Experiment, over_threshold
 from gradcampp.evaluation.maps import (
     BatchLimit,
     heatmaps,
@@ -24,8 +25,8 @@ from gradcampp.evaluation.maps import (
     signed,
 )
 from gradcampp.evaluation.photographs import Batch, Photograph
-from gradcampp.evaluation.records import Experiment
-from gradcampp.networks.capture import Capture, Network, probabilities
+from gradcampp.networks.capture import Capture, Network
+from gradcampp.networks.scores import check, kinds, probabilities
 
 SAMPLE = "4"  # insertion and deletion take 54 passes an image: of the quarter whose SHA-256 comes before this
 
@@ -46,21 +47,23 @@ def measure(
 
     def photographs(part: slice) -> list[Tensor]:
         captured = network.capture(pixels[part], labels[part])
-        return [captured.activations, *captured.gradients.values(), captured.logits]
+        return [captured.activations, captured.logits, *captured.gradients.values()]
 
-    activations, pre, post, logits = in_batches(photographs, len(pixels), limit)
-    captured = Capture(activations, {"pre": pre, "post": post}, logits)
+    activations, logits, *slopes = in_batches(photographs, len(pixels), limit)
+    captured = Capture(activations, dict(zip(kinds(network.score), slopes, strict=True)), logits)
     _check_finite(captured, batch.photographs)
+    check(logits, network.score)
     rank = 1 + (logits > logits.gather(1, labels[:, None])).sum(1)
-    scores = probabilities(logits).gather(1, labels[:, None])[:, 0]
-    alphas = {kind: cam.alphas(activations, captured.gradients[kind]) for kind in SCORES}
+    scores = probabilities(logits, network.score).gather(1, labels[:, None])[:, 0]
+    alphas = {kind: cam.alphas(activations, gradients) for kind, gradients in captured.gradients.items()}
     numbers = {"label": labels, "score": scores, "prediction": logits.argmax(1), "label_rank": rank}
+    unknown = dict.fromkeys(records.OF_ALPHAS, torch.full_like(scores, torch.nan))
     for kind in SCORES:
-        extremes = _extremes(alphas[kind], captured.gradients[kind])
+        extremes = _extremes(alphas[kind], captured.gradients[kind]) if kind in alphas else unknown
         numbers |= {f"{kind}_alpha_{name}": values for name, values in extremes.items()}
     explained = [*records.SHRINKAGE, *COLUMNS, *records.HEATS, *records.CONTROLS]
     table = torch.full((len(pixels), len(explained)), torch.nan, dtype=torch.float64, device=device)
-    over = (scores > experiment["threshold"]).nonzero()[:, 0]
+    over = over_threshold(scores, experiment).nonzero()[:, 0]
     if len(over):
 
         def explain(part: slice) -> list[Tensor]:
@@ -72,7 +75,7 @@ def measure(
 
         maps, shrunk, *with_signs = in_batches(explain, len(over), limit)
         found, mean_heat = score_explanation_maps(network, maps, pixels[over], labels[over], limit)
-        values = [shrunk, found, mean_heat.where(found.isfinite(), torch.nan)]
+        values = [shrunk, found.where(found.isfinite(), torch.nan), mean_heat.where(found.isfinite(), torch.nan)]
         if experiment["controls"]:
             hashes = [batch.hashes[index] for index in over.tolist()]
             values.append(_controls(network, maps, mean_heat, with_signs[0], pixels[over], labels[over], hashes, limit))
@@ -84,7 +87,10 @@ def measure(
     rows = pd.DataFrame({**files, **dict(zip(numbers, columns, strict=True))})
     return (
         pa.Table.from_pandas(rows, records.SCHEMA, preserve_index=False).replace_schema_metadata(),  # NaN becomes null
-        {kind: histogram(alphas[kind].masked_select(captured.gradients[kind] != 0)) for kind in SCORES},
+        {
+            kind: histogram(alphas[kind].masked_select(captured.gradients[kind] != 0)) if kind in alphas else EMPTY
+            for kind in SCORES
+        },
     )
 
 
@@ -127,12 +133,15 @@ def _shrinkage(captured: Capture) -> Tensor:
 
     Returns:
         (B, 10) float64, in the order of ``records.SHRINKAGE``; NaN for a photograph with a negative activation but in the
-        differences, since the theorems say nothing of it.
+        differences, since the theorems say nothing of it, and where there is no gradient behind the softmax.
     """
     covered = (captured.activations.flatten(1) >= 0).all(1)
     activations = captured.activations.double()
     found: list[Tensor] = []
     for scores in SCORES:
+        if scores not in captured.gradients:
+            found += [torch.full_like(found[0], torch.nan)] * 5
+            continue
         gradients = captured.gradients[scores].double()
         found.append(shrinkage.difference(activations, gradients))
         for measured in (shrinkage.bound, shrinkage.effective_alpha, shrinkage.unevenness, shrinkage.equation_6):

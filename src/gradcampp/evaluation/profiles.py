@@ -14,11 +14,12 @@ from pydantic import ConfigDict, Field, StrictFloat, StrictInt, ValidationError,
 from pydantic.dataclasses import dataclass
 
 from gradcampp.errors import InputError, listed
+from gradcampp.evaluation.experiment import Experiment, experiment_of
 from gradcampp.evaluation.folders import Order, Photograph, choose, list_photographs
-from gradcampp.evaluation.records import Experiment, experiment_of
 from gradcampp.networks.capture import Network, Precision
 from gradcampp.networks.load import load as load_network
 from gradcampp.networks.preprocessing import Fit
+from gradcampp.networks.scores import Score
 
 BUILT_IN = ("mini", "photographs", "paper")
 DOWNLOADABLE = ("weights", "data", "photograph")  # keys that a download can fill
@@ -70,7 +71,7 @@ class Profile:
     """An experiment for ``gradcampp reproduce``; each field is a key of the TOML file and an option of the command line.
 
     Attributes:
-        model, weights, layer, layout, output, classes, resize, crop, mean, std, interpolation, fit, precision: as in
+        model, weights, layer, layout, output, score, classes, resize, crop, mean, std, interpolation, fit, precision: as in
             :func:`gradcampp.networks.load.load`; crop may be a table of height and width.
         data: folder of class folders; None draws so many generated scenes instead.
         labels, label_order: of the data, as in :func:`gradcampp.evaluation.folders.list_photographs`.
@@ -104,6 +105,7 @@ class Profile:
     fit: Fit | None = None
     labels: Annotated[Path | None, PATH] = None
     label_order: Order | None = None
+    score: Score = "softmax"
     download: Mapping[str, Download] = field(default_factory=dict)
     expected: Expected | None = None
     layout: str | None = None
@@ -164,8 +166,8 @@ def network(profile: Profile) -> Network:
         InputError: if the model, its weights, layer, preprocessing or class names do not fit.
     """
     keys = (
-        "model", "layer", "layout", "output", "weights", "classes", "resize", "crop", "mean", "std", "interpolation", "fit",
-        "precision",
+        "model", "layer", "layout", "output", "score", "weights", "classes", "resize", "crop", "mean", "std", "interpolation",
+        "fit", "precision",
     )  # fmt: skip
     return load_network(seed=profile.seed or 0, **{key: getattr(profile, key) for key in keys})
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,13 +25,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gradcampp.cam import COLUMNS, METHODS, SCORES, Scores, column
-from gradcampp.errors import InputError
+from gradcampp.errors import InputError, listed
 from gradcampp.evaluation.alphas import BINS, Histogram, positive
+from gradcampp.evaluation.experiment import Experiment, differing, over_threshold
 from gradcampp.files import atomic_write
 from gradcampp.networks import mini
-from gradcampp.networks.capture import Network
+from gradcampp.networks.scores import Score
 
-Experiment = dict[str, Any]  # everything that decides the numbers of a run, by name
 DAMAGED = (OSError, pa.ArrowException, ValueError, KeyError, TypeError)  # what reading a file raises that is not whole
 HEATS = tuple(f"{name}_mean_heat" for name in COLUMNS)
 _OF_SHRINKAGE = ("difference", "bound", "effective_alpha", "unevenness", "equation_6")
@@ -41,7 +40,8 @@ MATCHED = tuple(f"{column(scores, method)}_matched" for scores in SCORES for met
 SIGNED = ("pre_signed", "pre_signed_tame")
 CURVES = tuple(f"{column('pre', method)}_{name}" for name in ("insertion", "deletion") for method in METHODS)
 CONTROLS = (*MATCHED, *SIGNED, *CURVES)
-_ALPHAS = {"count": pa.int64(), "positive": pa.int64(), "min": pa.float64(), "max": pa.float64(), "max_positive": pa.float64()}
+NOT_OF_MAPS = ("alpha_", "mean_heat")  # in the names of columns that hold also where a map is empty
+OF_ALPHAS = {"count": pa.int64(), "positive": pa.int64(), "min": pa.float64(), "max": pa.float64(), "max_positive": pa.float64()}
 SCHEMA = pa.schema(
     [
         pa.field("image", pa.string(), nullable=False),
@@ -52,37 +52,10 @@ SCHEMA = pa.schema(
         pa.field("label_rank", pa.int32(), nullable=False),
         pa.field("sha256", pa.string(), nullable=False),
         pa.field("bytes", pa.int64(), nullable=False),
-        *(pa.field(f"{scores}_alpha_{name}", kind) for scores in SCORES for name, kind in _ALPHAS.items()),
+        *(pa.field(f"{scores}_alpha_{name}", kind) for scores in SCORES for name, kind in OF_ALPHAS.items()),
         *(pa.field(name, pa.float64()) for name in (*SHRINKAGE, *HEATS, *CONTROLS)),
     ]
 )
-
-
-def experiment_of(
-    network: Network, threshold: float = 0.5, limit: int | None = None, seed: int | None = None, controls: bool = False
-) -> Experiment:
-    """Everything that decides the numbers of a run; two runs with one folder must agree in all of it.
-
-    Args:
-        network: counts by its name, weights, layer, preprocessing, precision and the SHA-256 of its class names.
-        threshold: explanation maps are scored where the label's score exceeds it, in [0, 1).
-        limit: number of images, or None for all.
-        seed: with a limit, the seed of the random sample; None takes the first images.
-        controls: score the maps that check the metric itself too (``maps.matched``, ``maps.signed``), twice as many passes.
-    """
-    settings = {
-        "model": network.name,
-        "weights": network.weights,
-        "layer": network.layer,
-        "classes": hashlib.sha256("\n".join(network.classes.names).encode()).hexdigest(),
-        **network.preprocessing.settings,
-        "threshold": threshold,
-        "limit": limit,
-        "seed": seed,
-        "controls": controls,
-        "precision": network.precision,
-    }
-    return dict(json.loads(json.dumps(settings)))  # as a manifest gives it back
 
 
 @contextlib.contextmanager
@@ -120,9 +93,19 @@ def check(run: Path, experiment: Experiment) -> None:
         InputError: if the folder is not a run, or holds another experiment; the line names the difference.
     """
     there = read_manifest(run)["experiment"]
-    for key in [*experiment, *sorted(there.keys() - experiment.keys())]:
-        if there.get(key) != (wanted := experiment.get(key)):
-            raise InputError(f"{run} holds a run with {key} = {there.get(key)}, and this one has {wanted}; choose another --out")
+    for key in differing(there, experiment):
+        if key == "probe":
+            changed = "its code, or weights that its code makes or loads, have changed"
+            raise InputError(f"the network gives other numbers than that of {run}: {changed}; choose another --out")
+        found, wanted = there.get(key), experiment.get(key)
+        raise InputError(f"{run} holds a run with {key} = {found}, and this one has {wanted}; choose another --out")
+
+
+class Told(dict[str, Any]):
+    """What a manifest says; a key that it lacks is an InputError."""
+
+    def __missing__(self, key: str) -> Any:
+        raise InputError(f"the run's manifest.json lacks {key}: an older version wrote it; repeat the command that made the run")
 
 
 def read_manifest(run: Path) -> dict[str, Any]:
@@ -133,7 +116,7 @@ def read_manifest(run: Path) -> dict[str, Any]:
     """
     try:
         manifest = json.loads((run / "manifest.json").read_text("utf-8"))
-        return {"finished": manifest["finished"], "experiment": dict(manifest["experiment"]), **manifest}
+        return Told({**manifest, "finished": manifest["finished"], "experiment": Told(manifest["experiment"])})
     except FileNotFoundError:
         raise InputError(f"{run} is not a run: it has no manifest.json; make one with gradcampp evaluate --out {run}") from None
     except DAMAGED as error:
@@ -169,15 +152,25 @@ def write_part(run: Path, part: int, rows: pa.Table, alphas: Mapping[Scores, His
 def read_part(run: Path, part: int) -> tuple[dict[str, int], dict[str, str]] | None:
     """The images of a part with the sizes of their files in bytes, and why others were skipped; None where it is damaged.
 
-    A power failure may leave files half on disk.
+    A power failure may leave files half on disk, and an older version wrote fewer columns.
     """
     try:
         _read(_file(run, "alphas", part), SCORES)
-        table = _read(_file(run, "records", part), ["image", "bytes"])
+        table = _read(_file(run, "records", part), ["image", "bytes"], whole=SCHEMA.names)
         images = dict(zip(*(column.to_pylist() for column in table.columns), strict=True))
         return images, json.loads(table.schema.metadata[b"skipped"])
     except DAMAGED:
         return None
+
+
+def read_files(run: Path, part: int) -> pd.DataFrame:
+    """Photographs of a part, ``image``, ``label``, ``sha256``, and when it was ``written`` (s); none where it is damaged."""
+    columns, file = ["image", "label", "sha256"], _file(run, "records", part)
+    try:
+        found: pd.DataFrame = _read(file, columns).to_pandas()[columns].assign(written=file.stat().st_mtime)
+    except DAMAGED:
+        found = pd.DataFrame(columns=[*columns, "written"])
+    return found
 
 
 def remove_part(run: Path, part: int) -> None:
@@ -190,7 +183,7 @@ def read_columns(run: Path, columns: Sequence[str]) -> pd.DataFrame:
     """Some columns of all finished parts, one row an image, sorted by path.
 
     Raises:
-        InputError: if a part cannot be read.
+        InputError: if a part cannot be read, or lacks a column.
     """
     with _readable(run / "records.parquet"):
         wanted = pa.schema([SCHEMA.field(name) for name in columns])  # a part that somebody wrote again may have others
@@ -199,12 +192,22 @@ def read_columns(run: Path, columns: Sequence[str]) -> pd.DataFrame:
     return rows
 
 
+def empty(rows: pd.DataFrame, scores: Scores) -> pd.Series[bool]:
+    """Where the maps of Grad-CAM+ and Grad-CAM++ are both zeros."""
+    return (rows[[f"{column(scores, method)}_mean_heat" for method in METHODS[1:]]] == 0).all(axis=1)
+
+
 def _file(run: Path, kind: str, part: int) -> Path:
     return run / f"{kind}.parquet" / f"{part:05d}.parquet"
 
 
-def _read(file: Path, columns: Sequence[str]) -> pa.Table:
-    with file.open("rb") as source:  # pyarrow takes a path with a colon for an address, and threads keep memory each
+def _read(file: Path, columns: Sequence[str], whole: Sequence[str] = ()) -> pa.Table:
+    """Some columns of a file that has these and those that make it ``whole``."""
+    with file.open("rb") as source:
+        there = pq.read_schema(source).names
+        if lacking := [name for name in (*columns, *whole) if name not in there]:
+            raise ValueError(f"an older version wrote it, without {listed(lacking)}")
+        source.seek(0)  # pyarrow takes a path with a colon for an address, and threads keep memory each
         return pq.read_table(source, columns=list(columns), use_threads=False)
 
 
@@ -213,6 +216,8 @@ def _readable(path: Path) -> Iterator[None]:
     try:
         yield
     except DAMAGED as error:
+        if isinstance(error, InputError):
+            raise
         advice = "repeat the command that made the run, and it computes anew what is damaged"
         raise InputError(f"cannot read {path}: {' '.join(str(error).split())}; {advice}") from None
 
@@ -242,15 +247,32 @@ class Run:
         return str(self.manifest.get("made", {}).get("title", default))
 
     @property
+    def score(self) -> Score:
+        """What the outputs of its network mean; older versions knew the softmax only."""
+        kind: Score = self.manifest["experiment"].get("score", "softmax")
+        return kind
+
+    @property
     def finished(self) -> bool:
         """True once every photograph has its row."""
         return (self.folder / "manifest.json").exists() and bool(self.manifest["finished"])
 
     @cached_property
     def records(self) -> pd.DataFrame:
-        """One row an image, sorted by path; null scores where the label's score is not over the threshold."""
+        """One row an image, sorted by path; null scores where the label's score is not over the threshold, or maps are empty.
+
+        Where Grad-CAM+ and Grad-CAM++ both have an empty map (no unit with a positive gradient adds to it), their explanation
+        maps are black, and what they score says nothing of either: that image has no scores before, or behind, the softmax.
+        """
         self._check_finished()
-        return read_columns(self.folder, SCHEMA.names)
+        rows = read_columns(self.folder, SCHEMA.names)
+        if len(rows) != self.manifest.get("images", len(rows)):
+            found = f"{self.folder / 'records.parquet'} has {len(rows)} of {self.manifest['images']} images"
+            raise InputError(f"{found}: a part is lost; repeat the command that made the run, and it computes that anew")
+        for scores in SCORES:
+            of_maps = [name for name in SCHEMA.names if name.startswith(scores) and not any(part in name for part in NOT_OF_MAPS)]
+            rows.loc[empty(rows, scores), of_maps] = math.nan
+        return rows
 
     @cached_property
     def alphas(self) -> dict[Scores, Histogram]:
@@ -272,7 +294,25 @@ class Run:
     @cached_property
     def positive_alphas(self) -> dict[Scores, Histogram]:
         """Those of them that count, at positive gradients; for layers without negative activations."""
-        return {scores: positive(self.alphas[scores], int(self.records[f"{scores}_alpha_positive"].sum())) for scores in SCORES}
+        with _readable(self.folder / "alphas.parquet"):
+            counts = {scores: int(self.records[f"{scores}_alpha_positive"].sum()) for scores in SCORES}
+            return {scores: positive(self.alphas[scores], count) for scores, count in counts.items()}
+
+    @property
+    def left_out(self) -> dict[Scores, dict[str, int]]:
+        """Images that are explained and do not count, by the reason, and those with an empty map of Grad-CAM alone, which do."""
+        found = {}
+        for scores in SCORES:
+            explained = self.records[over_threshold(self.records["score"], self.manifest["experiment"])]
+            names = [column(scores, method) for method in METHODS]
+            none = empty(explained, scores)
+            found[scores] = {
+                "empty": int(none.sum()),
+                "not finite": int((explained[names].isna().any(axis=1) & ~none).sum()),
+                "empty of Grad-CAM": int(((explained[f"{names[0]}_mean_heat"] == 0) & ~none).sum()),
+                "explained": len(explained),
+            }
+        return found
 
     @property
     def has_masks(self) -> bool:

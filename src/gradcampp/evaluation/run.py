@@ -8,26 +8,32 @@ import importlib.metadata
 import itertools
 import platform
 import sys
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import torch
 from tqdm import tqdm
 
 from gradcampp.cam import COLUMNS, SCORES
-from gradcampp.errors import InputError, listed
+from gradcampp.errors import InputError, Notice, listed
 from gradcampp.evaluation import records
 from gradcampp.evaluation.alphas import EMPTY, merge
+from gradcampp.evaluation.experiment import Experiment, differing, over_threshold
 from gradcampp.evaluation.maps import BatchLimit
 from gradcampp.evaluation.measure import measure
 from gradcampp.evaluation.photographs import Photograph, load
 from gradcampp.evaluation.processes import Processes
-from gradcampp.evaluation.records import Experiment, Run
+from gradcampp.evaluation.records import Run
+from gradcampp.files import file_hash
 from gradcampp.networks.capture import Network, computing
 
+OTHER = "choose another --out"
+CLOCKS = 60.0  # seconds by which those of two machines with one file system may differ
 BATCHES = 2  # in a part: eight and a half seconds for VGG16 on two cores, where every image is explained
 
 
@@ -64,7 +70,7 @@ def evaluate(
         photographs: sorted by path.
         folder: the data folder that their paths are relative to.
         run: the run folder; made where it does not exist.
-        experiment: of :func:`gradcampp.evaluation.records.experiment_of`.
+        experiment: of :func:`gradcampp.evaluation.experiment.experiment_of`.
         execution: what does not change the numbers.
         processes: those that share the run, each of which makes this call; None for this one alone.
 
@@ -93,6 +99,11 @@ def evaluate(
     return Run(run)
 
 
+def _versions() -> dict[str, str]:
+    names = ("gradcampp", "torch", "torchvision", "numpy", "pillow")
+    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in names}}
+
+
 def _agree(
     photographs: list[Photograph], folder: Path, run: Path, experiment: Experiment, execution: Execution, processes: Processes
 ) -> int:
@@ -108,33 +119,53 @@ def _agree(
         manifest = records.read_manifest(run)
         _check_photographs(photographs, folder, run, manifest, settings["photographs and labels"])
         if not manifest["finished"]:  # a smaller batch goes on with the parts that there are
-            records.write_manifest(run, {"part": BATCHES * execution.batch_size, **manifest, "settings": settings})
+            now, begun = _versions(), manifest.get("versions", {})
+            told = {"part": BATCHES * execution.batch_size, "versions": now, **manifest, "settings": settings}
+            records.write_manifest(run, told)
+            if others := [f"{name} {version} (now {now[name]})" for name, version in begun.items() if now.get(name) != version]:
+                message = f"{run} was begun with {', '.join(others)}; what is computed now may differ by rounding"
+                warnings.warn(message, Notice, stacklevel=2)
     processes.barrier()
     here = f"process {processes.rank} (machine {platform.node()})"
     if not (run / "manifest.json").exists():
         raise InputError(f"{run} is not there for {here}; --out must be a folder that all machines share")
     manifest = records.read_manifest(run)
-    told = manifest["settings"] | manifest["experiment"]
-    for name, value in (settings | experiment).items():
-        if told[name] != value and processes.rank and not manifest["finished"]:
+    if processes.rank and not manifest["finished"]:
+        told = manifest["settings"] | manifest["experiment"]
+        mine = settings | experiment
+        for name in differing(told, mine):
             expected = "expected the same data, weights, device and options everywhere"
-            raise InputError(f"{name}: {value} in {here}, and {told[name]} in process 0; {expected}")
+            raise InputError(f"{name}: {mine[name]} in {here}, and {told[name]} in process 0; {expected}")
     return int(manifest["part"])
 
 
 def _check_photographs(photographs: list[Photograph], folder: Path, run: Path, manifest: dict[str, Any], listing: object) -> None:
     """See to it that a run holds no results for other photographs, and is not finished without some of these."""
-    known = {photograph.image for photograph in photographs}
-    whole = [found for part in records.parts(run) if (found := records.read_part(run, part)) is not None]
-    for image, size in ((image, size) for images, _ in whole for image, size in images.items()):
-        if image not in known:
-            raise InputError(f"{run} holds results for {image}, which is not among the photographs now; choose another --out")
-        if (folder / image).stat().st_size != size:
-            raise InputError(f"{folder / image} is not the file that {run} holds results for; choose another --out")
+    known = {photograph.image: photograph.label for photograph in photographs}
+    whole = {part: found for part in records.parts(run) if (found := records.read_part(run, part)) is not None}
+    for part, (images, _) in whole.items():
+        for image, size in images.items():
+            if image not in known:
+                raise InputError(f"{run} holds results for {image}, which is not among the photographs now; {OTHER}")
+            if (folder / image).stat().st_size != size:
+                raise InputError(f"{folder / image} is not the file that {run} holds results for; {OTHER}")
+        _check_files(records.read_files(run, part), known, folder, run)
     if manifest["finished"] and manifest["settings"]["photographs and labels"] != listing:
-        added = known.difference(*([*images, *skipped] for images, skipped in whole))
+        added = known.keys() - {image for found in whole.values() for images in found for image in images}
         if added:
             raise InputError(f"{run} is finished and has no results for {listed(sorted(added))}; choose another --out")
+
+
+def _check_files(rows: pd.DataFrame, labels: Mapping[str, int], folder: Path, run: Path) -> None:
+    """See to it that photographs have the labels and the bytes that a part holds results for.
+
+    Only those are read whose file was written or put there later than the part; the time of that (ctime) cannot be set back.
+    """
+    for image, label, digest, written in rows.itertuples(index=False):
+        if labels[image] != label:
+            raise InputError(f"{run} holds results for {image} as class {label}, and its class is now {labels[image]}; {OTHER}")
+        if (folder / image).stat().st_ctime > written - CLOCKS and file_hash(folder / image) != digest:
+            raise InputError(f"{folder / image} is not the file that {run} holds results for: its content has changed; {OTHER}")
 
 
 def _is_whole(run: Path, part: int, share: list[Photograph]) -> bool:
@@ -207,12 +238,13 @@ def _finish(run: Path, count: int, folder: Path, execution: Execution, processes
     if not len(rows):
         raise InputError(f"data {folder}: none of the {len(skipped)} photographs can be read")
     listing = "".join(f"{digest}  {image}\n" for digest, image in zip(rows["sha256"], rows["image"], strict=True))
-    over = rows["score"] > manifest["experiment"]["threshold"]
+    over = over_threshold(rows["score"], manifest["experiment"])
+    ranked = manifest["experiment"].get("score") != "logit"  # a quantity is not right or wrong
     details = {
         "images": len(rows),
         "over_threshold": int(over.sum()),
-        "top1": int((rows["label_rank"] <= 1).sum()) / len(rows),
-        "top5": int((rows["label_rank"] <= 5).sum()) / len(rows),
+        "top1": int((rows["label_rank"] <= 1).sum()) / len(rows) if ranked else None,
+        "top5": int((rows["label_rank"] <= 5).sum()) / len(rows) if ranked else None,
         "skipped": skipped,
         "constant_maps": {name: int((rows[f"{name}_mean_heat"] == 0).sum()) for name in COLUMNS},
         "undefined_maps": {name: int((over & rows[name].isna()).sum()) for name in COLUMNS},
@@ -221,9 +253,6 @@ def _finish(run: Path, count: int, folder: Path, execution: Execution, processes
         "device": torch.cuda.get_device_name() if execution.device == "cuda" else platform.machine(),
         "threads": torch.get_num_threads(),
         "batch_size": execution.batch_size,
-        "versions": {
-            "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in ("gradcampp", "torch", "torchvision", "numpy", "pillow")},
-        },
+        "versions": _versions(),
     }
     records.write_manifest(run, {**manifest, "finished": True, **details})

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 from torchvision.transforms.v2.functional import normalize
 
-from gradcampp.cam import SCORES, Scores
+from gradcampp.cam import Scores
 from gradcampp.errors import InputError
 from gradcampp.networks.classes import Classes
 from gradcampp.networks.layers import full_name, layout_of
@@ -31,10 +31,10 @@ from gradcampp.networks.running import (
     run,
     unwrap,
 )
+from gradcampp.networks.scores import Score, cotangents, kinds
 
 __all__ = [
     "PRECISIONS", "Capture", "Network", "Precision", "Preprocessing", "capture", "computing", "evaluation_mode", "forward",
-    "probabilities",
 ]  # fmt: skip
 
 
@@ -46,7 +46,7 @@ class Capture:
         activations: output of the layer as (B, K, H, W), whatever its layout. Behind a ReLU they are not negative, as the
             paper assumes; behind a normalisation or GELU, as in transformers and ConvNeXt, they have both signs.
         gradients: derivative of the score of each image's class with respect to the activations, same
-            shape; the score is the logit (``pre``) or the softmax probability (``post``).
+            shape; the score is the logit (``pre``) or the softmax probability (``post``; none for the score ``logit``).
         logits: (B, C).
         layout: as which the layer's output was read.
     """
@@ -70,6 +70,7 @@ class Network:
         precision: of its own arithmetic.
         layout: of the layer's output; None finds it at each call.
         output: key or index of the logits in what the module returns; None where there is one answer.
+        score: what its outputs mean, as in :mod:`gradcampp.networks.scores`.
     """
 
     module: nn.Module
@@ -82,6 +83,7 @@ class Network:
     precision: Precision = "float32"
     layout: Layout | None = None
     output: str | int | None = None
+    score: Score = "softmax"
 
     def capture(self, pixels: Tensor, labels: Tensor) -> Capture:
         """Feature maps, gradients and logits of photographs, in float32 or better.
@@ -94,7 +96,7 @@ class Network:
             InputError: as :func:`capture`, or if the pixels are on another scale.
         """
         with computing(self.precision, self._device(pixels)):
-            return capture(self.module, self.layer, self._inputs(pixels), labels, self.layout, self.output)
+            return capture(self.module, self.layer, self._inputs(pixels), labels, self.layout, self.output, self.score)
 
     def logits(self, pixels: Tensor) -> Tensor:
         """The logits of photographs, (B, C), in float32 or better; pixels as in :meth:`capture`.
@@ -121,11 +123,6 @@ def _single(values: Tensor) -> Tensor:
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
-def probabilities(logits: Tensor) -> Tensor:
-    """Softmax in float64, where neither a tiny score nor the last bit below 1 is lost; (B, C)."""
-    return logits.double().softmax(1)
-
-
 def capture(
     module: nn.Module,
     layer: str,
@@ -133,6 +130,7 @@ def capture(
     labels: Tensor,
     layout: str | Layout | None = None,
     output: Key | None = None,
+    score: Score = "softmax",
 ) -> Capture:
     """Feature maps, logits and both gradients of a batch in float32 or better, for hardly more than one forward pass.
 
@@ -147,6 +145,7 @@ def capture(
         labels: class of each image, (B,) int64.
         layout: of the layer's output: ``channels-first``, ``channels-last`` or ``tokens:LEADING:ROWSxCOLUMNS``. None finds it.
         output: key, attribute or index of the logits in what the network returns; None where there is one answer.
+        score: what the outputs mean, and so what ``post`` is the gradient of; ``logit`` has none.
 
     Raises:
         InputError: if an argument has the wrong type, shape or device; if the layer does not exist, has no maps of more than one
@@ -200,7 +199,7 @@ def capture(
             if place is None:
                 raise InputError(f"layer '{layer}' {other}; name a module that returns feature maps (B, K, H, W)")
             check_labels(labels, logits)
-            gradients = _gradients(logits, labels.long(), place) if logits.requires_grad else None
+            gradients = _gradients(logits, labels.long(), place, score) if logits.requires_grad else None
             layout = layout_of(module, layer, activations.shape, inputs, layout)  # last: it may run the network again
         finally:
             for values in rooted:  # what the network keeps of them is no part of a graph any more
@@ -214,7 +213,7 @@ def capture(
             f"layer '{layer}': the scores take nothing from its tokens of the image, only the {layout.leading} before them; name "
             "a layer before the last attention, such as the normalisation in front of it"
         )
-    slopes = dict(zip(SCORES, _single(maps), strict=True))
+    slopes = dict(zip(kinds(score), _single(maps), strict=True))
     return Capture(_single(layout.maps(activations)), slopes, _single(logits.detach()), layout)
 
 
@@ -242,24 +241,17 @@ def _tensors(arguments: object) -> Iterator[Tensor]:
             yield from _tensors(part)
 
 
-def _gradients(logits: Tensor, labels: Tensor, place: GradientEdge) -> Tensor | None:
-    """Derivatives of each image's own score, pre and post, in one backward pass through the head, (2, B, K, H, W).
+def _gradients(logits: Tensor, labels: Tensor, place: GradientEdge, score: Score) -> Tensor | None:
+    """Derivatives of each image's own score, pre and post, in one backward pass through the head, (2 or 1, B, K, H, W).
 
     Images do not mix, so the derivative of a sum of scores holds that of each. The two cotangents share
     the pass, because a fully connected head costs what it takes to read its weights.
     """
-    values = _single(logits.detach())
-    own = nn.functional.one_hot(labels, values.shape[1]).to(values.dtype)  # (B, C)
-    exponentials = (values - values.amax(1, keepdim=True)).exp()
-    p = exponentials / exponentials.sum(1, keepdim=True)
-    score = p.gather(1, labels[:, None])  # (B, 1)
-    others = (p * (1 - own)).sum(1, keepdim=True)  # 1 - score, which keeps its digits where the score is 1 in float32
-    post = score * torch.where(own == 1, others, -p)  # the derivative of a softmax score by all logits
-    cotangents = torch.stack([own, post]).to(logits.dtype)  # (2, B, C)
+    wanted = cotangents(_single(logits.detach()), labels, score).to(logits.dtype)  # (2 or 1, B, C)
     try:
-        return torch.autograd.grad(logits, place, cotangents, retain_graph=True, is_grads_batched=True, allow_unused=True)[0]
+        return torch.autograd.grad(logits, place, wanted, retain_graph=True, is_grads_batched=True, allow_unused=True)[0]
     except torch.OutOfMemoryError:
         raise
     except RuntimeError:  # an operation of the head that cannot be batched, such as one's own autograd.Function
-        passes = [torch.autograd.grad(logits, place, one, retain_graph=True, allow_unused=True)[0] for one in cotangents]
+        passes = [torch.autograd.grad(logits, place, one, retain_graph=True, allow_unused=True)[0] for one in wanted]
         return None if passes[0] is None else torch.stack(passes)

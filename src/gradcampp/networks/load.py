@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -20,13 +21,14 @@ from torchvision.models import VisionTransformer, WeightsEnum
 
 from gradcampp.errors import InputError, Notice, listed
 from gradcampp.files import file_hash
-from gradcampp.networks import lite0, mini
+from gradcampp.networks import lite0, mini, scores
 from gradcampp.networks.capture import Network, Precision, forward
 from gradcampp.networks.classes import Classes, from_file, named, numbered
 from gradcampp.networks.layers import default_layer
 from gradcampp.networks.layout import parse
 from gradcampp.networks.preprocessing import Fit, chosen, of_module, of_weights
 from gradcampp.networks.running import unwrap
+from gradcampp.networks.scores import Score
 from gradcampp.networks.weights import Checkpoint, classes_of_head, fill, read
 from gradcampp.scenes.shapes import CLASSES
 
@@ -49,6 +51,7 @@ def load(
     precision: Precision = "float32",
     layout: str | None = None,
     output: str | int | None = None,
+    score: Score = "softmax",
 ) -> Network:
     """A network with its layer, its preprocessing and the names of its classes, on the CPU in evaluation mode and float32.
 
@@ -70,6 +73,8 @@ def load(
             that of the published weights in the file (known by their hash) or of timm's ``pretrained_cfg``, and else assumed.
         precision: of the network's own arithmetic.
         layout, output: as in :func:`gradcampp.networks.capture.capture`.
+        score: what the outputs mean: logits of classes that exclude each other (``softmax``), of a yes or no each (``sigmoid``:
+            multi-label and binary networks), or a quantity that is explained itself (``logit``: regression).
 
     Raises:
         InputError: if the model, its weights, layer, preprocessing or class names do not fit.
@@ -114,7 +119,11 @@ def load(
     means, stds = mean and tuple(mean), std and tuple(std)
     preprocessing = chosen(known, resize=resize, crop=crop, mean=means, std=stds, interpolation=interpolation, fit=fit)
     blank = torch.zeros(1, preprocessing.channels, *preprocessing.size)
-    count = forward(module, blank, output).shape[1]
+    noise = torch.randn(2, *blank.shape[1:], generator=torch.Generator().manual_seed(0))
+    outputs = forward(module, noise, output)
+    if assumed := scores.check(outputs, score, partial(scores.last_operation, module, noise)):
+        warnings.warn(assumed, Notice, stacklevel=2)
+    count = outputs.shape[1]
     if isinstance(classes, Path):
         names = from_file(classes)
     elif classes or embedded:
@@ -130,7 +139,7 @@ def load(
         memory_format = torch.contiguous_format
     given = parse(layout) if layout is not None else None
     layer = layer or default_layer(module, blank, output, given)
-    network = Network(module, layer, preprocessing, names, name, identity, memory_format, precision, given, output)
+    network = Network(module, layer, preprocessing, names, name, identity, memory_format, precision, given, output, score)
     captured = network.capture(blank, torch.tensor([0]))  # a layer that cannot be explained fails now
     return replace(network, layout=captured.layout)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -14,6 +15,7 @@ from gradcampp.errors import InputError
 from gradcampp.evaluation.records import Run
 from gradcampp.performance import Summary, at_equal_heat, relative_performance, summaries
 from gradcampp.results.figures.style import LONG
+from gradcampp.results.tables import UNDEFINED
 
 FEW = 30  # below so many images a rank correlation says nothing
 TITLE = "Grad-CAM++ against Grad-CAM+: ratio of the scores with its 90 % interval; largest difference of the maps; size of s * g"
@@ -29,10 +31,11 @@ def named(run: Run, records: pd.DataFrame) -> str:
 def headroom(records: pd.DataFrame, scores: Scores, method: Method) -> float:
     """The relative performance against a method of one whose explanation maps all score 1.
 
-    No method can have more; where it is near 1, the measure is at its ceiling and tells methods apart by little.
+    No method can have more; where it is near 1, the measure is at its ceiling and tells methods apart by little. NaN where it is
+    undefined.
     """
     baseline = records[column(scores, method)].dropna()
-    return relative_performance(np.ones(len(baseline)), baseline)
+    return relative_performance(np.ones(len(baseline)), baseline) if len(baseline) and (baseline > 0).all() else math.nan
 
 
 def overview(runs: Mapping[str, Run]) -> pd.DataFrame:
@@ -143,7 +146,7 @@ def _of_run(run: Run) -> tuple[Rows, Rows]:
             (kind, "as it is"): _with_interval(found),
             (kind, "at equal heat"): _at_equal_heat(records, scores, pair),
         }
-        second[key] |= {(kind, "mean"): f"{found.mean:.3f}", (kind, "deviation"): f"{found.std:.3f}"}
+        second[key] |= {(kind, "mean"): _number(found.mean), (kind, "deviation"): _number(found.std)}
     return first, second
 
 
@@ -153,9 +156,15 @@ def _at_equal_heat(records: pd.DataFrame, scores: Scores, pair: paper.Pair) -> s
 
 
 def _with_interval(found: Summary) -> str:
+    if math.isnan(found.mean):
+        return UNDEFINED
     form = ".3f" if found.high < 100 else ",.0f"
     low, high = format(found.low, form), format(found.high, form)
     return f"{found.relative_performance:{form}} [{low},\u00a0{high}]"  # breaks before its interval only
+
+
+def _number(value: float) -> str:
+    return UNDEFINED if math.isnan(value) else f"{value:.3f}"
 
 
 def _frame(rows: Rows) -> pd.DataFrame:

@@ -9,11 +9,12 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
-from gradcampp.cam import SCORES
 from gradcampp.evaluation import localisation
+from gradcampp.evaluation.experiment import over_threshold
 from gradcampp.evaluation.profiles import Expected
 from gradcampp.evaluation.records import Run
 from gradcampp.files import atomic_write
+from gradcampp.performance import UndefinedError
 from gradcampp.results import comparison, tables
 from gradcampp.results.figures import comparison as comparisons
 from gradcampp.results.figures import data_set, style
@@ -33,22 +34,30 @@ def write(run: Run, out: Path, expected: Expected | None = None) -> Report:
 
     The folder is made where it does not exist; the run is compared with ``expected`` values, if there are any.
 
+    What is undefined in this run, as for a score that is the same whatever the map, is left out and said.
+
     Raises:
         InputError: if the run is not finished or has too few images over the threshold.
 
     Source: Lerma & Lucas (2022), Tables 1 and 2, Figures 4 and 6.
     """
-    found = {**tables.paper_tables(run.records), "differences": tables.differences(run.records)}
-    figures = {f"figure4-{scores}": data_set.alpha_distribution(run.alphas[scores], scores) for scores in SCORES}
-    figures["figure6"] = data_set.relative_performances(run.records)
+    out.mkdir(parents=True, exist_ok=True)
+    found = {"differences": tables.differences(run.records)}
+    counted = {scores: alphas for scores, alphas in run.alphas.items() if alphas.count}
+    figures = {f"figure4-{scores}": data_set.alpha_distribution(alphas, scores, run.score) for scores, alphas in counted.items()}
     contents: dict[str, str] = {}
     texts: list[str] = []
+    try:
+        found = tables.paper_tables(run.records) | found
+        figures["figure6"] = data_set.relative_performances(run.records, run.score)
+    except UndefinedError:
+        texts.append("Tables 1 and 2 and Figure 6 are undefined in this run.\n")
     warnings: tuple[str, ...] = ()
     if run.has_masks:
-        rows = run.localisation[run.localisation["score"] > run.manifest["experiment"]["threshold"]]
+        rows = run.localisation[over_threshold(run.localisation["score"], run.manifest["experiment"])]
         averages, found["localisation_gain"] = localisation.averages(rows), localisation.gains(rows)
         contents["localisation.csv"] = averages.to_csv(index=False)
-        for scores in SCORES:
+        for scores in averages["scores"].unique():
             figures[f"localisation-{scores}"] = data_set.localisation(averages[averages["scores"] == scores])
     if run.competition is not None:
         found["competition"] = localisation.rivalry(run.competition)
@@ -59,12 +68,13 @@ def write(run: Run, out: Path, expected: Expected | None = None) -> Report:
         contents[f"{name}.csv"] = table.to_csv(index=False)
         for ending, form in (("md", "github"), ("tex", "latex")):
             contents[f"{name}.{ending}"] = tables.formatted(readable, form) + "\n"
+    if notes := tables.notes(run):
+        texts.append("\n".join(["Notes on Tables 1 and 2", "", *notes, ""]))
     if expected is not None:
         check = tables.self_check(run.manifest, expected)
         texts.append(check.text)
         contents["selfcheck.csv"] = check.rows.to_csv(index=False)
         warnings = check.warnings
-    out.mkdir(parents=True, exist_ok=True)
     files = [_write(out / name, content) for name, content in contents.items()]
     return Report("\n".join(texts), files + draw(figures, out), warnings)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from gradcampp.evaluation import localisation, maps, profiles, records
+from gradcampp.evaluation.experiment import over_threshold
 from gradcampp.evaluation.folders import at_chance
 from gradcampp.evaluation.photographs import read_photograph
 from gradcampp.evaluation.processes import Processes
@@ -98,7 +100,8 @@ def pictures(network: Network, profile: Profile, run: Run) -> tuple[Picture, Pic
     if profile.photograph is not None:
         pixels = read_photograph(profile.photograph, network.preprocessing, upright=True)
     else:
-        sure = run.records[run.records["score"] > profile.threshold].sort_values(["score", "image"])
+        over = over_threshold(run.records["score"], run.manifest["experiment"])
+        sure = run.records[over].sort_values(["score", "image"])
         chosen = sure.iloc[len(sure) // 2]  # neither the easiest nor the hardest
         pixels = read_photograph(data_folder(profile, run.folder) / chosen["image"], network.preprocessing)
         labels = [int(chosen["label"])]
@@ -127,8 +130,9 @@ def _localise(network: Network, profile: Profile, out: Path, batch_size: int) ->
     ):
         settings = {"weights": network.weights, "seed": seed, "scenes": len(scenes), "layer": network.layer}
         path, told = out / f"{name}.parquet", json.dumps({**settings, "columns": list(columns)})
-        if path.exists() and pd.read_parquet(path).attrs.get("settings") == told:
-            continue
+        with contextlib.suppress(*records.DAMAGED):  # what is not there, or cannot be read, is measured
+            if pd.read_parquet(path).attrs.get("settings") == told:
+                continue
         rows = measured(network, list(scenes), batch_size)
         rows.attrs["settings"] = told
         with atomic_write(path) as temporary:
@@ -141,11 +145,12 @@ def _illustrations(network: Network, profile: Profile, run: Run) -> list[Path]:
     single, couple = pictures(network, profile, run)
     pixels = single.pixels.float() / 255
     captured = network.capture(pixels[None], torch.tensor(single.labels))
-    explained = maps.explain(network, single.pixels, single.labels, "pre")
+    explained, both = (maps.explain(network, each.pixels, each.labels, "pre") for each in (single, couple))
     figures = {
         "figure1": one_image.pipeline(captured, pixels, names[single.labels[0]]),
-        "figure2": one_image.explanations(maps.explain(network, couple.pixels, couple.labels, "pre"), names, "pre"),
-        "figure3": one_image.single_alphas(explained[0]),
-        "figure5": one_image.explanations(explained, names, "pre"),
+        "figure2": one_image.explanations(both, names, "pre", network.score),
+        "figure5": one_image.explanations(explained, names, "pre", network.score),
     }
+    if len(explained[0].alphas):
+        figures["figure3"] = one_image.single_alphas(explained[0])
     return report.draw(figures, run.folder)

@@ -11,7 +11,9 @@ from gradcampp import paper
 from gradcampp.cam import SCORES, Scores
 from gradcampp.evaluation.alphas import Histogram, box, share
 from gradcampp.evaluation.profiles import Expected
-from gradcampp.performance import summaries
+from gradcampp.evaluation.records import Run
+from gradcampp.networks.scores import kinds
+from gradcampp.performance import SAME, UndefinedError, compared, summaries
 
 TITLES = {
     "table1": "Table 1. Relative performance, paper (n = {paper}) beside this run (n = {run})",
@@ -19,6 +21,18 @@ TITLES = {
     "differences": "Largest difference of the min-max maps of Grad-CAM++ and Grad-CAM+, and its bound for all lam from 0 to 1",
     "localisation_gain": "Scenes with several instances. Mean difference of two methods, 95 % bootstrap interval",
     "competition": "Scenes with two classes. Share of heat and of hottest pixels on either object, 95 % bootstrap interval",
+}
+UNDEFINED = "undefined"
+LEFT_OUT = {  # counts of Run.left_out, in words
+    "empty": "are left out, in which Grad-CAM+ and Grad-CAM++ have an empty map (no positive gradient, or maps of one value)",
+    "not finite": "are left out, in which a map or its score is not finite",
+    "empty of Grad-CAM": "count in which the map of Grad-CAM alone is empty: its score there is that of a black picture",
+}
+OF_SCORES = {
+    "sigmoid": [
+        "behind a sigmoid each gradient is s (1 - s) times that before it: Grad-CAM and Grad-CAM+ have the same maps there"
+    ],
+    "logit": ["scores are quantities: every image is explained, and ratios mean something where 0 is no matter of convention"],
 }
 TOLERANCE = 0.5  # of the self-check, in percentage points
 
@@ -93,21 +107,43 @@ def differences(records: pd.DataFrame) -> pd.DataFrame:
 def readable(name: str, table: pd.DataFrame) -> pd.DataFrame:
     """The table of a name in ``TITLES`` as people read it: every cell a string, the interval behind its value."""
     form = {"differences": ".4f", "localisation_gain": "+.4f", "competition": ".4f"}.get(name, ".3f")
-    cells = table.map(lambda value: f"{value:{form}}" if isinstance(value, float) else str(value))
+    cells = table.map(lambda value: f"{value:{form}}" if isinstance(value, float) else str(value)).mask(table.isna(), UNDEFINED)
     if name not in ("table1", "table2"):
         return cells
     cells = cells.assign(**table.filter(like="_paper").map("{:.2f}".format))
     if name == "table1":
         for scores in SCORES:
-            cells[f"{scores}_run"] += " [" + cells[f"{scores}_low"] + ", " + cells[f"{scores}_high"] + "]"
+            ends = " [" + cells[f"{scores}_low"] + ", " + cells[f"{scores}_high"] + "]"
+            cells[f"{scores}_run"] += ends.where(table[f"{scores}_run"].notna(), "")
         cells = cells.rename(columns=lambda column: column.replace("_run", " this run [95 % CI]"))
     return cells.filter(regex="methods|paper|run").rename(columns=lambda column: column.replace("_", " "))
 
 
 def title(name: str, table: pd.DataFrame) -> str:
     """A one-line caption; that of Tables 1 and 2 says of how many images."""
-    counts = sorted(set(table.filter(regex="_n$").to_numpy().ravel()))
+    counts = sorted(set(table.filter(regex="_n$").to_numpy().ravel()) - {0})  # 0: undefined
     return TITLES[name].format(paper=paper.IMAGES, run=" to ".join(map(str, counts)))
+
+
+def notes(run: Run) -> list[str]:
+    """Of Tables 1 and 2 of a run, a line each: images that do not count, scores that are none, methods that agree."""
+    copies = int(run.records["sha256"].duplicated().sum())
+    lines = [f"{copies} photographs are copies of others, and the intervals take them for independent"] if copies else []
+    for scores, count in run.left_out.items():
+        if scores not in kinds(run.score):
+            lines.append(f"{scores}: undefined, as nothing follows the outputs (--score {run.score})")
+            continue
+        lines += [
+            f"{scores}: {count[why]} of {count['explained']} images {words}" for why, words in LEFT_OUT.items() if count[why]
+        ]
+        try:
+            found = compared(run.records, scores)
+        except UndefinedError as reason:
+            lines.append(str(reason))
+            continue
+        same = [paper.pair_name(pair) for pair, each in found.items() if each.std < SAME > abs(each.mean)]
+        lines += [f"{scores}: {pair}: one score in every image, as of maps that are one by construction" for pair in same]
+    return lines + OF_SCORES.get(run.score, [])
 
 
 def formatted(table: pd.DataFrame, style: str) -> str:

@@ -14,7 +14,7 @@ from gradcampp.evaluation.alphas import tanh_histogram
 from gradcampp.evaluation.records import Run
 from gradcampp.results.comparison import sizes
 from gradcampp.results.figures.data_set import ratios
-from gradcampp.results.figures.style import COLOURS, LONG, REFERENCE, canvas, ratio_ticks
+from gradcampp.results.figures.style import BY_NAME, COLOURS, LONG, REFERENCE, canvas, ratio_ticks
 
 COLUMNS = 2
 
@@ -28,7 +28,7 @@ def alpha_distributions(runs: Mapping[str, Run]) -> Figure:
     with canvas(7, 2.1 * rows + 0.7) as figure:
         axes = figure.subplots(rows, COLUMNS, sharex=True, squeeze=False).ravel()
         for axis, run in zip(axes, runs.values(), strict=False):
-            for scores in SCORES:
+            for scores in (kind for kind in SCORES if run.alphas[kind].count):
                 counts, edges = tanh_histogram(run.alphas[scores])
                 axis.stairs(counts / counts.sum(), edges, fill=True, alpha=0.6, color=COLOURS[scores], label=LONG[scores])
             axis.set(yscale="log", xlim=(-1, 1), xticks=[-1, -0.5, 0, 0.5, 1], title=run.title)
@@ -49,11 +49,15 @@ def relative_performances(runs: Mapping[str, Run]) -> Figure:
         axes = figure.subplots(lines, COLUMNS, squeeze=False).ravel()
         for axis, run in zip(axes, runs.values(), strict=False):
             axis.axhline(1, **REFERENCE)
-            look: dict[str, Any] = {"log_scale": True, "showfliers": False, "width": 0.6, "palette": list(COLOURS.values())}
+            look: dict[str, Any] = {"log_scale": True, "showfliers": False, "width": 0.6, "palette": BY_NAME}
             rows = ratios(run.records)
             rows["pair"] = rows["pair"].str.replace("Grad-", "").str.replace(" vs ", " vs\n")
-            sns.boxplot(rows, x="pair", y="ratio", hue="map", ax=axis, **look)
             axis.set(xlabel="", ylabel="", title=run.title)
+            if rows.empty:
+                axis.text(0.5, 0.5, "undefined", ha="center", transform=axis.transAxes)
+                continue
+            sns.boxplot(rows, x="pair", y="ratio", hue="map", ax=axis, **look)
+            axis.set(xlabel="", ylabel="")
             ratio_ticks(axis)
             axis.tick_params(axis="x", labelsize=8)
             axis.get_legend().remove()

@@ -13,8 +13,9 @@ from matplotlib.figure import Figure
 from gradcampp import paper
 from gradcampp.cam import METHODS, SCORES, Scores, column
 from gradcampp.evaluation.alphas import Histogram, box, tanh_histogram
-from gradcampp.performance import log_relative_performance
-from gradcampp.results.figures.style import COLOURS, LONG, PALETTE, REFERENCE, canvas, compact, ratio_ticks
+from gradcampp.networks.scores import Score
+from gradcampp.performance import UndefinedError, compared, log_relative_performance
+from gradcampp.results.figures.style import COLOURS, LONG, PALETTE, REFERENCE, canvas, compact, long, ratio_ticks
 
 _METRICS = {
     "pointing_game": "hottest pixel on or near one",
@@ -54,7 +55,7 @@ def competition(rows: pd.DataFrame) -> Figure:
     with canvas(7.5, 4.6) as figure:
         axes = figure.subplots(2, 2, sharex=True).flat
         for axis, (metric, title) in zip(axes, _RIVALRY.items(), strict=True):
-            for place, scores in enumerate(SCORES):
+            for place, scores in enumerate(kind for kind in SCORES if (rows["scores"] == kind).any()):
                 own = rows[(rows["metric"] == metric) & (rows["scores"] == scores)].set_index("method").loc[list(METHODS)]
                 spread = [own["mean"] - own["low"], own["high"] - own["mean"]]
                 look: dict[str, Any] = {"fmt": "os"[place], "color": COLOURS[scores], "capsize": 3, "label": LONG[scores]}
@@ -65,7 +66,7 @@ def competition(rows: pd.DataFrame) -> Figure:
         return figure
 
 
-def alpha_distribution(stream: Histogram, scores: Scores) -> Figure:
+def alpha_distribution(stream: Histogram, scores: Scores, score: Score = "softmax") -> Figure:
     """Boxplot of the non-zero alphas of a data set, and histogram of their tanh-squeezed distance from 1/2.
 
     Source: Lerma & Lucas (2022), Figure 4.
@@ -78,7 +79,7 @@ def alpha_distribution(stream: Histogram, scores: Scores) -> Figure:
         drawn = dict(zip(("whislo", "q1", "med", "q3", "whishi"), astuple(found), strict=True)) | {"label": ""}
         colours: dict[str, Any] = {"boxprops": {"facecolor": COLOURS[scores]}, "medianprops": {"color": "black"}}
         left.bxp([drawn], showfliers=False, widths=0.4, patch_artist=True, **colours)
-        left.set(title=rf"non-zero $\alpha^k_{{ij}}$, {LONG[scores]}", xticks=[])
+        left.set(title=rf"non-zero $\alpha^k_{{ij}}$, {long(scores, score)}", xticks=[])
         left.set_xlabel(f"{stream.count:,} values\nfrom {compact(stream.minimum)} to {compact(stream.maximum)}")
         right.stairs(counts, edges, fill=True, color=COLOURS[scores])
         right.set(xticks=[-1, -0.5, 0, 0.5, 1], yscale="log", xlim=(-1, 1), ylim=(0.5, None))
@@ -87,27 +88,36 @@ def alpha_distribution(stream: Histogram, scores: Scores) -> Figure:
 
 
 def ratios(records: pd.DataFrame) -> pd.DataFrame:
-    """The relative performance of each image: ``ratio``, ``pair`` of methods as in Table 1, and kind of ``map``."""
-    frames = []
+    """The relative performance of each image: ``ratio``, ``pair`` of methods as in Table 1, and kind of ``map``.
+
+    Without the kinds of score for which it is undefined in these records.
+    """
+    frames = [pd.DataFrame({"ratio": [], "pair": [], "map": []}, dtype=object)]
     for scores, pair in paper.CELLS:
+        try:
+            compared(records, scores)
+        except UndefinedError:
+            continue
         first, second = (column(scores, method) for method in pair)
         both = records[[first, second]].dropna()
         found = np.exp(log_relative_performance(both[first], both[second]))
         frames.append(pd.DataFrame({"ratio": found, "pair": paper.pair_name(pair), "map": LONG[scores]}))
-    return pd.concat(frames)
+    return pd.concat(frames[1:] or frames)
 
 
-def relative_performances(records: pd.DataFrame) -> Figure:
+def relative_performances(records: pd.DataFrame, score: Score = "softmax") -> Figure:
     """Boxplots of the relative performance per image, for each pair of methods, pre and post.
 
     Source: Lerma & Lucas (2022), Figure 6.
     """
     rows = ratios(records)
     rows["pair"] = rows["pair"].str.replace(" vs ", "\nvs ")
+    rows["map"] = rows["map"].map({LONG[scores]: long(scores, score) for scores in SCORES})
+    colours = {long(scores, score): colour for scores, colour in COLOURS.items()}
     with canvas(6.5, 4) as figure:
         axis = figure.subplots()
         axis.axhline(1, **REFERENCE)
-        look: dict[str, Any] = {"log_scale": True, "showfliers": False, "width": 0.6, "palette": list(COLOURS.values())}
+        look: dict[str, Any] = {"log_scale": True, "showfliers": False, "width": 0.6, "palette": colours}
         sns.boxplot(rows, x="pair", y="ratio", hue="map", ax=axis, **look)
         ratio_ticks(axis)
         axis.set(xlabel="", ylabel="relative performance per image")

@@ -18,7 +18,8 @@ from gradcampp import paper
 from gradcampp.cam import METHODS, Method, Scores, heatmap, min_max, upsample, weights
 from gradcampp.evaluation.maps import Explanation
 from gradcampp.networks.capture import Capture
-from gradcampp.results.figures.style import LONG, PALETTE, REFERENCE, canvas, compact, show, wrapped
+from gradcampp.networks.scores import Score
+from gradcampp.results.figures.style import PALETTE, REFERENCE, canvas, compact, long, show, wrapped
 
 
 def overlay(pixels: Tensor, heat: Tensor) -> NDArray[np.float64]:
@@ -106,7 +107,7 @@ def solutions(coefficients: tuple[float, float], value: float, marked: Sequence[
         return figure
 
 
-def explanations(rows: Sequence[Explanation], names: Sequence[str], scores: Scores) -> Figure:
+def explanations(rows: Sequence[Explanation], names: Sequence[str], scores: Scores, score: Score = "softmax") -> Figure:
     """Each row a picture and a class, each column a method; class names are in the order of the logits.
 
     Source: Lerma & Lucas (2022), Figure 5; with several rows of one picture, Figure 2.
@@ -117,11 +118,14 @@ def explanations(rows: Sequence[Explanation], names: Sequence[str], scores: Scor
             pictures = [row.pixels.permute(1, 2, 0).numpy(), *(overlay(row.pixels, row.maps[method]) for method in METHODS)]
             for axis, picture in zip(axes[place], pictures, strict=True):
                 show(axis, picture)
+            for method in row.empty:
+                where = axes[place, 1 + METHODS.index(method)]
+                where.text(0.5, 0.5, "empty", color="white", ha="center", va="center", transform=where.transAxes)
             axes[place, 0].set_ylabel(f"{wrapped(names[row.label])}\nscore {float(row.probabilities[row.label]):.3g}")
         for axis, title in zip(axes[0], ["picture", *(paper.NAMES[method] for method in METHODS)], strict=True):
             axis.set_title(title)
         scale = mpl.cm.ScalarMappable(mpl.colors.Normalize(0, 1), "inferno")
-        figure.colorbar(scale, ax=axes[:, -1], ticks=[0, 0.5, 1], label=f"heatmap, {LONG[scores]}", shrink=0.8)
+        figure.colorbar(scale, ax=axes[:, -1], ticks=[0, 0.5, 1], label=f"heatmap, {long(scores, score)}", shrink=0.8)
         return figure
 
 

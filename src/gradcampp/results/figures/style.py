@@ -18,10 +18,12 @@ from torch import Tensor
 
 from gradcampp.cam import Scores
 from gradcampp.files import atomic_write
+from gradcampp.networks.scores import Score
 
 PALETTE = sns.color_palette("colorblind")
 COLOURS: dict[Scores, tuple[float, float, float]] = {"pre": PALETTE[0], "post": PALETTE[1]}
 LONG: dict[Scores, str] = {"pre": "pre-softmax", "post": "post-softmax"}
+BY_NAME = {LONG[scores]: colour for scores, colour in COLOURS.items()}
 STYLE: dict[Any, Any] = {"font.size": 10, "axes.titlesize": 11, "axes.spines.top": False, "axes.spines.right": False}
 REFERENCE: dict[str, Any] = {"color": "0.6", "linewidth": 1, "linestyle": "--", "zorder": 0}  # a line to compare with
 
@@ -31,6 +33,11 @@ def canvas(width: float, height: float, parse_math: bool = True) -> Iterator[Fig
     """An empty figure of a size in inches, and the style while it is drawn; without mathematics, $ is a letter."""
     with mpl.rc_context({**STYLE, "text.parse_math": parse_math}):
         yield Figure(figsize=(width, height), layout="constrained")
+
+
+def long(scores: Scores, score: Score) -> str:
+    """What is explained: ``pre-softmax``, ``post-sigmoid``; a quantity that nothing follows is the output itself."""
+    return "output" if score == "logit" else f"{scores}-{score}"
 
 
 def show(axis: Axes, picture: ArrayLike, **options: Any) -> None:
