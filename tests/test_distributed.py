@@ -27,6 +27,7 @@ from gradcampp.evaluation.photographs import list_photographs
 from gradcampp.evaluation.processes import Processes, agreed_name, started
 from gradcampp.evaluation.records import Run
 from gradcampp.evaluation.run import Execution, evaluate
+from gradcampp.files import file_hash
 from gradcampp.networks.classes import numbered
 from gradcampp.scenes.folder import draw_scenes
 from tests.conftest import ROOT
@@ -123,8 +124,9 @@ def test_parts_of_another_number_of_processes_are_kept(
 def test_parts_of_a_call_with_more_photographs_do_not_stay(folder: Callable[..., Path], tmp_path: Path) -> None:
     data = folder()
     run_alone(data, tmp_path / "alone", batch_size=2)
-    stray = {"image": "0/0.png", "label": 0, "score": 0.1, "prediction": 0, "label_rank": 1, "sha256": ""}
-    stray |= {"bytes": (data / "0" / "0.png").stat().st_size}
+    photo = data / "0" / "0.png"
+    stray = {"image": "0/0.png", "label": 0, "score": 0.1, "prediction": 0, "label_rank": 1, "sha256": file_hash(photo)}
+    stray |= {"bytes": photo.stat().st_size}
     stray |= {f"{scores}_alpha_{name}": 0 for scores in ("pre", "post") for name in ("count", "min", "max")}
     (tmp_path / "run" / "records.parquet").mkdir(parents=True)
     (tmp_path / "run" / "alphas.parquet").mkdir()
