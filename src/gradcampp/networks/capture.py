@@ -154,8 +154,8 @@ def capture(
     """Feature maps, logits and both gradients of a batch in float32 or better, for hardly more than one forward pass.
 
     What runs before the layer has no graph; the layer and what follows it, in whatever way it gets hold of the layer's output,
-    is differentiated. Of a module that is called several times in one pass, the last call that returns maps counts. Training mode, gradient flags
-    and hooks are as before when the function returns or raises; threads that share networks wait for each other.
+    is differentiated. Of a module that is called several times in one pass, the last call that returns maps counts. Training
+    mode, gradient flags and hooks are as before when the function returns or raises; threads wait for each other.
 
     Args:
         module: any network that ends in class logits; wrappers of torch.compile and data parallelism are taken off.
