@@ -354,7 +354,7 @@ def test_after_a_bad_photograph_is_removed_the_same_command_goes_on(
         (["--data", "RANGE"], "class 3 is out of range: the network has 3 classes, 0 to 2"),
         (["--model", "vgg61"], "unknown model 'vgg61'"),
         (["--layer", "features.9"], "unknown layer 'features.9'; the nearest: features."),
-        (["--layer", "classifier.3"], "expected an output (B, K, H, W), got"),
+        (["--layer", "classifier.3"], "no feature maps; name a layer before"),
         (["--weights", "MISSING"], "lacks classifier.1.bias"),
         (["--weights", "nowhere.pth"], "nowhere.pth: no such file"),
         (["--threshold", "1"], "'--threshold': 1.0 is not in the range 0<=x<1"),
@@ -519,7 +519,7 @@ def test_a_wrong_layer_does_not_claim_the_folder(
     folder: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = folder(1)
-    one_line(capsys, main(evaluate(data, tmp_path / "run", "--layer", "classifier.3")), "expected an output (B, K, H, W)")
+    one_line(capsys, main(evaluate(data, tmp_path / "run", "--layer", "classifier.3")), "no feature maps; name a layer before")
     assert main(evaluate(data, tmp_path / "run")) == 0
 
 

@@ -135,8 +135,8 @@ def capture(
     """Feature maps, logits and both gradients of a batch in float32 or better, for hardly more than one forward pass.
 
     What runs before the layer has no graph; the layer and what follows it, in whatever way it gets hold of the layer's output,
-    is differentiated. Of a module that is called several times in one pass, the last call counts. Training mode, gradient flags
-    and hooks are as before when the function returns or raises; threads that share networks wait for each other.
+    is differentiated. Of a module that is called several times in one pass, the last call that returns maps counts. Training
+    mode, gradient flags and hooks are as before when the function returns or raises; threads wait for each other.
 
     Args:
         module: any network that ends in class logits; wrappers of torch.compile and data parallelism are taken off.
@@ -176,8 +176,11 @@ def capture(
         nonlocal place, activations, other
         if threading.get_ident() != thread:
             return None
-        place, other = None, f"returns {type(result).__name__}, not one tensor"
+        other = f"returns {type(result).__name__}, not one tensor; name a module that does"
         if not isinstance(result, Tensor):
+            return None
+        if result.ndim not in (3, 4):
+            other = f"returns {tuple(result.shape)}: no feature maps; name a layer before the maps are pooled or flattened"
             return None
         if not result.is_floating_point() or result.is_inference():
             other = f"returns {result.dtype}{' from inference_mode' if result.is_inference() else ''}, which has no gradients"
@@ -197,7 +200,7 @@ def capture(
             ):
                 logits = run(module, inputs, output)
             if place is None:
-                raise InputError(f"layer '{layer}' {other}; name a module that returns feature maps (B, K, H, W)")
+                raise InputError(f"layer '{layer}' {other}")
             check_labels(labels, logits)
             gradients = _gradients(logits, labels.long(), place, score) if logits.requires_grad else None
             layout = layout_of(module, layer, activations.shape, inputs, layout)  # last: it may run the network again

@@ -187,8 +187,6 @@ def layout_of(module: nn.Module, layer: str, shape: Shape, inputs: Tensor, given
         InputError: if the output has no feature maps of more than one unit.
     """
     says = f"layer '{layer}' returns {tuple(shape)}"
-    if len(shape) not in (3, 4):
-        raise InputError(f"{says}: no feature maps; name a layer before the maps are pooled or flattened")
     if shape[0] != len(inputs):
         raise InputError(f"{says} for {len(inputs)} images; expected one row an image, which parts of an image are not")
     size = (inputs.shape[2], inputs.shape[3])

@@ -138,7 +138,7 @@ def shapes(module: nn.Module, inputs: Tensor, size: Size) -> dict[str, Shape]:
 
     def watcher(name: str) -> Callable[[nn.Module, object, object], None]:
         def watch(_module: nn.Module, _inputs: object, output: object) -> None:
-            if isinstance(output, Tensor) and threading.get_ident() == thread:
+            if isinstance(output, Tensor) and output.ndim in (3, 4) and threading.get_ident() == thread:
                 seen[name] = tuple(output.shape)
 
         return watch
