@@ -184,7 +184,7 @@
       const hottest = raw.reduce((best, value, i) => (value > raw[best] ? i : best), 0);
       const k = known ? channel : strongest(current, channelWeights, hottest);
       const gradients = current.gradients[chosen.label][chosen.scores].subarray(k * current.units, (k + 1) * current.units);
-      const steepest = gradients.reduce((best, g, i) => (g > gradients[best] ? i : best), 0);
+      const steepest = gradients.reduce((best, g, i) => (g > gradients[best] ? i : best), hottest);
       return unit(current, chosen, k, known ? row * current.columns + column : steepest);
     }
 

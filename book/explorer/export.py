@@ -83,7 +83,10 @@ SHOTS: tuple[Shot, ...] = (
     Shot("cat-coffee", "Photographs: cat, coffee", "chelsea|coffee", ("Egyptian cat", "espresso")),
     Shot("rocket", "Photograph: a rocket", "rocket", ("missile", "projectile")),
 )
-LAYERS = {"head": (lite0.LAYER, "the last ones"), "inner": (lite0.INNER_LAYER, "inside the last block")}  # what a reader chooses
+LAYERS = {  # names of layers in the network, and what a reader chooses
+    "head": (lite0.LAYER, "the last ones"),
+    "inner": (lite0.INNER_LAYER, "inside the last block"),
+}
 
 
 def draw(exhibit: Exhibit) -> Scene:
@@ -240,7 +243,10 @@ def _write_call(path: Path, function: str, argument: object) -> None:
 
 
 def encoded(values: Tensor) -> dict[str, Any]:
-    """An array without its zeros, as `picture_data` describes it; float32, (K, H, W). Maps that are constant have one value each."""
+    """An array without its zeros, as `picture_data` describes it; float32, (K, H, W).
+
+    Where every map is constant, as gradients in front of a pooling are, it has one value a map.
+    """
     constant = bool((values == values[:, :1, :1]).all())
     kept = values[:, 0, 0] if constant else values
     flat: NDArray[np.float32] = kept.contiguous().numpy().astype("<f4").ravel()
