@@ -357,13 +357,14 @@ def test_the_explorer_of_the_book_answers_keyboard_and_mouse(explorer: Any) -> N
 @pytest.mark.parametrize(("width", "height"), [(1200, 900), (390, 844)])
 def test_the_bar_of_the_theme_does_not_cover_the_slider(explorer: Any, width: int, height: int) -> None:
     explorer.set_viewport_size({"width": width, "height": height})
-    explorer.locator('[data-part="weights"]').evaluate("(part) => part.scrollIntoView({block: 'center'})")
-    explorer.wait_for_timeout(200)
     on_top = """(label) => {
       const {left, top} = label.getBoundingClientRect();
       return document.elementFromPoint(left + 5, top + 3) === label;
     }"""
-    assert explorer.locator("label[for=gx-lam]").evaluate(on_top)
+    for part, block in (("#gx-alphas", "center"), ("#gx-unit", "center"), ('[data-part="weights"]', "end")):
+        explorer.locator(part).evaluate("(part, block) => part.scrollIntoView({block})", block)
+        explorer.wait_for_timeout(200)
+        assert explorer.locator("label[for=gx-lam]").evaluate(on_top), part
 
 
 def test_only_its_own_page_loads_the_explorer(pages: dict[str, Page]) -> None:
