@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Error, Page, sync_playwright
 
 from book import pdf
 
@@ -59,6 +59,30 @@ def chromium() -> Iterator[Browser]:
         started = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield started
         started.close()
+
+
+@contextmanager
+def firefox() -> Iterator[Browser]:
+    """Firefox as a system installs it, with a proxy that leads nowhere for every other host.
+
+    The test is skipped where there is none, or where this Playwright asks it for what it does not know.
+    """
+    path = next(filter(None, map(shutil.which, ("firefox-esr", "firefox"))), None)
+    if path is None:
+        pytest.skip("no firefox-esr or firefox on the PATH")
+    nowhere: dict[str, str | float | bool] = {"network.proxy.type": 1, "network.proxy.no_proxies_on": "127.0.0.1"}
+    nowhere |= {f"network.proxy.{kind}": "127.0.0.1" for kind in ("http", "ssl")}
+    nowhere |= {f"network.proxy.{kind}_port": 9 for kind in ("http", "ssl")}
+    with sync_playwright() as playwright:
+        started = playwright.firefox.launch(channel="moz-firefox", executable_path=path, firefox_user_prefs=nowhere)
+        try:
+            started.new_context().close()
+        except Error as error:
+            pytest.skip(f"this Playwright does not drive Firefox {started.version}: {error.message.splitlines()[0]}")
+        else:
+            yield started
+        finally:
+            started.close()
 
 
 @dataclass

@@ -327,9 +327,9 @@ def shown(tab: Any) -> tuple[Any, str]:
 
 
 def test_the_explorer_of_the_book_is_grad_cam_plus_at_0_and_plusplus_at_1(explorer: Any) -> None:
-    from tests.test_explorer import CLOSE, Truth
+    from tests.test_explorer import CLOSE, SceneTruth
 
-    truth = Truth(next(exhibit for exhibit in export.EXHIBITS if exhibit.name == "planets"))
+    truth = SceneTruth(next(exhibit for exhibit in export.EXHIBITS if exhibit.name == "planets"))
     for button, method in (("0: Grad-CAM+", "gradcam+"), ("1: Grad-CAM++", "gradcam++")):
         explorer.get_by_role("button", name=button, exact=True).click()
         (_, heat), _ = shown(explorer)
@@ -352,6 +352,19 @@ def test_the_explorer_of_the_book_answers_keyboard_and_mouse(explorer: Any) -> N
     for before, after in itertools.pairwise(seen):
         assert before[0][1] != after[0][1]
         assert before[1] != after[1]
+
+
+@pytest.mark.parametrize(("width", "height"), [(1200, 900), (390, 844)])
+def test_the_bar_of_the_theme_does_not_cover_the_slider(explorer: Any, width: int, height: int) -> None:
+    explorer.set_viewport_size({"width": width, "height": height})
+    on_top = """(label) => {
+      const {left, top} = label.getBoundingClientRect();
+      return document.elementFromPoint(left + 5, top + 3) === label;
+    }"""
+    for part, block in (("#gx-alphas", "center"), ("#gx-unit", "center"), ('[data-part="weights"]', "end")):
+        explorer.locator(part).evaluate("(part, block) => part.scrollIntoView({block})", block)
+        explorer.wait_for_timeout(200)
+        assert explorer.locator("label[for=gx-lam]").evaluate(on_top), part
 
 
 def test_only_its_own_page_loads_the_explorer(pages: dict[str, Page]) -> None:

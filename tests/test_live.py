@@ -169,7 +169,82 @@ def test_the_solution_of_an_exercise_is_right_and_the_start_of_an_answer_is_not(
                 checked[label] = [each["verdict"] for each in graded]
             assert ran(machine, place, before, cell["source"])[1] == ""
             before = place
-    assert checked == {label: ["right", "open"] for label in exercises.GIVEN} | {"ex-wrong-powers": ["right", "wrong"]}
+    assert checked == {label: ["right", "open"] for label in exercises.GIVEN}
+
+
+def test_an_exercise_that_runs_in_the_page_is_checked_there_and_no_other_is() -> None:
+    for name in site.PAGES:
+        notebook = json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text("utf-8"))
+        posed = re.findall(r":label: (ex-\S+)", json.dumps([cell["source"] for cell in notebook["cells"]]).replace("\\n", " "))
+        needs = {cell["id"]: cell["needs"] for cell in site.cells(notebook)}
+        solved = {label: needs[cell["id"]] for label, cell in exercises.solutions(notebook).items()}
+        assert sorted(solved) == sorted(posed)
+        assert [label for label, need in solved.items() if not need] == list(exercises.checks(notebook))
+
+
+def test_each_exercise_of_these_chapters_has_two_hints_before_its_solution() -> None:
+    for name in site.PAGES:
+        notebook = json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text("utf-8"))
+        texts = ["".join(cell["source"]) for cell in notebook["cells"]]
+        posed = [text for text in texts if "{exercise-start}" in text]
+        assert len(posed) == 4
+        for text in posed:
+            assert re.findall(r'<details class="hint"><summary>(.*)</summary>', text) == ["Hint 1", "Hint 2"]
+            assert text.count("</details>") == 2
+
+
+@pytest.mark.parametrize("body", ["...", "pass", '"""What it says."""', '"""What it says."""\n    ...'])
+def test_a_function_without_a_body_is_no_answer(body: str) -> None:
+    conditions = json.dumps([["f(1) == 2", True]])
+    said = json.loads(kernel.Kernel().check(None, f"def f(x):\n    {body}", '["f"]', conditions))
+    assert (said["verdict"], said["error"]) == ("open", "write the body of f")
+    said = json.loads(kernel.Kernel().check(None, "def f(x):\n    return None", '["f"]', conditions))
+    assert said["verdict"] == "wrong"
+    said = json.loads(kernel.Kernel().check(None, f"def f(x):\n    {body}\nprint(f(1))", '["f"]', conditions))
+    assert said["verdict"] == "open"  # it is used, and still empty
+    said = json.loads(kernel.Kernel().check(None, "f = lambda x: 2 * x", '["f"]', conditions))
+    assert said["verdict"] == "right"
+
+
+@pytest.mark.parametrize(
+    ("label", "answers"),
+    [
+        (
+            "ex-derivation-separable",
+            {
+                "separable = sp.exp(left) + sp.sin(right)": "right",
+                "separable = left + right": "nearly",
+                "separable = left**2": "nearly",
+                "separable = left * right": "wrong",
+                "separable = 5": "wrong",
+            },
+        ),
+        (
+            "ex-derivation-count",
+            {
+                "def lost(K, Z):\n    return K * Z, K * Z - Z, Z - 1, Z - 1": "right",
+                "def lost(K, Z):\n    return [K * Z, 0, Z - 1, Z - 1]": "nearly",
+                "def lost(K, Z):\n    return [Z, K, K, K]": "wrong",
+            },
+        ),
+    ],
+)
+def test_another_right_answer_is_right_and_half_of_one_nearly(label: str, answers: dict[str, str]) -> None:
+    notebook = json.loads((ROOT / "notebooks" / "03_derivation.ipynb").read_text("utf-8"))
+    check = exercises.checks(notebook)[label]
+    machine, before = kernel.Kernel(), None
+    for place, cell in enumerate(site.cells(notebook)):
+        if cell["id"] == check["cell"]:
+            break
+        if not cell["needs"]:
+            assert ran(machine, place, before, cell["source"])[1] == ""
+            before = place
+    start = "\n".join(line for line in check["start"].split("\n") if not line.startswith("separable ="))
+    for answer, verdict in answers.items():
+        said = json.loads(
+            machine.check(before, f"{start}\n{answer}", json.dumps(check["asked"]), json.dumps(check["conditions"]))
+        )
+        assert said["verdict"] == verdict, answer
 
 
 def test_an_answer_is_graded_by_the_assertions_of_the_solution() -> None:

@@ -129,7 +129,7 @@ def test_a_cell_without_end_is_stopped(chapter: Open) -> None:
 def test_an_answer_is_right_nearly_right_or_wrong_and_is_kept(chapter: Open) -> None:
     tab = chapter("04_what_is_wrong")
     exercise = tab.locator("#ex-wrong-least")
-    exercise.locator("summary").click()
+    exercise.locator(".live-answer summary").click()
     field, verdict = exercise.locator(".live-source"), exercise.locator(".live-state")
     start = field.input_value()
     assert start == "C = witness.coefficients\nshortest = ...\nfrom_betas = ..."
@@ -149,8 +149,20 @@ def test_an_answer_is_right_nearly_right_or_wrong_and_is_kept(chapter: Open) -> 
     assert graded("shortest = from_betas = [sp.Rational(1, 3), sp.Rational(2, 3)]") == "right"
     answered = field.input_value()
     tab.reload(wait_until="networkidle")
-    assert exercise.locator("summary").inner_text() == "Answer here, in Python (solved)"
+    assert exercise.locator(".live-answer summary").inner_text() == "Answer here, in Python (solved)"
     assert field.input_value() == answered
+
+
+def test_an_untouched_exercise_is_not_called_wrong_and_one_that_needs_torch_says_so(chapter: Open) -> None:
+    tab = chapter("04_what_is_wrong")
+    exercise = tab.locator("#ex-wrong-powers")
+    assert exercise.locator("details.hint:not([open])").count() == 2
+    exercise.locator(".live-answer summary").click()
+    exercise.get_by_text("Check", exact=True).click()
+    exercise.locator(".live-state").filter(has_text="not answered yet").wait_for(timeout=120_000)
+    assert exercise.locator(".live-now").inner_text().strip() == "write the body of residual"
+    assert tab.locator(".live-unchecked").count() == 1
+    assert "an answer needs torch" in tab.locator("#ex-wrong-wider").inner_text()
 
 
 def test_opened_as_a_file_the_page_says_how_to_serve_it(browser: Any) -> None:

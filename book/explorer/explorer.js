@@ -1,102 +1,19 @@
-/* The explorer page: class activation maps computed in the browser, in float64, from data written by gradcampp.explorer.
+/* The explorer page: class activation maps computed in the browser, in float64, from data written by book/explorer/export.py.
  *
- * First the mathematics, which knows no page; then the data; then the page. Equations are those of Lerma & Lucas (2022).
+ * Equations are those of Lerma & Lucas (2022). A choice is {label, scores, method, lam}; label counts the classes of the scene.
  */
 "use strict";
 
-const gradcamppExplorer = (() => {
-  const { weights, compute, upsample, distance, LAST, lamAt, positionFor, words, percent, place } = gradcamppMaps;
-  const { colours, INFERNO, PURPLE_ORANGE, paint } = gradcamppMaps;
-
-  // --- mathematics: a choice is {label, scores, method, lam}; label counts the classes of the scene ----------------------
-
-  /** Values of an array as gradcampp.explorer writes it, zeros included: a Float64Array of the given length. */
-  function decode(array, length) {
-    const bytes = (text) => Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
-    const mask = bytes(array.mask);
-    const values = new DataView(bytes(array.values).buffer);
-    const all = new Float64Array(length);
-    for (let i = 0, next = 0; i < length; i++) {
-      if (mask[i >> 3] & (0x80 >> (i & 7))) {
-        all[i] = values.getFloat32(next, true);
-        next += 4;
-      }
-    }
-    return all;
-  }
-
-  /** A scene ready to compute with: arrays decoded, and the sum s_k of every feature map. */
-  function prepare(data) {
-    const [channels, rows, columns] = data.shape;
-    const units = rows * columns;
-    const activations = decode(data.activations, channels * units);
-    const sums = new Float64Array(channels);
-    activations.forEach((value, i) => (sums[Math.floor(i / units)] += value));
-    const gradients = data.classes.map(({ gradients: kinds }) =>
-      Object.fromEntries(Object.entries(kinds).map(([kind, array]) => [kind, decode(array, channels * units)])),
-    );
-    return { ...data, channels, rows, columns, units, activations, sums, gradients };
-  }
-
-  /** The alphas that count, 1 / (2 + lam * s * g) at the units with positive gradient: sorted, each in [0, 1/2]. */
-  function alphas(scene, { label, scores, lam }) {
-    const found = [];
-    scene.gradients[label][scores].forEach((g, i) => {
-      const term = scene.sums[Math.floor(i / scene.units)] * g;
-      if (g > 0) found.push(term > 0 ? 1 / (2 + lam * term) : 0.5);
-    });
-    return Float64Array.from(found).sort();
-  }
-
-  /** What the sandwich theorem guarantees: {least, most} shrinkage of a channel, and a bound on the distance of the maps.
-   *
-   * Every channel keeps the part q_k = w_k / ŵ_k of its Grad-CAM+ weight. With rho = min q / max q and mu = min L̂ / max L̂,
-   * the two min-max maps differ by at most (1 - rho) / (1 - mu) anywhere.
-   */
-  function sandwich(scene, choice) {
-    const plus = compute(scene, { ...choice, method: "gradcam++", lam: 0 });
-    const kept = [...weights(scene, { ...choice, method: "gradcam++" })]
-      .map((weight, k) => weight / plus.weights[k])
-      .filter((_, k) => scene.sums[k] > 0 && plus.weights[k] > 0);
-    const high = Math.max(...plus.raw);
-    const ratio = Math.min(...plus.raw) / high;
-    if (!kept.length || !(ratio < 1)) return null;
-    const [least, most] = [Math.min(...kept), Math.max(...kept)];
-    const shrinkage = choice.lam === Infinity ? { least: 1, most: 1 } : { least: 1 - most, most: 1 - least };
-    return { ...shrinkage, bound: Math.min(1, (1 - least / most) / (1 - ratio)) };
-  }
-
-  // --- data: a script for each scene, so that a page opened from disk can load it as well ---------------------------------
-
-  const folder = new URL(".", document.currentScript.src);
-  const received = new Map();
-  const loading = new Map();
-  let listing = [];
-
-  function load(file) {
-    return new Promise((resolve, reject) => {
-      const script = document.createElement("script");
-      script.src = new URL(file, folder);
-      script.onload = resolve;
-      script.onerror = () => reject(new Error(`The data of the explorer are missing: explorer/${file} could not be loaded.`));
-      document.head.append(script);
-    });
-  }
-
-  /** A prepared scene by name, loaded when it is first asked for. */
-  function scene(name) {
-    if (!loading.has(name)) {
-      const wanted = load(`${name}.js`).then(() => prepare(received.get(name)));
-      wanted.catch(() => loading.delete(name)); // the next choice of the scene tries again
-      loading.set(name, wanted);
-    }
-    return loading.get(name);
-  }
-
-  // --- page -----------------------------------------------------------------------------------------------------------------
+(() => {
+  const { compute, unit, strongest, difference, upsample, distance } = gradcamppMaps;
+  const { LAST, lamAt, positionFor, words, percent, place, colours, INFERNO, PURPLE_ORANGE, paint } = gradcamppMaps;
+  const { tame, alphas, shrinkage, scene, listing } = gradcamppExplorer;
 
   const BINS = 25;
   const CHANNELS_SHOWN = 8;
+  const ENLARGED = 10; // how many times the picture of the difference shows it
+  const LEFT = 24; // of the bars in the drawing of the alphas, which is 320 wide
+  const WIDTH = 280;
   const QUIET = 250; // ms without a change before the words are read out and the address follows
   const METHODS = { gradcam: "Grad-CAM", "gradcam+": "Grad-CAM+", "gradcam++": "Grad-CAM++ family" };
   function range({ least, most }) {
@@ -109,9 +26,10 @@ const gradcamppExplorer = (() => {
     const diverging = colours(PURPLE_ORANGE);
     const part = (name) => root.querySelector(`[data-part="${name}"]`);
     const slider = part("lam");
-    const state = { scene: listing[0].name, className: null, scores: "pre", method: "gradcam++", lam: 1 };
+    const state = { scene: listing[0].name, className: null, layer: null, scores: "pre", method: "gradcam++", lam: 1, unit: null };
     let current = null; // the prepared scene that is on show
     let drawn = null; // the choice and the result that are on show
+    let bins = null; // of the histogram that is on show
     let quiet;
 
     function radios(fieldset, name, options, chosen, choose) {
@@ -135,12 +53,21 @@ const gradcamppExplorer = (() => {
       );
     }
 
+    /** The layers that are offered for the picture of the state; its scene's file is named after picture and layer. */
+    const layers = () => listing.find(({ name }) => name === state.scene).layers;
+
+    function file() {
+      if (!layers()) return state.scene;
+      if (!(state.layer in layers())) state.layer = Object.keys(layers())[0];
+      return `${state.scene}-${state.layer}`;
+    }
+
     async function show(change) {
       Object.assign(state, change);
-      const name = state.scene;
+      const name = file();
       try {
         const ready = await scene(name);
-        if (state.scene !== name) return; // the reader has gone on
+        if (file() !== name) return; // the reader has gone on
         if (ready !== current) await settle(ready);
         part("error").hidden = true;
         part("main").hidden = false;
@@ -174,10 +101,11 @@ const gradcamppExplorer = (() => {
       const offered = current.classes.map(({ name, probability, present }) => ({
         value: name,
         text: name,
-        note: `${percent(probability)}${present ? "" : ", not in the picture"}`,
+        note: `${percent(probability)}${present === false ? ", not in the picture" : ""}`,
       }));
       const groups = [
-        ["scenes", titles, state.scene, (value) => show({ scene: value, className: null })],
+        ["scenes", titles, state.scene, (value) => show({ scene: value, className: null, unit: null })],
+        ["layers", options(layers() ?? {}), state.layer, (value) => show({ layer: value, unit: null })],
         ["methods", options(METHODS), state.method, (value) => show({ method: value })],
         ["classes", offered, state.className, (value) => show({ className: value })],
         ["scores", options({ pre: "before softmax", post: "after softmax" }), state.scores, (value) => show({ scores: value })],
@@ -191,6 +119,8 @@ const gradcamppExplorer = (() => {
         }
         for (const input of fieldset.querySelectorAll("input")) input.checked = input.value === chosen;
       }
+      part("layers").hidden = !layers();
+      credit();
       slider.value = positionFor(state.lam);
       slider.setAttribute("aria-valuetext", state.lam === Infinity ? "infinity" : words(state.lam));
       part("lam-value").textContent = `λ = ${words(state.lam)}`;
@@ -199,6 +129,15 @@ const gradcamppExplorer = (() => {
         const pressed = state.method === "gradcam++" && Number(button.dataset.lam) === state.lam;
         button.setAttribute("aria-pressed", String(pressed));
       }
+    }
+
+    /** Whose photograph it is, under which licence, and which network looks at it. */
+    function credit() {
+      const link = (href, textContent) => Object.assign(document.createElement("a"), { href, textContent });
+      const whose = current.credits.flatMap(({ title, author, licence, address, source, distribution }) => [
+        ...[link(source, title), ` by ${author}, `, address ? link(address, licence) : licence, `, from ${distribution}. `],
+      ]);
+      part("credit").replaceChildren(...whose, current.network);
     }
 
     function choice() {
@@ -212,26 +151,85 @@ const gradcamppExplorer = (() => {
       const plus = compute(current, { ...chosen, method: "gradcam+" });
       const published = compute(current, { ...chosen, method: "gradcam++", lam: 1 });
       const result = compute(current, chosen);
-      drawn = { ...state, ...result };
+      const found = picked(chosen, result);
+      drawn = { ...state, ...result, found };
       const [large, largePlus, largePublished] = [result, plus, published].map(({ heat }) => upsample(current, heat));
       const fromPlus = distance(large, largePlus);
       const fromPublished = distance(large, largePublished);
       const opacity = Number(part("opacity").value) / 100;
       paint(part("map"), current.size, (i) => over(large[i], current.grey[i], opacity));
       paint(part("plus"), current.size, (i) => over(largePlus[i], current.grey[i], opacity));
-      paint(part("difference"), current.size, (i) => diverging(0.5 + large[i] - largePlus[i]));
+      paint(part("difference"), current.size, (i) => diverging(0.5 + (ENLARGED / 2) * (large[i] - largePlus[i])));
+      copyMaps();
       const family = chosen.method !== "gradcam";
       const effective = chosen.method === "gradcam++" ? chosen : { ...chosen, lam: 0 };
-      const promise = family ? sandwich(current, effective) : null;
+      const lost = family ? shrinkage(current, effective) : null;
+      part("exact").textContent = difference(current, chosen).toFixed(3);
       part("from-plus").textContent = fromPlus.toFixed(3);
       part("from-published").textContent = fromPublished.toFixed(3);
-      part("shrinkage").textContent = promise ? range(promise) : "not bounded";
-      part("bound").textContent = promise ? promise.bound.toFixed(3) : "none";
+      part("shrinkage").textContent = lost ? range(lost) : family ? "no weight" : "no alphas";
       bars(result.weights, plus.weights);
-      histogram(effective, chosen.method);
+      histogram(effective, chosen.method, found);
+      about(found, chosen, effective);
       const hottest = large.reduce((best, value, i) => (value > large[best] ? i : best), 0);
       const where = place(Math.floor(hottest / current.size) / current.size, (hottest % current.size) / current.size);
       say(chosen, large[hottest] > 0 ? where : null, fromPlus, fromPublished);
+    }
+
+    /** The unit of the state; else that which adds most to the weight of the channel that adds most to the hottest place. */
+    function picked(chosen, { raw, weights: channelWeights }) {
+      const { channel, row, column } = state.unit ?? {};
+      const known = channel < current.channels && row < current.rows && column < current.columns;
+      if (!known) state.unit = null;
+      const hottest = raw.reduce((best, value, i) => (value > raw[best] ? i : best), 0);
+      const k = known ? channel : strongest(current, channelWeights, hottest);
+      const gradients = current.gradients[chosen.label][chosen.scores].subarray(k * current.units, (k + 1) * current.units);
+      const steepest = gradients.reduce((best, g, i) => (g > gradients[best] ? i : best), hottest);
+      return unit(current, chosen, k, known ? row * current.columns + column : steepest);
+    }
+
+    function pick(channel, at) {
+      show({ unit: { channel, row: Math.floor(at / current.columns), column: at % current.columns } });
+    }
+
+    /** Numbers, formulas and marks of a unit, and the maps of its channel. */
+    function about(found, chosen, { label, scores, lam }) {
+      const [row, column] = [Math.floor(found.place / current.columns), found.place % current.columns];
+      const numbers = { channel: [found.channel, current.channels], row: [row, current.rows], column: [column, current.columns] };
+      for (const [name, [value, most]] of Object.entries(numbers)) {
+        const field = part(`unit-${name}`);
+        if (field !== document.activeElement) field.value = value; // not while the reader types
+        field.max = most - 1;
+      }
+      for (const name of ["a", "g", "s"]) part(`unit-${name}`).textContent = gradcamppUnit.number(found[name]);
+      const lines = gradcamppUnit.formulas(found, chosen, current.units);
+      const node = (name, textContent) => Object.assign(document.createElement(name), { textContent });
+      part("formulas").replaceChildren(...lines.flatMap(([name, line]) => [node("dt", name), node("dd", line)]));
+      const first = found.channel * current.units;
+      const maps = current.activations.subarray(first, first + current.units);
+      const most = Math.max(...maps) || 1;
+      const gradients = current.gradients[label][scores].subarray(first, first + current.units);
+      paint(part("unit-activations"), current.rows, (i) => inferno(maps[i] / most));
+      paint(part("unit-alphas"), current.rows, (i) => (gradients[i] > 0 ? inferno(2 * tame(lam, found.s, gradients[i])) : [128, 128, 128]));
+      for (const button of root.querySelectorAll("[data-over]")) {
+        button.setAttribute("aria-label", `${button.dataset.over}: row ${row}, column ${column} of its units is marked. Arrow keys move the mark.`);
+        const style = { left: column / current.columns, top: row / current.rows, width: 1 / current.columns, height: 1 / current.rows };
+        for (const [name, value] of Object.entries(style)) button.firstElementChild.style[name] = `${100 * value}%`;
+      }
+    }
+
+    /** Show the small copies where the maps themselves are behind the slider, or nearly. */
+    function follow() {
+      const [maps, above] = ["pictures", "lam-block"].map((name) => part(name).getBoundingClientRect());
+      part("strip").hidden = maps.bottom > above.bottom + 100;
+    }
+
+    function copyMaps() {
+      follow();
+      for (const copy of part("strip").querySelectorAll("canvas")) {
+        if (copy.width !== current.size) Object.assign(copy, { width: current.size, height: current.size });
+        copy.getContext("2d").drawImage(part(copy.dataset.of), 0, 0);
+      }
     }
 
     function over(heat, grey, opacity) {
@@ -252,6 +250,7 @@ const gradcamppExplorer = (() => {
         const relative = values[k] / most;
         const [name, track, number] = list.children[row].children;
         name.textContent = `channel ${k}`;
+        name.onclick = () => pick(k, drawn.found.place);
         track.classList.toggle("gx-negative", relative < 0);
         track.children[0].style.width = `${100 * Math.abs(relative)}%`;
         track.children[1].style.left = `${(100 * plus[k]) / mostPlus}%`;
@@ -259,20 +258,26 @@ const gradcamppExplorer = (() => {
       });
     }
 
-    function histogram(chosen, method) {
+    const binOf = (alpha) => Math.min(BINS - 1, Math.floor(2 * alpha * BINS));
+
+    function histogram(chosen, method, { g, s }) {
       const found = alphas(current, chosen);
       const counts = new Array(BINS).fill(0);
-      found.forEach((alpha) => counts[Math.min(BINS - 1, Math.floor(2 * alpha * BINS))]++);
+      found.forEach((alpha) => counts[binOf(alpha)]++);
+      const here = g > 0 ? binOf(tame(chosen.lam, s, g)) : -1;
+      bins = { counts, bin: here, chosen };
       const svg = part("alphas");
       const drawing = svg.querySelector("g");
       while (drawing.children.length < BINS) drawing.append(document.createElementNS(svg.namespaceURI, "rect"));
       const most = Math.max(...counts);
-      const left = (bin) => 24 + (280 / BINS) * bin;
+      const left = (bin) => LEFT + (WIDTH / BINS) * bin;
       counts.forEach((count, bin) => {
         const height = most ? (110 * count) / most : 0;
-        const sizes = { x: left(bin) + 0.6, width: 280 / BINS - 1.2, y: 130 - height, height };
+        const sizes = { x: left(bin) + 0.6, width: WIDTH / BINS - 1.2, y: 130 - height, height };
         for (const [name, value] of Object.entries(sizes)) drawing.children[bin].setAttribute(name, value.toFixed(2));
       });
+      part("alphas-here").setAttribute("x", left(here + 0.5)); // a mark below the bar of the unit
+      part("alphas-here").textContent = here < 0 ? "" : "▲";
       const label = part("alphas-most"); // the height of the tallest bar
       label.textContent = most ? percent(most / found.length) : "";
       label.setAttribute("x", left(counts.indexOf(most) + 0.5));
@@ -291,11 +296,22 @@ const gradcamppExplorer = (() => {
       svg.setAttribute("aria-label", `Histogram of the effective alphas from 0 to one half. ${numbers}`);
     }
 
+    /** Of the units with an alpha in a bin, the one that adds most to the weight of its channel. */
+    function pickFromBin(bin) {
+      const { label, scores, lam } = bins.chosen;
+      let [best, most] = [-1, -1];
+      current.gradients[label][scores].forEach((g, i) => {
+        const alpha = g > 0 ? tame(lam, current.sums[Math.floor(i / current.units)], g) : -1;
+        if (g > 0 && binOf(alpha) === bin && alpha * g > most) [best, most] = [i, alpha * g];
+      });
+      pick(Math.floor(best / current.units), best % current.units);
+    }
+
     function say(chosen, where, fromPlus, fromPublished) {
       const { name, probability, present } = current.classes[chosen.label];
       const method = chosen.method === "gradcam++" ? `${METHODS[chosen.method]} at λ = ${words(chosen.lam)}` : METHODS[chosen.method];
       const kind = chosen.scores === "pre" ? "before softmax" : "after softmax";
-      const missing = present ? "" : ", which is not in the picture";
+      const missing = present === false ? ", which is not in the picture" : "";
       const hottest = where ? `The map is hottest ${where}.` : "The map is zero everywhere.";
       const sentence =
         `${method}, gradients ${kind}, for “${name}” (${percent(probability)}${missing}). ${hottest} ` +
@@ -314,13 +330,18 @@ const gradcamppExplorer = (() => {
     function address() {
       const { scene: name, className, scores, method, lam } = state;
       const lamText = lam === Infinity ? "inf" : String(Number(lam.toPrecision(4)));
-      return `#${new URLSearchParams({ scene: name, class: className, scores, method, lam: lamText })}`;
+      const layer = layers() ? { layer: state.layer } : {};
+      const { channel, row, column } = state.unit ?? {};
+      const chosen = state.unit ? { unit: `${channel}.${row}.${column}` } : {};
+      return `#${new URLSearchParams({ scene: name, class: className, ...layer, scores, method, lam: lamText, ...chosen })}`;
     }
 
     function addressed() {
       const wanted = new URLSearchParams(location.hash.slice(1));
       if (!listing.some(({ name }) => name === wanted.get("scene"))) return null;
-      const change = { scene: wanted.get("scene"), className: wanted.get("class") };
+      const [, channel, row, column] = /^(\d+)\.(\d+)\.(\d+)$/.exec(wanted.get("unit")) ?? [];
+      const chosen = channel && { channel: Number(channel), row: Number(row), column: Number(column) };
+      const change = { scene: wanted.get("scene"), className: wanted.get("class"), layer: wanted.get("layer"), unit: chosen ?? null };
       if (["pre", "post"].includes(wanted.get("scores"))) change.scores = wanted.get("scores");
       if (wanted.get("method") in METHODS) change.method = wanted.get("method");
       const lam = wanted.get("lam") === "inf" ? Infinity : Number(wanted.get("lam") ?? NaN);
@@ -334,41 +355,45 @@ const gradcamppExplorer = (() => {
       button.addEventListener("click", () => show({ lam: Number(button.dataset.lam), method: "gradcam++" }));
     }
     part("opacity").addEventListener("input", draw);
+    for (const button of root.querySelectorAll("[data-over]")) {
+      const channel = (at) => ("channel" in button.dataset ? drawn.found.channel : strongest(current, drawn.weights, at));
+      const here = () => ({ rows: current.rows, columns: current.columns, place: drawn.found.place });
+      gradcamppUnit.overMap(button, here, (at) => pick(channel(at), at));
+    }
+    gradcamppUnit.overBars(part("over-alphas"), { left: LEFT / 320, width: WIDTH / 320 }, () => bins, pickFromBin);
+    for (const name of ["channel", "row", "column"]) {
+      part(`unit-${name}`).addEventListener("change", ({ target }) => {
+        const number = Math.min(Math.max(Math.round(Number(target.value)) || 0, 0), Number(target.max));
+        target.value = number;
+        const { channel, place: at } = drawn.found;
+        const now = { channel, row: Math.floor(at / current.columns), column: at % current.columns };
+        show({ unit: { ...now, [name]: number } });
+      });
+    }
+    part("unit-auto").addEventListener("click", () => show({ unit: null }));
+    for (const event of ["scroll", "resize"]) addEventListener(event, follow, { passive: true });
     addEventListener("hashchange", () => {
       const change = addressed();
       if (!change) return;
       const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
-      part("pictures").scrollIntoView({ behavior: still ? "auto" : "smooth" });
+      root.querySelector(".gx-body").scrollIntoView({ behavior: still ? "auto" : "smooth" });
       show(change);
     });
     show(addressed() ?? {});
     return { shown: () => drawn };
   }
 
-  const api = {
-    decode,
-    prepare,
-    compute,
-    alphas,
-    sandwich,
-    upsample,
-    scene,
-    listScenes: (scenes) => (listing = scenes),
-    addScene: (data) => received.set(data.name, data),
-  };
-
-  /** Load the list of scenes and bring the page's block to life. */
-  api.start = async (root) => {
+  /** Load the list of pictures and bring the page's block to life. */
+  async function begin(root) {
     try {
-      await load("scenes.js");
-      Object.assign(api, start(root));
+      await gradcamppExplorer.load("scenes.js");
+      Object.assign(gradcamppExplorer, start(root));
     } catch (error) {
       const line = root.querySelector('[data-part="error"]');
       line.textContent = `${error.message} Reload the page; if that does not help, the book was built without them.`;
       line.hidden = false;
     }
-  };
-  return api;
-})();
+  }
 
-gradcamppExplorer.start(document.getElementById("gradcampp-explorer"));
+  begin(document.getElementById("gradcampp-explorer"));
+})();

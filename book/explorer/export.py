@@ -1,4 +1,4 @@
-"""Data of the explorer page: what the embedded network does with a few generated scenes, for a browser to compute with.
+"""Data of the explorer page: what networks do with a few generated scenes and photographs, for a browser to compute with.
 
 Each file is JavaScript that hands one object to ``gradcamppExplorer``, so that a page opened from disk finds its data as well
 as one that is served. Activations and gradients are float32 as the network computed them, without their zeros: the browser
@@ -22,7 +22,9 @@ from torch import Tensor
 
 from gradcampp import scenes
 from gradcampp.cam import SCORES
+from gradcampp.evaluation import gallery
 from gradcampp.files import atomic_write
+from gradcampp.networks import lite0
 from gradcampp.networks.capture import Network
 from gradcampp.networks.load import load
 from gradcampp.networks.scores import probabilities
@@ -59,6 +61,35 @@ EXHIBITS: tuple[Exhibit, ...] = (
 )
 
 
+@dataclass(frozen=True)
+class Shot:
+    """Photographs of the explorer, in one picture.
+
+    Attributes:
+        name: of its files and in the page's address.
+        title: what a reader chooses.
+        picture: its name in the gallery, as `gallery.read` takes it.
+        labels: the classes that it is explained for, by name; the two likeliest.
+    """
+
+    name: str
+    title: str
+    picture: str
+    labels: tuple[str, str]
+
+
+SHOTS: tuple[Shot, ...] = (
+    Shot("cat", "Photograph: a cat", "chelsea", ("tiger cat", "Egyptian cat")),
+    Shot("coffee", "Photograph: coffee", "coffee", ("espresso", "cup")),
+    Shot("cat-coffee", "Photographs: cat, coffee", "chelsea|coffee", ("Egyptian cat", "espresso")),
+    Shot("rocket", "Photograph: a rocket", "rocket", ("missile", "projectile")),
+)
+LAYERS = {  # names of layers in the network, and what a reader chooses
+    "head": (lite0.LAYER, "the last ones"),
+    "inner": (lite0.INNER_LAYER, "inside the last block"),
+}
+
+
 def draw(exhibit: Exhibit) -> Scene:
     """The scene of an exhibit."""
     return scenes.pair(SEED, SPLIT, exhibit.index) if exhibit.pair else scenes.draw(SEED, SPLIT, exhibit.index, clear=True)
@@ -76,43 +107,84 @@ def classes(scene: Scene, scores: Tensor) -> list[int]:
 
 
 def scene_data(exhibit: Exhibit, network: Network) -> dict[str, Any]:
-    """All that the page knows of a scene, ready for JSON.
-
-    Arrays are ``{"mask": ..., "values": ...}`` in base64: one bit a unit, first unit in the highest bit, 1 where the value
-    is other than zero; and those values, float32, little-endian. Units count by channel, row, column.
-
-    Args:
-        exhibit: which scene.
-        network: the embedded network on the CPU.
-
-    Returns:
-        ``name``, ``title``, ``description`` (what is where), ``picture`` (PNG, base64), ``size`` of the picture, ``shape``
-        (K, H, W), ``activations`` (an array), and ``classes``: for each its ``name``, ``probability``, whether it is
-        ``present`` in the picture, and its ``gradients`` (arrays by kind of score).
-    """
+    """What the page knows of a scene explained by the embedded network, as `picture_data` gives it."""
     scene = draw(exhibit)
-    pixels = torch.from_numpy(scene.pixels).permute(2, 0, 1)[None].float() / 255
-    scores = probabilities(network.logits(pixels))[0]
-    labels = classes(scene, scores)
-    captured = network.capture(pixels.expand(len(labels), -1, -1, -1), torch.tensor(labels))
-    return {
+    scores = probabilities(network.logits(_pixels(scene.pixels)))[0]
+    said = {
         "name": exhibit.name,
         "title": exhibit.title,
         "description": description(scene),
-        "picture": _png(Image.fromarray(scene.pixels)),
-        "size": SIZE,
+        "network": "Drawn by this book, and explained by its embedded network, which knows ten classes.",
+        "credits": [],
+    }
+    return said | picture_data(scene.pixels, network, {label: label in scene.labels for label in classes(scene, scores)})
+
+
+def shot_data(shot: Shot, layer: str, network: Network) -> dict[str, Any]:
+    """What the page knows of photographs explained by EfficientNet-Lite0 at one of `LAYERS`, as `picture_data` gives it."""
+    pixels = gallery.read(shot.picture, network.preprocessing).reshape(3, *[network.preprocessing.crop] * 2).permute(1, 2, 0)
+    photographs = [gallery.PHOTOGRAPHS[name] for name in gallery.parts([shot.picture])]
+    credits = [
+        {
+            "title": one.title,
+            "author": one.author,
+            "licence": one.licence,
+            "address": gallery.LICENCES.get(one.licence, ""),
+            "source": one.source,
+            "distribution": gallery.DISTRIBUTIONS[one.package],
+        }
+        for one in photographs
+    ]
+    said = {
+        "name": f"{shot.name}-{layer}",
+        "title": shot.title,
+        "description": ", ".join(one.title for one in photographs),
+        "network": "Explained by EfficientNet-Lite0, which knows the thousand classes of ImageNet.",
+        "credits": credits,
+    }
+    names: list[str] = list(network.classes.names)
+    return said | picture_data(pixels.numpy(), network, {names.index(name): None for name in shot.labels})
+
+
+def picture_data(pixels: NDArray[np.uint8], network: Network, labels: dict[int, bool | None]) -> dict[str, Any]:
+    """What a network computes for a picture, ready for JSON.
+
+    Arrays are ``{"mask": ..., "values": ..., "each": ...}``, the first two in base64: one bit a value, first value in the
+    highest bit, 1 where it is other than zero; those values, float32, little-endian; and for how many units each stands.
+    Units count by channel, row, column.
+
+    Args:
+        pixels: the picture as the network sees it, (size, size, 3).
+        network: on the CPU.
+        labels: the classes to explain, each with whether it is in the picture; None where nobody says so.
+
+    Returns:
+        ``picture`` (PNG, base64), its ``size``, ``shape`` (K, H, W), ``activations`` (an array), and ``classes``: for each
+        its ``name``, ``probability``, whether it is ``present``, and its ``gradients`` (arrays by kind of score).
+    """
+    batch = _pixels(pixels)
+    scores = probabilities(network.logits(batch))[0]
+    captured = network.capture(batch.expand(len(labels), -1, -1, -1), torch.tensor([*labels]))
+    return {
+        "picture": _png(Image.fromarray(pixels)),
+        "size": pixels.shape[0],
         "shape": list(captured.activations.shape[1:]),
         "activations": encoded(captured.activations[0]),
         "classes": [
             {
-                "name": CLASSES[label],
+                "name": network.classes.names[label],
                 "probability": round(float(scores[label]), 6),
-                "present": label in scene.labels,
+                "present": present,
                 "gradients": {kind: encoded(captured.gradients[kind][row]) for kind in SCORES},
             }
-            for row, label in enumerate(labels)
+            for row, (label, present) in enumerate(labels.items())
         ],
     }
+
+
+def _pixels(picture: NDArray[np.uint8]) -> Tensor:
+    """A picture as a batch in [0, 1], (1, 3, h, w)."""
+    return torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255
 
 
 def description(scene: Scene) -> str:
@@ -133,26 +205,37 @@ def _place(down: float, right: float) -> str:
 
 
 def write(folder: Path) -> list[Path]:
-    """Write the data of all scenes, and the list that the page begins with; the same bytes every time.
+    """Write the data of all pictures, and the list that the page begins with; the same bytes every time.
 
     Args:
         folder: of ``explorer.js``; made where it does not exist.
 
     Returns:
-        The files: ``scenes.js``, then one a scene.
+        The files: ``scenes.js``, one a scene, then one for each layer and photograph.
+
+    Raises:
+        InputError: if a package with photographs or with EfficientNet-Lite0 is missing.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    network = load("mini")
-    listing = []
-    paths = [folder / "scenes.js"]
-    for exhibit in EXHIBITS:
-        scene = Image.fromarray(draw(exhibit).pixels)
-        thumbnail = scene.resize((_THUMBNAIL, _THUMBNAIL), Image.Resampling.LANCZOS)
-        listing.append({"name": exhibit.name, "title": exhibit.title, "thumbnail": _png(thumbnail)})
-        paths.append(folder / f"{exhibit.name}.js")
-        _write_call(paths[-1], "addScene", scene_data(exhibit, network))
+    embedded = load("mini")
+    pictures = [scene_data(exhibit, embedded) for exhibit in EXHIBITS]
+    listing = [{"name": one["name"], "title": one["title"], "thumbnail": _thumbnail(one["picture"])} for one in pictures]
+    for shot in SHOTS:
+        seen = [shot_data(shot, layer, load(lite0.NAME, name)) for layer, (name, _) in LAYERS.items()]
+        layers = {layer: words for layer, (_, words) in LAYERS.items()}
+        small = _thumbnail(seen[0]["picture"])
+        listing.append({"name": shot.name, "title": shot.title, "thumbnail": small, "layers": layers})
+        pictures += seen
+    paths = [folder / "scenes.js", *(folder / f"{one['name']}.js" for one in pictures)]
     _write_call(paths[0], "listScenes", listing)
+    for path, one in zip(paths[1:], pictures, strict=True):
+        _write_call(path, "addScene", one)
     return paths
+
+
+def _thumbnail(png: str) -> str:
+    with Image.open(io.BytesIO(base64.b64decode(png))) as picture:
+        return _png(picture.resize((_THUMBNAIL, _THUMBNAIL), Image.Resampling.LANCZOS))
 
 
 def _write_call(path: Path, function: str, argument: object) -> None:
@@ -160,11 +243,17 @@ def _write_call(path: Path, function: str, argument: object) -> None:
         temporary.write_text(f"gradcamppExplorer.{function}({json.dumps(argument, separators=(',', ':'))});\n", "utf-8")
 
 
-def encoded(values: Tensor) -> dict[str, str]:
-    """An array without its zeros, as `scene_data` describes it; float32 of any shape."""
-    flat: NDArray[np.float32] = values.contiguous().numpy().astype("<f4").ravel()
+def encoded(values: Tensor) -> dict[str, Any]:
+    """An array without its zeros, as `picture_data` describes it; float32, (K, H, W).
+
+    Where every map is constant, as gradients in front of a pooling are, it has one value a map.
+    """
+    constant = bool((values == values[:, :1, :1]).all())
+    kept = values[:, 0, 0] if constant else values
+    flat: NDArray[np.float32] = kept.contiguous().numpy().astype("<f4").ravel()
     present = flat != 0
-    return {"mask": _base64(np.packbits(present).tobytes()), "values": _base64(flat[present].tobytes())}
+    each = values.shape[1] * values.shape[2] if constant else 1
+    return {"mask": _base64(np.packbits(present).tobytes()), "values": _base64(flat[present].tobytes()), "each": each}
 
 
 def _png(image: Image.Image) -> str:

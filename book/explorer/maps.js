@@ -8,25 +8,34 @@
 "use strict";
 
 const gradcamppMaps = (() => {
-  /** Channel weights: eq. 1 ("gradcam"), eq. 3 ("gradcam+"), or eq. 4 with the alphas of eq. 12 ("gradcam++").
+  /** What a unit with gradient g adds to the weight of its channel: eq. 1 ("gradcam"), eq. 3 ("gradcam+"), or eq. 4 with the
+   * alphas of eq. 12 ("gradcam++").
    *
-   * At lam = infinity the weights are the limit of lam * w_k, which is n_k / s_k with n_k the number of units with positive
-   * gradient. A channel with s_k = 0 has no such limit and no activation either: its weight counts for nothing, and is 0.
+   * At lam = infinity this is the limit of lam * alpha * g, which is 1 / s. A channel with s = 0 has no such limit and no
+   * activation either: it counts for nothing.
    */
-  function weights(scene, { label, scores, method, lam }) {
-    const gradients = scene.gradients[label][scores];
-    return Float64Array.from(scene.sums, (sum, channel) => {
+  function part({ units }, { method, lam }, s, g) {
+    if (method === "gradcam") return g / units;
+    if (!(g > 0)) return 0;
+    if (method === "gradcam+") return g / units;
+    if (lam === Infinity) return s > 0 ? 1 / s : 0;
+    return g / (2 + lam * s * g);
+  }
+
+  /** Channel weights of a choice; at lam = infinity n_k / s_k, with n_k the number of units with positive gradient. */
+  function weights(scene, choice) {
+    const gradients = scene.gradients[choice.label][choice.scores];
+    return Float64Array.from(scene.sums, (s, channel) => {
       let weight = 0;
-      for (let i = channel * scene.units; i < (channel + 1) * scene.units; i++) {
-        const g = gradients[i];
-        if (method === "gradcam") weight += g / scene.units;
-        else if (g <= 0) continue;
-        else if (method === "gradcam+") weight += g / scene.units;
-        else if (lam === Infinity) weight += sum > 0 ? 1 / sum : 0;
-        else weight += g / (2 + lam * sum * g);
-      }
+      for (let i = channel * scene.units; i < (channel + 1) * scene.units; i++) weight += part(scene, choice, s, gradients[i]);
       return weight;
     });
+  }
+
+  /** Alpha of a unit, eq. 12, and 0 where the gradient is; at lam = infinity the limit of lam * alpha. */
+  function alpha(lam, s, g) {
+    if (g === 0) return 0;
+    return lam === Infinity ? 1 / (s * g) : 1 / (2 + lam * s * g);
   }
 
   /** Eq. 2, then the min-max stretching to [0, 1] in which a constant map becomes zeros. */
@@ -45,6 +54,31 @@ const gradcamppMaps = (() => {
   function compute(scene, choice) {
     const channelWeights = weights(scene, choice);
     return { weights: channelWeights, ...maps(scene, channelWeights) };
+  }
+
+  /** A unit of a channel under a choice: activation a, gradient g and sum s of its channel, its alpha, the part that it adds to
+   * the channel's weight, that weight, what the channel adds to the map at this unit, and the map there before its ReLU (L).
+   */
+  function unit(scene, choice, channel, place) {
+    const i = channel * scene.units + place;
+    const [a, g, s] = [scene.activations[i], scene.gradients[choice.label][choice.scores][i], scene.sums[channel]];
+    const channelWeights = weights(scene, choice);
+    const added = Array.from(channelWeights, (weight, k) => weight * scene.activations[k * scene.units + place]);
+    return {
+      ...{ channel, place, a, g, s, alpha: alpha(choice.lam, s, g), part: part(scene, choice, s, g) },
+      ...{ weight: channelWeights[channel], contribution: added[channel], map: added.reduce((all, one) => all + one, 0) },
+    };
+  }
+
+  /** The channel that adds most to a map at a unit, whatever its sign. */
+  function strongest(scene, channelWeights, place) {
+    const added = (k) => Math.abs(channelWeights[k] * scene.activations[k * scene.units + place]);
+    return [...scene.sums.keys()].reduce((best, k) => (added(k) > added(best) ? k : best), 0);
+  }
+
+  /** The largest difference at any unit of the min-max maps of a choice and of Grad-CAM+; enlarging makes it no larger. */
+  function difference(scene, choice) {
+    return distance(compute(scene, choice).heat, compute(scene, { ...choice, method: "gradcam+" }).heat);
   }
 
   /** Bilinear enlargement of a coarse map to size x size pixels, as PyTorch's align_corners=False does it. */
@@ -138,7 +172,7 @@ const gradcamppMaps = (() => {
     context.putImageData(image, 0, 0);
   }
 
-  const mathematics = { weights, compute, upsample, distance };
+  const mathematics = { weights, alpha, compute, unit, strongest, difference, upsample, distance };
   const language = { LAST, lamAt, positionFor, words, percent, place };
   return { ...mathematics, ...language, colours, INFERNO, PURPLE_ORANGE, paint };
 })();

@@ -13,7 +13,9 @@ Check = dict[str, Any]
 # What of a solution an answer starts with; the other names that its assertions use are asked for.
 GIVEN: Mapping[str, Sequence[str]] = {
     "ex-derivation-one": ("one", "value", "other_channels"),
+    "ex-derivation-separable": ("pair", "left", "right", "fixed", "wrong_by"),
     "ex-derivation-power": ("logit", "slope", "total"),
+    "ex-derivation-count": ("counted",),
     "ex-wrong-half": (),
     "ex-wrong-least": ("C",),
     "ex-wrong-powers": ("one", "A1"),
@@ -26,12 +28,22 @@ def checks(notebook: Mapping[str, Any]) -> dict[str, Check]:
     Each has the ``cell`` of its solution, the ``start`` of an answer, the names ``asked`` for, and the ``conditions`` that
     an answer has to meet, each with whether meeting it is an achievement: to differ from something is none.
     """
+    solved = solutions(notebook)
+    return {
+        label: check("".join(cell["source"]), GIVEN[label]) | {"cell": cell["id"]}
+        for label, cell in solved.items()
+        if label in GIVEN
+    }
+
+
+def solutions(notebook: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The cells of code that solve the exercises of a notebook, by the labels of these."""
     found, label = {}, ""
     for cell in notebook["cells"]:
         source = "".join(cell["source"])
         label = "" if "{solution-end}" in source else (re.findall(r"\{solution-start\} (\S+)", source) or [label])[0]
-        if cell["cell_type"] == "code" and label in GIVEN:
-            found[label] = check(source, GIVEN[label]) | {"cell": cell["id"]}
+        if cell["cell_type"] == "code" and label:
+            found[label] = cell
     return found
 
 

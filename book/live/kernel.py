@@ -160,9 +160,11 @@ class Kernel:
         printed, error = self._run("the answer", before, source)
         if error:
             return json.dumps({"printed": printed, "error": error, "verdict": "wrong"})
-        missing = [name for name in json.loads(asked) if self._namespace.get(name, ...) is ...]
+        bodies = {name: f"write the body of {name}" for name in stubs(source)}
+        values = {name: f"give a value to {name}" for name in json.loads(asked) if self._namespace.get(name, ...) is ...}
+        missing = [(values | bodies)[name] for name in json.loads(asked) if name in values | bodies]
         if missing:
-            return json.dumps({"printed": printed, "error": f"give a value to {', '.join(missing)}", "verdict": "open"})
+            return json.dumps({"printed": printed, "error": "; ".join(missing), "verdict": "open"})
         met = [(self._holds(condition), counts) for condition, counts in json.loads(conditions)]
         verdict = "right" if all(holds for holds, _ in met) else "nearly" if (True, True) in met else "wrong"
         return json.dumps({"printed": printed, "error": "", "verdict": verdict})
@@ -206,6 +208,21 @@ class Kernel:
 
     def _print(self, text: str) -> None:
         self._printed = merged([*self._printed, ["text", text]])
+
+
+def stubs(source: str) -> set[str]:
+    """The names that a source leaves to functions that do nothing: a docstring, ``...`` or ``pass`` is all that they have."""
+    found = set[str]()
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.FunctionDef):
+            found = found | {node.name} if all(_idle(line) for line in node.body) else found - {node.name}
+        else:
+            found -= {each.id for each in ast.walk(node) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store)}
+    return found
+
+
+def _idle(line: ast.stmt) -> bool:
+    return isinstance(line, ast.Pass) or (isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant))
 
 
 class _Out(io.TextIOBase):

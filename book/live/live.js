@@ -198,6 +198,11 @@ document.addEventListener("DOMContentLoaded", () => {
         fit(field);
     }
 
+    function excuse(label, needs) {
+        const words = `Not checked in this page: an answer needs ${needs}, which does not run here. In Jupyter the assertions of the solution check it.`;
+        document.getElementById(label).append(node("p", { className: "live-unchecked", textContent: words }));
+    }
+
     // --- what is shown -----------------------------------------------------------------------------------------------------
 
     function say(cell, text, kind) {
@@ -341,4 +346,5 @@ document.addEventListener("DOMContentLoaded", () => {
         else if (served) equip(cell, inputs[place]);
     });
     if (served) for (const [label, check] of Object.entries(chapter.exercises)) pose(label, check);
+    for (const [label, needs] of Object.entries(chapter.unchecked)) excuse(label, needs);
 });

@@ -69,6 +69,9 @@ def write(source: Path, site: Path) -> None:
         notebook = json.loads((source / "notebooks" / f"{name}.ipynb").read_text("utf-8"))
         data = {"page": name, "megabytes": round(size / 1e6), "sympy": sympy.__version__, "cells": cells(notebook)}
         data["exercises"] = exercises.checks(notebook)
+        needs = {cell["id"]: cell["needs"] for cell in data["cells"]}
+        solved = {label: needs[cell["id"]] for label, cell in exercises.solutions(notebook).items()}
+        data["unchecked"] = {label: need for label, need in solved.items() if label not in data["exercises"]}
         page = site / "notebooks" / f"{name}.html"
         page.write_text(with_cells(page.read_text("utf-8"), data), "utf-8")
 
