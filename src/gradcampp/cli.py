@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 UNEXPECTED, BAD_INPUT = 1, 2
 INTERRUPTED, UNREAD = 130, 141  # what shells report for Ctrl-C, and for a program whose output nobody reads any more
-SHARED = ("evaluate", "reproduce")  # what several processes can do together
+SHARED = ("evaluate", "audit", "reproduce")  # what several processes can do together
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -157,6 +157,29 @@ def evaluate(processes: Processes | None, /, data: Path, out: Path, **options: A
         f"{out}: {manifest['over_threshold']} of {manifest['images']} images over {profile.threshold:g}{skipped}; "
         f"top-1 {manifest['top1']:.2%}, top-5 {manifest['top5']:.2%}; layer {network.layer}"
     )
+
+
+@commands.command()
+@option("--data", type=PATH, required=True, metavar="DIR", help="one folder a class, named by index, WordNet id or name")
+@option("--out", type=PATH, required=True, metavar="DIR", help="for records and report; an interrupted audit in it goes on")
+@model_options
+@run_options
+@click.pass_obj
+def audit(processes: Processes | None, /, data: Path, out: Path, **options: Any) -> None:
+    """What programs call Grad-CAM++, beside the paper's formula."""
+    from gradcampp.evaluation import audit, photographs, profiles, run
+    from gradcampp.results import audit as said
+
+    execution = execution_of(options, processes)
+    profile = profile_of(profiles.Profile(), options, processes)
+    network = profiles.network(profile)
+    chosen = photographs.choose(photographs.list_photographs(data, network.classes), profile.limit, profile.seed)
+    experiment = audit.experiment(profiles.experiment(profile, network))
+    run.evaluate(network, chosen, data, out, experiment, execution, processes, audit.measure)
+    if not processes or not processes.rank:
+        report = said.write(out, out)
+        print(report.text)
+        print("wrote " + ", ".join(map(str, report.files)))
 
 
 @commands.command()
