@@ -6,6 +6,7 @@ them: a program that differentiates a float32 softmax adds its own rounding, whi
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -162,7 +163,8 @@ def compare(maps: Tensor, reference: Tensor) -> Tensor:
 
 def _pearson(one: Tensor, other: Tensor) -> Tensor:
     first, second = one - one.mean(1, keepdim=True), other - other.mean(1, keepdim=True)
-    return (first * second).sum(1) / (first.norm(dim=1) * second.norm(dim=1))
+    found: Tensor = (first * second).sum(1) / (first.norm(dim=1) * second.norm(dim=1))
+    return found
 
 
 def _shares(activations: Tensor, gradients: Tensor) -> Tensor:
@@ -190,8 +192,8 @@ def _further(
 
 
 def experiment(of: Experiment) -> Experiment:
-    """The settings of an audit: those of a run, and the formulas."""
-    return of | {"audit": list(FORMULAS)}
+    """The settings of an audit: those of a run, and the formulas, as their number and a hash of their names."""
+    return of | {"audit": f"{len(FORMULAS)} formulas, {hashlib.sha256(repr(FORMULAS).encode()).hexdigest()[:8]}"}
 
 
 def read(run: Path) -> pd.DataFrame:
@@ -211,11 +213,12 @@ def read(run: Path) -> pd.DataFrame:
                 tables.append(pq.read_table(source, use_threads=False).to_pandas())
         except records.DAMAGED as error:
             raise InputError(f"cannot read {file}: {' '.join(str(error).split())}; remove it and repeat the command") from None
-    return pd.concat(tables, ignore_index=True)
+    rows: pd.DataFrame = pd.concat(tables, ignore_index=True)
+    return rows
 
 
 def long(rows: pd.DataFrame) -> pd.DataFrame:
-    """A row for each photograph over the threshold, kind of score and formula: the measures, and ``reference``, eq. 13's score."""
+    """A row for each photograph over the threshold, kind of score and formula: measures, and eq. 13's score, ``reference``."""
     over = rows[rows[column("pre", "gradcam")].notna() | rows[column("post", "gradcam")].notna()]
     parts = []
     for scores in SCORES:
