@@ -26,6 +26,7 @@ from gradcampp.networks.load import load
 from gradcampp.performance import relative_performance
 from gradcampp.results import audit as said
 from scripts import audits
+from tests.conftest import ROOT, photograph
 from tests.test_evaluate import SMALL, network
 
 EXECUTION = Execution(4, 0, "cpu")
@@ -40,8 +41,6 @@ def run(data: Path, out: Path, measure: Any = audit.measure, **options: Any) -> 
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
-    from tests.conftest import photograph
-
     data = tmp_path_factory.mktemp("audit")
     for label in range(3):
         (data / "data" / str(label)).mkdir(parents=True)
@@ -69,7 +68,7 @@ def test_a_row_is_that_of_a_slow_twin(rows: pd.DataFrame) -> None:
             assert row[audit.name(scores, "wrong power", "weights")] == pytest.approx(share, abs=1e-5)
             maps = [min_max(cam.heatmap(w, a))[0].flatten() for w in (exact, power)]
             apart = (maps[0] - maps[1]).abs()
-            expected = {"mean": apart.mean(), "largest": apart.max(), "spearman": spearmanr(*map(np.asarray, maps))[0]}
+            expected = {"mean": apart.mean(), "largest": apart.max(), "spearman": spearmanr(maps[0].numpy(), maps[1].numpy())[0]}
             for name, value in expected.items():
                 assert row[audit.name(scores, "wrong power", name)] == pytest.approx(float(value), abs=1e-4), name
             size = (SMALL.crop, SMALL.crop)
@@ -207,7 +206,8 @@ def test_the_table_holds_what_its_columns_say() -> None:
     places = rows[torchcam].index
     rows.loc[places[0], ["mean", "largest", "spearman", "score", "heat"]] = np.nan  # a map that is not finite
     rows.loc[places[1:3], "heat"] = 0.0
-    own, found = rows.loc[places], said.table(rows).set_index(["scores", "formula"]).loc["post", "torchcam"]
+    own, table = rows.loc[places], said.table(rows)
+    found = table[(table["scores"] == "post") & (table["formula"] == "torchcam")].iloc[0]
     values = own["mean"].dropna()
     half = t.ppf(0.975, 10) * values.std() / math.sqrt(11)
     assert (found["n"], found["undefined"], found["empty"]) == (11, 1, 2)
@@ -242,7 +242,7 @@ COMMITTED = [f"{model}-{layer}" for model, layer in audits.RUNS]
 def test_some_photographs_give_the_committed_rows(shared: Path, tmp_path: Path, name: str) -> None:
     """Scores by 2e-3, as in test_evidence; maps by less where no pole is near, so medians are compared beside them."""
     model, layer = name.split("-", 1)
-    folder = audits.ROOT / "evidence" / f"audit-{name}"
+    folder = ROOT / "evidence" / f"audit-{name}"
     committed = audit.read(folder).set_index("image")
     weights = shared / f"{model}.safetensors" if model.startswith("squeezenet") else None
     try:
@@ -264,7 +264,7 @@ def test_some_photographs_give_the_committed_rows(shared: Path, tmp_path: Path, 
 
 @pytest.mark.parametrize("name", COMMITTED)
 def test_an_audit_says_where_it_comes_from(name: str) -> None:
-    folder = audits.ROOT / "evidence" / f"audit-{name}"
+    folder = ROOT / "evidence" / f"audit-{name}"
     manifest = read_manifest(folder)
     assert manifest["experiment"]["audit"] == audit.experiment({})["audit"]
     assert manifest["made"].keys() == {"title", "commit", "command", "photographs", "weights"}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import json
 import pkgutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ from gradcampp.errors import InputError
 from gradcampp.evaluation import audit
 from gradcampp.evaluation.photographs import read_photograph
 from gradcampp.networks.capture import Network, capture
+from tests.conftest import ROOT, SHARED
 
 TOLERANCE = 1e-6
 PHOTOGRAPHS = ("235", "970")
@@ -122,10 +124,9 @@ def case(request: pytest.FixtureRequest) -> Case:
     if request.param is None:
         return random_case()
     name, scores = request.param
-    shared = Path(__file__).resolve().parents[2] / "shared" / "data"
-    if name != "mini" and not shared.is_dir():
+    if name != "mini" and not SHARED.is_dir():
         pytest.skip("no ../shared/data: the real photographs and network are not on this machine")
-    return real_case(name, scores, shared)
+    return real_case(name, scores, SHARED)
 
 
 def assert_same(found: Any, expected: Tensor) -> None:
@@ -299,20 +300,26 @@ def test_zennit_has_no_class_activation_map() -> None:
     assert not [name for name in [*names, *vars(attributors)] if "cam" in name.lower()]
 
 
-def test_the_exact_map_from_a_subclass_of_grad_cam(case: Case) -> None:
-    """The recipe of the chapter "In the wild"."""
-    module = package("pytorch_grad_cam", "grad-cam")
-    targets = importlib.import_module("pytorch_grad_cam.utils.model_targets")
+def recipes() -> dict[str, Any]:
+    """The functions that chapter 10 shows."""
+    notebook = json.loads((ROOT / "notebooks" / "10_in_the_wild.ipynb").read_text("utf-8"))
+    (cell,) = (each for each in notebook["cells"] if "recipe" in each["metadata"].get("tags", []))
+    names: dict[str, Any] = {"torch": torch, "cam": cam, "heatmap": cam.heatmap}
+    exec("".join(cell["source"]), names)
+    return names
 
-    class Exact(module.GradCAMPlusPlus):  # type: ignore[misc,name-defined]
-        def get_cam_weights(self, _inputs: Any, _layers: Any, _targets: Any, activations: Any, grads: Any) -> Any:
-            return cam.weights("gradcam++", torch.as_tensor(activations), torch.as_tensor(grads)).numpy()
 
-    with Exact(case.module, [case.layer]) as method:
-        size = (case.inputs.shape[2], case.inputs.shape[3])
-        found = method(case.inputs.clone().requires_grad_(), [targets.ClassifierOutputTarget(int(x)) for x in case.labels])
-    weights = cam.weights("gradcam++", case.activations, case.gradients)
-    expected = min_max(cam.upsample(min_max(cam.heatmap(weights, case.activations)), size))
-    small = cam.heatmap(weights, case.activations).amax((1, 2)) < 1e-3  # where the 1e-7 of its own scaling is seen
-    off = (torch.from_numpy(found)[~small] - expected[~small]).abs()
+@pytest.mark.parametrize("name", ["grad_cam", "torchcam", "captum"])
+def test_the_recipes_of_chapter_10_give_the_exact_map(case: Case, name: str) -> None:
+    package({"grad_cam": "pytorch_grad_cam"}.get(name, name), name.replace("_", "-"))
+    recipe = recipes()[f"exact_with_{name}"]
+    found = recipe(case.module, case.layer, case.inputs.clone().requires_grad_(), case.labels)
+    expected = cam.heatmap(cam.weights("gradcam++", case.activations, case.gradients), case.activations)
+    if name != "grad_cam":
+        assert_same(found, expected)
+        return
+    size = (case.inputs.shape[2], case.inputs.shape[3])
+    small = expected.amax((1, 2)) < 1e-3  # where the 1e-7 of the package's own scaling is seen
+    enlarged = min_max(cam.upsample(min_max(expected), size))
+    off = (torch.from_numpy(found)[~small] - enlarged[~small]).abs()
     assert off.numel() == 0 or off.max() < 2e-3  # it is float32 from here on, and OpenCV enlarges with 11 bits

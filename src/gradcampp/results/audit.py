@@ -11,15 +11,16 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy.stats import ttest_1samp
 
-from gradcampp.cam import SCORES
+from gradcampp.cam import SCORES, column
 from gradcampp.errors import InputError
 from gradcampp.evaluation import audit
 from gradcampp.evaluation.records import read_manifest
 from gradcampp.files import atomic_write
-from gradcampp.performance import summarise
+from gradcampp.performance import confidence_drops, summarise
 from gradcampp.results import report, tables
 from gradcampp.results.figures.style import COLOURS, LONG, REFERENCE, canvas
 
+FLOOR = 1e-4  # smaller differences are drawn here
 MARGIN = 1e-3  # mean difference of min-max maps below which two maps are called the same: no eye and no score sees it
 
 
@@ -55,7 +56,7 @@ PACKAGES = {
     ),
     "captum 0.9": Package(
         "captum",
-        "has no Grad-CAM++, and by default its Grad-CAM keeps negative values",
+        "has no Grad-CAM++, and its default map is that of Grad-CAM without the last ReLU",
         "`relu_attributions=True` gives Grad-CAM; for the others take what `LayerGradCam` calls inside, as the recipe shows",
     ),
     "the authors' repository": Package(
@@ -89,9 +90,7 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
     for (scores, formula), own in rows.groupby(["scores", "formula"], sort=False):
         defined = own[own["mean"].notna()]
         ends = _interval(defined["mean"])
-        both = own[(own["score"] > 0) & (own["reference"] > 0)]
-        ratio = summarise(both["score"], both["reference"]) if len(both) > 1 else None
-        told = (ratio.relative_performance, ratio.low, ratio.high) if ratio else (np.nan,) * 3
+        told = _ratio(own, "score", "reference")
         medians = [defined[name].median() for name in ("weights", "largest", "pearson", "spearman", "top")]
         counts = len(defined), len(own) - len(defined), int((own["heat"] == 0).sum())
         found.append((scores, formula, *counts, defined["mean"].mean(), *ends, *medians, defined["largest"].max(), *told))
@@ -126,6 +125,64 @@ def readable(found: pd.DataFrame) -> pd.DataFrame:
 
 def _small(value: float) -> str:
     return f"{value:.0e}" if 0 < value < 5e-5 else f"{value:.4f}"
+
+
+SHOWN = ("eq. 9", "Grad-CAM+", *dict.fromkeys(package.formula for package in PACKAGES.values()), "neighbour's weight")
+
+
+def beside(found: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """What packages do in several audits: rows are an audit and a formula, columns the kind of score and a measure; strings."""
+    rows: dict[tuple[str, str], dict[tuple[str, str], str]] = {}
+    for title, own in found.items():
+        source = f"{title} (n = {own['n'].max()})"
+        for kind, formula in ((kind, formula) for formula in SHOWN for kind in SCORES):
+            row = own[(own["scores"] == kind) & (own["formula"] == formula)].iloc[0]
+            rows.setdefault((source, formula), {}).update(
+                {
+                    (LONG[kind], "map"): f"{_small(row['mean'])} [{_small(row['low'])},\u00a0{_small(row['high'])}]",
+                    (LONG[kind], "rank"): f"{row['spearman']:.3f}",
+                    (LONG[kind], "top"): f"{row['top']:.0%}",
+                    (LONG[kind], "score"): f"{row['ratio']:.3f} [{row['ratio_low']:.3f},\u00a0{row['ratio_high']:.3f}]",
+                }
+            )
+    columns = [(LONG[kind], what) for kind in SCORES for what in ("map", "rank", "top", "score")]
+    cells = [[values[key] for key in columns] for values in rows.values()]
+    return pd.DataFrame(cells, index=pd.MultiIndex.from_tuples(list(rows)), columns=pd.MultiIndex.from_tuples(columns))
+
+
+def candidates(rows: pd.DataFrame) -> pd.DataFrame:
+    """Replacements for eq. 13 on all measures before the softmax, of the rows of an audit with controls.
+
+    Returns:
+        ``alpha``; ``map``, the mean difference of the min-max maps from eq. 13; ``n``, ``ratio``, ``low``, ``high``: relative
+        performance against eq. 13; ``equal heat``, that of the maps when both have the heat of Grad-CAM's; ``drop`` in
+        confidence; ``insertion`` and ``deletion``. NaN where a measure is not defined.
+
+    Source: ours; section 3.4 of Lerma & Lucas (2022) leaves a replacement to future work.
+    """
+    plusplus = column("pre", "gradcam++")
+    named = [("eq. 13", "eq. 13", plusplus), ("1/2", "Grad-CAM+", column("pre", "gradcam+"))]
+    named += [(formula, formula, "") for formula in audit.CANDIDATES]
+    over, found = rows[rows["pre/eq. 13/mean"].notna()], []
+    for alpha, formula, known in named:  # by the columns of a run, or by those of an audit
+        score, matched, insertion, deletion = (
+            known + (what and f"_{what}") if known else audit.name("pre", formula, what or "score")
+            for what in ("", "matched", "insertion", "deletion")
+        )
+        ratio, equal = _ratio(over, score, plusplus), _ratio(over, matched, f"{plusplus}_matched")
+        drop = confidence_drops(over["score"], over[score].fillna(0)).mean()
+        apart = over[audit.name("pre", formula, "mean")].mean()
+        found.append((alpha, apart, len(over), *ratio, equal[0], drop, over[insertion].mean(), over[deletion].mean()))
+    names = ["alpha", "map", "n", "ratio", "low", "high", "equal heat", "drop", "insertion", "deletion"]
+    return pd.DataFrame(found, columns=names)
+
+
+def _ratio(rows: pd.DataFrame, first: str, second: str) -> tuple[float, float, float]:
+    both = rows[(rows[first] > 0) & (rows[second] > 0)]
+    if len(both) < 2:
+        return (np.nan,) * 3
+    found = summarise(both[first], both[second])
+    return found.relative_performance, found.low, found.high
 
 
 def sentences(found: pd.DataFrame) -> dict[str, str]:
@@ -167,15 +224,12 @@ def figure(found: Mapping[str, pd.DataFrame]) -> Figure:
                 look = {"color": COLOURS[kind], "label": LONG[kind], "markersize": 4, "linewidth": 1.2}
                 axis.errorbar(values, where, xerr=np.maximum(apart, 0), fmt="os"[place], **look)
                 axis.axvline(own.loc["Grad-CAM+", "mean"], **{**REFERENCE, "color": COLOURS[kind]})
-            axis.set(xscale="log", yticks=range(len(order)), title=title)
+            axis.set(xscale="log", xlim=(FLOOR / 1.5, 1), yticks=range(len(order)), title=title)
             axis.set_yticklabels(order, fontsize=8)
             axis.grid(axis="y", color="0.92", zorder=0)
-        drawn.supxlabel("mean difference of the min-max map from that of eq. 13", fontsize=10)
-        drawn.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+        drawn.supxlabel("mean difference of the min-max map from that of eq. 13 (at the left edge: 0.0001 or less)", fontsize=9)
+        drawn.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
         return drawn
-
-
-FLOOR = 1e-8  # smaller differences are rounding; they are drawn here
 
 
 def write(run: Path, out: Path) -> report.Report:
