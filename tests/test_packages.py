@@ -131,7 +131,7 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 def assert_same(found: Any, expected: Tensor) -> None:
     """To 1e-6 of the largest value of each photograph."""
-    theirs = torch.as_tensor(np.array(found)).double().reshape(expected.shape)
+    theirs = torch.as_tensor(np.asarray(found).copy()).double().reshape(expected.shape)
     largest = expected.double().abs().flatten(1).amax(1).clamp(min=1e-300)
     off = ((theirs - expected.double()).abs().flatten(1).amax(1) / largest).max()
     print(f"largest difference {off:.1e}")

@@ -166,7 +166,7 @@ def evaluate(processes: Processes | None, /, data: Path, out: Path, **options: A
 @run_options
 @click.pass_obj
 def audit(processes: Processes | None, /, data: Path, out: Path, **options: Any) -> None:
-    """What programs call Grad-CAM++, beside the paper's formula."""
+    """Compare what programs call Grad-CAM++ with the paper's formula."""
     from gradcampp.evaluation import audit, photographs, profiles, run
     from gradcampp.results import audit as said
 

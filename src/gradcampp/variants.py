@@ -1,4 +1,4 @@
-"""What goes by the name Grad-CAM++, and its neighbours: each formula in a line or two, from its mathematics.
+"""Formulas that go by the name Grad-CAM++, and their neighbours: each in a line or two, from its mathematics.
 
 Programs differ in the alphas of eq. 9, which they complete by guards of their own. All functions take activations and gradients
 of one score, (B, K, H, W) each, without the factor exp(score) that some programs put in front: it is the same for every channel,
@@ -89,7 +89,7 @@ def wrong_index(activations: Tensor, gradients: Tensor) -> Tensor:
 
 
 def reduced(activations: Tensor, gradients: Tensor) -> Tensor:
-    """What the first author of the paper proposed to grad-cam (issue 236): eq. 13 with the epsilon where it does no harm."""
+    """A proposal of the paper's first author to grad-cam (issue 236): eq. 13 with the epsilon where it does no harm."""
     return torch.where(gradients != 0, 1 / (2 + cam.activation_sums(activations) * gradients + 1e-6), 0)
 
 

@@ -1,4 +1,4 @@
-"""What programs call Grad-CAM++, and its neighbours, beside eq. 13 on photographs: a run of ``evaluate`` with more columns.
+"""Formulas of programs and their neighbours beside eq. 13 on photographs: a run of ``evaluate`` with more columns.
 
 Formulas compute in the float32 of the captured tensors, as the programs do, and eq. 13 in float64. Gradients are ours for all of
 them: a program that differentiates a float32 softmax adds its own rounding, which is not counted here.
@@ -121,7 +121,7 @@ def measure(
 
 
 def _against_equation_13(activations: Tensor, gradients: Tensor) -> tuple[Tensor, Tensor]:
-    """How far each formula is, (B, F, 6) float64, and its min-max maps, (B, F, H, W)."""
+    """Distance of each formula, (B, F, 6) float64, and its min-max maps, (B, F, H, W)."""
     exact = activations.double()
     weights = cam.weights("gradcam++", exact, gradients.double())
     reference = cam.min_max(cam.heatmap(weights, exact))

@@ -1,4 +1,4 @@
-"""What an audit found: a table, a figure, and for each package a sentence that says what to do."""
+"""An audit as a table, a figure, and for each package a sentence that says what to do."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ SHOWN = ("eq. 9", "Grad-CAM+", *dict.fromkeys(package.formula for package in PAC
 
 
 def beside(found: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """What packages do in several audits: rows are an audit and a formula, columns the kind of score and a measure; strings."""
+    """Packages in several audits: rows are an audit and a formula, columns the kind of score and a measure; strings."""
     rows: dict[tuple[str, str], dict[tuple[str, str], str]] = {}
     for title, own in found.items():
         source = f"{title} (n = {own['n'].max()})"
@@ -258,7 +258,7 @@ def write(run: Path, out: Path) -> report.Report:
 
 
 def units(rows: pd.DataFrame) -> list[str]:
-    """What the units of the photographs over the threshold are like, on average, a line each kind of score."""
+    """Shares of units, averaged over the photographs over the threshold, a line for each kind of score."""
     lines = []
     for kind in SCORES:
         share = {what: rows[audit.name(kind, "", what)].mean() for what in audit.SHARES}
