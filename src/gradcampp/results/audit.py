@@ -155,8 +155,8 @@ def candidates(rows: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         ``alpha``; ``map``, the mean difference of the min-max maps from eq. 13; ``n``, ``ratio``, ``low``, ``high``: relative
-        performance against eq. 13; ``equal heat``, that of the maps when both have the heat of Grad-CAM's; ``drop`` in
-        confidence; ``insertion`` and ``deletion``. NaN where a measure is not defined.
+        performance against eq. 13; ``equal heat``, that of the maps when both have the heat of Grad-CAM's,
+        with its interval; ``drop`` in confidence; ``insertion`` and ``deletion``. NaN where a measure is not defined.
 
     Source: ours; section 3.4 of Lerma & Lucas (2022) leaves a replacement to future work.
     """
@@ -172,8 +172,9 @@ def candidates(rows: pd.DataFrame) -> pd.DataFrame:
         ratio, equal = _ratio(over, score, plusplus), _ratio(over, matched, f"{plusplus}_matched")
         drop = confidence_drops(over["score"], over[score].fillna(0)).mean()
         apart = over[audit.name("pre", formula, "mean")].mean()
-        found.append((alpha, apart, len(over), *ratio, equal[0], drop, over[insertion].mean(), over[deletion].mean()))
-    names = ["alpha", "map", "n", "ratio", "low", "high", "equal heat", "drop", "insertion", "deletion"]
+        found.append((alpha, apart, len(over), *ratio, *equal, drop, over[insertion].mean(), over[deletion].mean()))
+    names = ["alpha", "map", "n", "ratio", "low", "high", "equal heat", "heat_low", "heat_high"]
+    names += ["drop", "insertion", "deletion"]
     return pd.DataFrame(found, columns=names)
 
 
