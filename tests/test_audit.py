@@ -171,6 +171,8 @@ def test_the_command_leaves_records_table_and_figure(
     assert "16 photographs" in printed
     assert printed.count("The exact map:") == len(said.PACKAGES)
     assert {file.name for file in (tmp_path / "out").glob("audit.*")} == {"audit.csv", "audit.md", "audit.png", "audit.svg"}
+    assert max(map(len, printed.split("\n-")[0].splitlines())) < 100  # intervals are in audit.md
+    assert "[" in (tmp_path / "out" / "audit.md").read_text("utf-8").split("\n-")[0]
     table = pd.read_csv(tmp_path / "out" / "audit.csv")
     assert len(table) == 2 * len(audit.FORMULAS)
     assert command(rows, tmp_path / "out", "--threshold", "0.3", "--limit", "16") == 0  # again: nothing is left to do
@@ -250,11 +252,11 @@ def test_some_photographs_give_the_committed_rows(shared: Path, tmp_path: Path, 
     except InputError as error:
         pytest.skip(str(error))
     data, over = shared / "imagenet-1000", committed.index[committed["score"] > 0.5]
-    some = [each for each in list_photographs(data, own.classes) if each.image in set(over[::40])]
+    some = [each for each in list_photographs(data, own.classes) if each.image in set(over[::60])]
     experiment = audit.experiment(experiment_of(own))
     evaluate(own, some, data, tmp_path, experiment, Execution(8, 0, "cpu"), measure=audit.measure)
     found = audit.read(tmp_path).set_index("image")
-    assert len(found) >= 3
+    assert len(found) >= 2
     assert (found["sha256"] == committed.loc[found.index, "sha256"]).all()
     stable = [name for name in audit.COLUMNS if "eq. 13" not in name and name.split("/")[-1] in ("mean", "score", "heat")]
     apart = (found[stable] - committed.loc[found.index, stable]).abs()

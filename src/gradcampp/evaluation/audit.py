@@ -105,7 +105,7 @@ def measure(
         for kind in SCORES:
             compared, maps = _against_equation_13(activations, capture.gradients[kind])
             scored, heat = score_explanation_maps(network, maps, pixels, labels, limit)
-            values.append(torch.cat([compared, scored[..., None], heat[..., None]], 2).flatten(1))
+            values.append(torch.cat([compared, scored.cpu()[..., None], heat.cpu()[..., None]], 2).flatten(1))
             if kind == "pre":
                 candidates = maps[:, [FORMULAS.index(formula) for formula in CANDIDATES]]
         values += [_shares(activations, capture.gradients[kind]) for kind in SCORES]
@@ -121,7 +121,7 @@ def measure(
 
 
 def _against_equation_13(activations: Tensor, gradients: Tensor) -> tuple[Tensor, Tensor]:
-    """Distance of each formula, (B, F, 6) float64, and its min-max maps, (B, F, H, W)."""
+    """Distance of each formula, (B, F, 6) float64 on the CPU, and its min-max maps, (B, F, H, W)."""
     exact = activations.double()
     weights = cam.weights("gradcam++", exact, gradients.double())
     reference = cam.min_max(cam.heatmap(weights, exact))
@@ -134,7 +134,7 @@ def _against_equation_13(activations: Tensor, gradients: Tensor) -> tuple[Tensor
     maps += [formula(activations, gradients) for formula in MAPS.values()]
     stretched = cam.min_max(torch.stack(maps, 1))
     compared = [compare(stretched[:, place], reference) for place in range(len(FORMULAS))]
-    return torch.cat([torch.stack(found, 1)[..., None], torch.stack(compared, 1)], 2), stretched
+    return torch.cat([torch.stack(found, 1)[..., None].cpu(), torch.stack(compared, 1)], 2), stretched
 
 
 def _unit(weights: Tensor) -> Tensor:
@@ -148,7 +148,7 @@ def compare(maps: Tensor, reference: Tensor) -> Tensor:
         maps, reference: min-max maps, (B, H, W) each.
 
     Returns:
-        (B, 5) float64; NaN where a map is not finite, and from the correlations on where one is constant.
+        (B, 5) float64 on the CPU; NaN where a map is not finite, and from the correlations on where one is constant.
     """
     flat = [values.double().flatten(1).cpu() for values in (maps, reference)]
     apart = (flat[0] - flat[1]).abs()

@@ -207,7 +207,7 @@ def _beside(own: float, plus: float) -> str:
     factor = own / plus
     if 0.9 < factor < 1.1:
         return "as far as constant alphas are"
-    return f"{factor:.2g} times as far as constant alphas are"
+    return f"{factor:.{0 if factor >= 10 else 2}f} times as far as constant alphas are"
 
 
 def figure(found: Mapping[str, pd.DataFrame]) -> Figure:
@@ -242,20 +242,26 @@ def write(run: Path, out: Path) -> report.Report:
     rows, settings = audit.read(run), read_manifest(run)["experiment"]
     found = table(audit.long(rows))
     over, threshold = int(found["n"].max()), settings["threshold"]
-    parts = [
-        f"{settings['model']}, layer {settings['layer']}: {len(rows)} photographs, {over} over {threshold:g}",
-        tables.formatted(readable(found), "github"),
+    population = f"{settings['model']}, layer {settings['layer']}: {len(rows)} photographs, {over} over {threshold:g}"
+    population += "; map: mean difference of the min-max map from eq. 13's, score: relative performance against it"
+    said = [
         "\n".join(f"- {name}: it {text}" for name, text in sentences(found).items()),
         "\n".join(f"- {line}" for line in units(rows)),
     ]
-    text = "\n\n".join(parts) + "\n"
+    shown = readable(found)
+    brief = shown[["formula", *(f"{kind}: {what}" for kind in SCORES for what in ("map", "score"))]]
+    brief = brief.replace(r" \[.*", "", regex=True)  # intervals are in the file
+    printed, text = (
+        "\n\n".join([population, tables.formatted(table, style), *said]) + "\n"
+        for table, style in ((brief, "simple"), (shown, "github"))
+    )
     out.mkdir(parents=True, exist_ok=True)
     files = []
     for name, content in (("audit.csv", found.to_csv(index=False)), ("audit.md", text)):
         with atomic_write(out / name) as temporary:
             temporary.write_text(content, "utf-8")
         files.append(out / name)
-    return report.Report(text, files + report.draw({"audit": figure({settings["model"]: found})}, out))
+    return report.Report(printed, files + report.draw({"audit": figure({settings["model"]: found})}, out))
 
 
 def units(rows: pd.DataFrame) -> list[str]:
