@@ -225,6 +225,40 @@ def test_the_table_holds_what_its_columns_say() -> None:
         said.table(rows[rows["image"] == "3.jpg"])
 
 
+def test_candidates_meet_all_measures_that_a_run_has(rows: pd.DataFrame) -> None:
+    found = said.candidates(rows).set_index("alpha")
+    over = rows[rows["score"] > 0.3]
+    known = {"eq. 13": "pre_gradcam_plusplus", "1/2": "pre_gradcam_plus"}
+    for alpha, name in known.items():
+        assert found.loc[alpha, "ratio"] == pytest.approx(relative_performance(over[name], over["pre_gradcam_plusplus"]))
+        drops = np.maximum(0, over["score"] - over[name]) / over["score"]
+        assert found.loc[alpha, "drop"] == pytest.approx(drops.mean())
+        assert found.loc[alpha, "insertion"] == pytest.approx(over[f"{name}_insertion"].mean(), nan_ok=True)
+    assert found.loc["1/(2 + |s g|)", "equal heat"] == pytest.approx(1, abs=1e-4)  # behind a ReLU
+    signed = relative_performance(over["pre/signed, 1/(2 + |s g|)/score"], over["pre_gradcam_plusplus"])
+    assert found.loc["signed, 1/(2 + |s g|)", "ratio"] == pytest.approx(signed)
+    assert (found["n"] == len(over)).all()
+
+
+def test_several_audits_stand_beside_each_other(rows: pd.DataFrame) -> None:
+    table = said.table(audit.long(rows))
+    shown = said.beside({"one": table, "other": table})
+    assert len(shown) == 2 * len(said.SHOWN)
+    assert shown.index.get_level_values(0).unique().tolist() == [f"{name} (n = {table['n'].max()})" for name in ("one", "other")]
+    own = table[(table["scores"] == "post") & (table["formula"] == "torchcam")].iloc[0]
+    cell = shown.loc[(shown.index[0][0], "torchcam"), ("post-softmax", "score")]
+    assert str(cell).startswith(f"{own['ratio']:.3f} [{own['ratio_low']:.3f},")
+    line = said.units(rows)[1]
+    assert f"{rows['post//1e-06'].mean():.1%} for 1e-06" in line
+    figure = said.figure({"one": table, "other": table})
+    assert [axis.get_title() for axis in figure.axes] == ["one", "other"]
+    labels = [text.get_text() for text in figure.axes[0].get_yticklabels()]
+    points = figure.axes[0].containers[0][0]
+    left = points.get_xdata()[labels.index("neighbour's weight")]
+    mean = table[(table["scores"] == "pre") & (table["formula"] == "neighbour's weight")]["mean"].iloc[0]
+    assert left == pytest.approx(mean)
+
+
 def test_sentences_compare_with_leaving_the_alphas_out() -> None:
     rows = made_up()
     told = said.sentences(said.table(rows))
