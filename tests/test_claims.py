@@ -15,8 +15,8 @@ import pytest
 import sympy as sp
 import torch
 
-from gradcampp import cam, cli, paper
-from gradcampp.algebra import counterexamples, derivation, programs
+from gradcampp import cam, cli, paper, variants
+from gradcampp.algebra import counterexamples, derivation
 from gradcampp.cam import COLUMNS, SCORES, Scores, column
 from gradcampp.claims import alphas as alphas_claims
 from gradcampp.claims import derivation as derivation_claims
@@ -565,8 +565,8 @@ def test_the_second_condition_of_a_layer_of_one_unit_decides(monkeypatch: pytest
 def test_most_implementations_would_use_eq_9_if_more_of_them_did(monkeypatch: pytest.MonkeyPatch) -> None:
     (one,) = (claim for claim in PROVED if claim.name == "3.2-most")
     for known, verdict in (("torchcam", "holds"), ("grad-cam", "fails")):
-        changed = {**programs.PROGRAMS, known: cam.alphas}
-        monkeypatch.setattr(programs, "PROGRAMS", changed)
+        changed = {**variants.PROGRAMS, known: cam.alphas}
+        monkeypatch.setattr(variants, "PROGRAMS", changed)
         assert one.check().verdict == verdict
         monkeypatch.undo()
 

@@ -122,7 +122,7 @@ def scene_data(exhibit: Exhibit, network: Network) -> dict[str, Any]:
 
 def shot_data(shot: Shot, layer: str, network: Network) -> dict[str, Any]:
     """What the page knows of photographs explained by EfficientNet-Lite0 at one of `LAYERS`, as `picture_data` gives it."""
-    pixels = gallery.read(shot.picture, network.preprocessing).reshape(3, *[network.preprocessing.crop] * 2).permute(1, 2, 0)
+    pixels = gallery.read(shot.picture, network.preprocessing).reshape(3, *network.preprocessing.size).permute(1, 2, 0)
     photographs = [gallery.PHOTOGRAPHS[name] for name in gallery.parts([shot.picture])]
     credits = [
         {

@@ -41,7 +41,7 @@ from gradcampp.options import (
 if TYPE_CHECKING:
     from gradcampp.evaluation.processes import Processes
 
-SHARED = ("evaluate", "reproduce")  # what several processes can do together
+SHARED = ("evaluate", "audit", "reproduce")  # what several processes can do together
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -187,6 +187,31 @@ def evaluate(processes: Processes | None, /, data: Path, out: Path, **options: A
     print(f"{out}: {manifest['over_threshold']} of {manifest['images']} images {over}{skipped}{accuracy}; layer {network.layer}")
     if network.score != "logit" and (loud := at_chance(manifest, len(network.classes))):
         warnings.warn(loud, Notice, stacklevel=1)
+
+
+@commands.command()
+@option("--data", type=PATH, required=True, metavar="DIR", help="one folder a class, named by index, WordNet id or name")
+@option("--out", type=PATH, required=True, metavar="DIR", help="for records and report; an interrupted audit in it goes on")
+@model_options
+@run_options
+@click.pass_obj
+def audit(processes: Processes | None, /, data: Path, out: Path, **options: Any) -> None:
+    """Compare what programs call Grad-CAM++ with the paper's formula."""
+    check_apart(out, data)
+    from gradcampp.evaluation import audit, profiles, run
+    from gradcampp.results import audit as said
+
+    execution = execution_of(options, processes)
+    profile = profile_of(profiles.Profile(), options, processes)
+    network = profiles.network(profile)
+    print(f"input: {network.preprocessing}")
+    chosen = profiles.photographs(profile, data, network)
+    experiment = audit.experiment(profiles.experiment(profile, network))
+    run.evaluate(network, chosen, data, out, experiment, execution, processes, audit.measure)
+    if not processes or not processes.rank:
+        report = said.write(out, out)
+        print(report.text)
+        print("wrote " + ", ".join(map(str, report.files)))
 
 
 @commands.command()

@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from tabulate import tabulate
 
-from gradcampp.evaluation import gallery, profiles
+from gradcampp.evaluation import audit, gallery, profiles
 from gradcampp.evaluation.download import in_cache
 from gradcampp.evaluation.records import Run
 from gradcampp.evaluation.run import Execution
@@ -62,7 +62,20 @@ def open_evidence(run: Run) -> dict[str, Run]:
     places = (folder / "evidence" for folder in (here, *here.parents))
     found = next((place for place in places if place.is_dir()), here / "evidence")
     runs = [Run(manifest.parent) for manifest in sorted(found.glob("*/manifest.json"), reverse=True)]
-    return {each.title: each for each in (*runs, run)}
+    return {each.title: each for each in (*runs, run) if "audit" not in each.manifest["experiment"]}
+
+
+def open_audits() -> dict[str, pd.DataFrame]:
+    """The rows of each audit below ``evidence`` in this folder or one above it, by title; see :mod:`gradcampp.evaluation.audit`.
+
+    Raises:
+        InputError: if one of them is damaged.
+    """
+    here = Path.cwd()
+    places = (folder / "evidence" for folder in (here, *here.parents))
+    found = next((place for place in places if place.is_dir()), here / "evidence")
+    runs = [Run(manifest.parent) for manifest in sorted(found.glob("audit-*/manifest.json"), reverse=True)]
+    return {run.title: audit.read(run.folder) for run in runs}
 
 
 @dataclass(frozen=True)

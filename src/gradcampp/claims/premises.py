@@ -7,8 +7,8 @@ from functools import partial
 import sympy as sp
 import torch
 
-from gradcampp import cam
-from gradcampp.algebra import counterexamples, programs
+from gradcampp import cam, variants
+from gradcampp.algebra import counterexamples
 from gradcampp.algebra.derivation import Expr
 from gradcampp.algebra.theorems import random_layer
 from gradcampp.cam import min_max
@@ -114,20 +114,20 @@ def _alike(one: Expr, other: Expr) -> bool:
 
 @claim("3.2-most", section="3.2", equation=9, kind="numeric", expected="fails")
 def most_implementations() -> Finding:
-    """Most implementations (here: the seven programs that we read) use eq. 9."""
+    """Most implementations (here: the eight programs that we read) use eq. 9."""
     activations, gradients = random_layer(9)
     gradients = 1e4 * (gradients + gradients.sign())  # so large that no epsilon counts: guards are forgiven
     ninth, positive = cam.alphas(activations, gradients), gradients > 0
     heat = min_max(cam.heatmap(cam.weights("gradcam++", activations, gradients), activations))
     same, up_to_factors = [], []
-    for name, alphas in programs.PROGRAMS.items():
-        found = min_max(cam.heatmap(programs.weights(alphas, activations, gradients), activations))
+    for name, alphas in variants.PROGRAMS.items():
+        found = min_max(cam.heatmap(variants.weights(alphas, activations, gradients), activations))
         same += [name] if (found - heat).abs().max() < 1e-9 else []
         ratio = alphas(activations, gradients) / ninth
         low, high = (torch.where(positive, ratio, end) for end in (torch.inf, -torch.inf))
         spread = high.amax((2, 3)) / low.amin((2, 3)) - 1
         up_to_factors += [name] if spread[positive.any(3).any(2)].max() < 1e-9 else []
-    count, listed = len(programs.PROGRAMS), ", ".join(up_to_factors)
+    count, listed = len(variants.PROGRAMS), ", ".join(up_to_factors)
     told = f"of {count} programs {len(same)} give its map ({', '.join(same)}), {len(up_to_factors)} its alphas up to a factor "
     told += f"per channel ({listed}), guards forgiven; the paper does not list those that it found"
     return verdict(2 * len(up_to_factors) > count, told)

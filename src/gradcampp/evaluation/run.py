@@ -9,7 +9,7 @@ import itertools
 import platform
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,14 @@ import pyarrow as pa
 import torch
 from tqdm import tqdm
 
-from gradcampp.cam import COLUMNS, SCORES
+from gradcampp.cam import COLUMNS, SCORES, Scores
 from gradcampp.errors import InputError, Notice, listed
 from gradcampp.evaluation import records
-from gradcampp.evaluation.alphas import EMPTY, merge
+from gradcampp.evaluation.alphas import EMPTY, Histogram, merge
 from gradcampp.evaluation.experiment import Experiment, differing, over_threshold
 from gradcampp.evaluation.maps import BatchLimit
 from gradcampp.evaluation.measure import measure
-from gradcampp.evaluation.photographs import Photograph, load
+from gradcampp.evaluation.photographs import Batch, Photograph, load
 from gradcampp.evaluation.processes import Processes
 from gradcampp.evaluation.records import Run
 from gradcampp.files import file_hash
@@ -34,6 +34,7 @@ from gradcampp.networks.capture import Network, computing
 
 OTHER = "choose another --out"
 CLOCKS = 60.0  # seconds by which those of two machines with one file system may differ
+Measure = Callable[[Network, Batch, Experiment, str, BatchLimit], tuple[pa.Table, dict[Scores, Histogram]]]
 BATCHES = 2  # in a part: eight and a half seconds for VGG16 on two cores, where every image is explained
 
 
@@ -62,6 +63,7 @@ def evaluate(
     experiment: Experiment,
     execution: Execution,
     processes: Processes | None = None,
+    measure: Measure = measure,
 ) -> Run:
     """Evaluate a network on photographs, or finish what an interrupted run has left undone.
 
@@ -73,6 +75,7 @@ def evaluate(
         experiment: of :func:`gradcampp.evaluation.experiment.experiment_of`.
         execution: what does not change the numbers.
         processes: those that share the run, each of which makes this call; None for this one alone.
+        measure: makes rows of a batch; may add columns to those of ``records.SCHEMA``.
 
     Returns:
         The finished run, in every process.
@@ -91,7 +94,7 @@ def evaluate(
         missing = {part: share for part, share in mine.items() if not _is_whole(run, part, share)}
         if missing:
             with _explained_errors(), computing("float32", execution.device):  # everything but the network itself
-                _work(network, missing, folder, run, experiment, execution)
+                _work(network, missing, folder, run, experiment, execution, measure)
         processes.barrier()
         if processes.rank == 0:
             _finish(run, len(shares), folder, execution, processes)
@@ -178,7 +181,13 @@ def _is_whole(run: Path, part: int, share: list[Photograph]) -> bool:
 
 
 def _work(
-    network: Network, missing: dict[int, list[Photograph]], folder: Path, run: Path, experiment: Experiment, execution: Execution
+    network: Network,
+    missing: dict[int, list[Photograph]],
+    folder: Path,
+    run: Path,
+    experiment: Experiment,
+    execution: Execution,
+    measure: Measure,
 ) -> None:
     """Measure parts and write them to the run."""
     size = execution.batch_size
@@ -204,7 +213,7 @@ def _work(
                     tqdm.write(f"skipped: {reason}", file=sys.stderr)
                 skipped |= batch.bad
                 progress.update(len(batch.photographs) + len(batch.bad))
-            records.write_part(run, part, pa.concat_tables(tables), alphas, skipped)
+            records.write_part(run, part, pa.concat_tables(tables, promote_options="default"), alphas, skipped)
 
 
 @contextlib.contextmanager
