@@ -14,7 +14,7 @@ TOLERANCE = 1e-4  # threads, memory formats and float64 in the place of float32 
 
 
 def probe(network: Network) -> tuple[float, ...]:
-    """What a network makes of a fixed picture: its logits, the maps of the layer, and the gradient of the first logit there.
+    """The answer of a network to a fixed picture: its logits, the maps of the layer, and the gradient of the first logit there.
 
     Of each, two weighted root mean squares: of the positive values and of the negative ones. Sums of squares cancel nothing,
     so rounding hardly moves them, and the weights differ from place to place, so an exchange of classes does.
