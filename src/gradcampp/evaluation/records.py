@@ -102,7 +102,7 @@ def check(run: Path, experiment: Experiment) -> None:
 
 
 class Told(dict[str, Any]):
-    """What a manifest says; a key that it lacks is an InputError."""
+    """The content of a manifest; a key that it lacks is an InputError."""
 
     def __missing__(self, key: str) -> Any:
         raise InputError(f"the run's manifest.json lacks {key}: an older version wrote it; repeat the command that made the run")
@@ -248,7 +248,7 @@ class Run:
 
     @property
     def score(self) -> Score:
-        """What the outputs of its network mean; older versions knew the softmax only."""
+        """The meaning of its network's outputs; older versions knew the softmax only."""
         kind: Score = self.manifest["experiment"].get("score", "softmax")
         return kind
 

@@ -1,4 +1,4 @@
-"""What the outputs of a network mean: the score of a class, and its derivatives.
+"""The meaning of a network's outputs: the score of a class, and its derivatives.
 
 ``softmax``: classes exclude each other, and the outputs are logits. ``sigmoid``: each output is the logit of its own yes or no,
 as in multi-label and binary networks. ``logit``: the outputs are what is asked for, as in regression; nothing follows them, so

@@ -36,7 +36,7 @@ def canvas(width: float, height: float, parse_math: bool = True) -> Iterator[Fig
 
 
 def long(scores: Scores, score: Score) -> str:
-    """What is explained: ``pre-softmax``, ``post-sigmoid``; a quantity that nothing follows is the output itself."""
+    """The name of what is explained: ``pre-softmax``, ``post-sigmoid``; a quantity that nothing follows is the output itself."""
     return "output" if score == "logit" else f"{scores}-{score}"
 
 
