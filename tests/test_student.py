@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from book import build, library
+from gradcampp.claims import ledger
+from gradcampp.claims.claim import Finding, Verdict
 from gradcampp.evaluation import gallery
 from tests.test_book import NOTEBOOKS, cells, source, tags
 
@@ -160,3 +162,16 @@ def test_a_role_of_a_docstring_is_one_of_the_page() -> None:
     line = "The expressions of :mod:`gradcampp.algebra.derivation` in ``x``, by :py:func:`~gradcampp.load`."
     wanted = "The expressions of {py:mod}`gradcampp.algebra.derivation` in `x`, by {py:func}`gradcampp.load`."
     assert library.markdown(line) == wanted
+
+
+def test_verdicts_read_as_a_sentence_for_every_run() -> None:
+    verdicts: dict[str, Verdict] = {
+        "A": "holds",
+        "B": "cannot tell",
+        "C": "holds",
+        "D": "not tested by this profile",
+        "E": "holds",
+    }
+    claim = ledger.CLAIMS[0]
+    rows = {title: ledger.Row(claim, Finding(verdict, ""), None) for title, verdict in verdicts.items()}
+    assert ledger.in_words(rows) == "holds on A, C and E, cannot be told on B, is not tested on D"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
@@ -91,7 +91,7 @@ def in_words(rows: Mapping[str, Row]) -> str:
     return ", ".join(phrases)
 
 
-def listed(titles: Sequence[str]) -> str:
+def listed(titles: list[str]) -> str:
     """Titles as a phrase: ``A, B and C``."""
     return " and ".join(filter(None, [", ".join(titles[:-1]), titles[-1]]))
 
