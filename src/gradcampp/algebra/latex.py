@@ -129,7 +129,7 @@ def _terms(short: Expr) -> list[str]:
 def _broken(terms: list[str], terms_a_line: int, align: str) -> str:
     signed = [term if place == 0 or term.startswith("-") else f"+ {term}" for place, term in enumerate(terms)]
     lines = [" ".join(signed[start : start + terms_a_line]) for start in range(0, len(signed), terms_a_line)]
-    return rf" \\ {align}\quad ".join(lines)
+    return rf" \\ {align}\quad {{}} ".join(lines)  # the empty group gives a sign the space of an operator
 
 
 def _lost(one: Step) -> Expr:
