@@ -11,6 +11,7 @@ Exit code 1: a cell fails or a page has a mistake, which is named. Exit code 2: 
 from __future__ import annotations
 
 import argparse
+import ast
 import functools
 import json
 import multiprocessing
@@ -95,7 +96,7 @@ def execute(source: Path, target: Path, parameters: Mapping[str, str], solutions
 
 def stripped(notebook: dict[str, Any], solutions: bool = True) -> dict[str, Any]:
     """An executed notebook without what names this machine, and without solutions where they are not wanted."""
-    cells, hidden = [], False
+    cells, hidden, values = [], False, _glued(notebook)
     for cell in notebook["cells"]:
         text, tags = "".join(cell["source"]), cell["metadata"].get("tags", [])
         hidden = hidden or (not solutions and "{solution-start}" in text)
@@ -104,10 +105,29 @@ def stripped(notebook: dict[str, Any], solutions: bool = True) -> dict[str, Any]
                 if "scrapbook" in output.get("metadata", {}):  # the book has its own place for what a lone notebook shows here
                     output["data"] = {kind: value for kind, value in output["data"].items() if kind.startswith(RECORD)}
             outputs = {"outputs": _in_one_piece(cell["outputs"])} if "outputs" in cell else {}
-            cells.append({**cell, **outputs, "metadata": {"tags": tags}})
+            source = _with_alternatives(text, values) if cell["cell_type"] == "markdown" else cell["source"]
+            cells.append({**cell, **outputs, "source": source, "metadata": {"tags": tags}})
         hidden = hidden and "{solution-end}" not in text
     metadata = {name: value for name, value in notebook["metadata"].items() if name != "papermill"}
     return {**notebook, "cells": cells, "metadata": metadata}
+
+
+def _glued(notebook: dict[str, Any]) -> dict[str, str]:
+    """The short values that an executed notebook keeps for its prose, by name."""
+    outputs = [
+        output for cell in notebook["cells"] for output in cell.get("outputs", []) if "scrapbook" in output.get("metadata", {})
+    ]
+    texts = {output["metadata"]["scrapbook"]["name"]: output["data"].get(f"{RECORD}text/plain") for output in outputs}
+    return {name: str(ast.literal_eval("".join(text))) for name, text in texts.items() if text}
+
+
+def _with_alternatives(text: str, values: Mapping[str, str]) -> str:
+    """A cell whose alternative texts, which are plain, have the values that they name: what is in the picture of this run."""
+
+    def filled(alternative: re.Match[str]) -> str:
+        return re.sub(r"\{glue:text\}`([\w-]+)`", lambda named: values.get(named[1], named[0]), alternative[0])
+
+    return re.sub(r"^alt: >-\n(?:  .+\n)+", filled, text, flags=re.MULTILINE)
 
 
 def _in_one_piece(outputs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

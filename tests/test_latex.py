@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+
 import pytest
 import sympy as sp
 
@@ -68,15 +71,14 @@ def test_a_long_sum_is_broken() -> None:
 
 
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: f"{step.equation} {step.assumption}")
-def test_a_step_shows_its_three_rows_without_arguments(step: derivation.Step) -> None:
+def test_a_step_is_printed_once_without_arguments_and_struck_where_it_loses_something(step: derivation.Step) -> None:
     printed = latex_module.step(step)
-    rows = printed.split(r" \\[1.5ex] ")
-    assert [row.split("}")[0].split("{")[-1] for row in rows[1:]] == ["after:", "lost:"]
-    assert r"\text{before:}" in rows[0]
-    assert "Y{" not in printed
-    assert "S{" not in printed
+    assert not re.search(r"[YSp]\{|[YSp]\(", printed)
     assert printed.count("{") == printed.count("}")
-    assert rows[2].removesuffix(r" \end{aligned}").endswith("  0") == (step.lost == 0) == (number_lost(step) == 0)
+    assert (r"\cancel" in printed) == (step.lost != 0) == (number_lost(step) != 0)
+    forms = printed.split(r" \\[1.5ex] ")
+    assert len(forms) <= (2 if step.lost == 0 else 1)
+    assert len(set(forms)) == len(forms)
 
 
 def test_number_lost() -> None:
@@ -87,7 +89,25 @@ def test_number_lost() -> None:
     assert [number_lost(step) for step in longer[:7]] == [0, 3, 1, 3, 0, 2, 2]
 
 
-@pytest.mark.parametrize("step", STEPS[2:8], ids=lambda step: step.assumption)
-def test_what_is_lost_stands_last_in_the_row_before(step: derivation.Step) -> None:
-    before, after, _ = latex_module.step(step, terms_a_line=100).replace(r"\begin{aligned} ", "").split(r" \\[1.5ex] ")
-    assert before.removeprefix(r"\text{before:}").startswith(after.removeprefix(r"\text{after:}"))
+@pytest.mark.parametrize("step", STEPS[2:7], ids=lambda step: step.assumption)
+def test_the_terms_that_a_step_loses_are_struck_and_the_others_are_what_is_left(step: derivation.Step) -> None:
+    printed = latex_module.step(step, terms_a_line=100)
+    assert printed.count(r"\cancel") == number_lost(step)
+    kept = printed.partition(rf" + \textcolor{{{latex_module.COLOUR}}}")[0]
+    assert kept == latex_module.step(replace(step, before=step.after), terms_a_line=100).removesuffix(r" \end{aligned}")
+
+
+@pytest.mark.parametrize("step", [STEPS[9], STEPS[12]], ids=lambda step: step.assumption)
+def test_without_what_is_struck_in_a_fraction_it_is_the_one_that_the_authors_go_on_with(step: derivation.Step) -> None:
+    marked = latex_module._marked(step.before)
+    assert len(marked.atoms(latex_module.Struck)) == 4  # of the numerator one, of the denominator three
+    assert sp.simplify(marked.replace(latex_module.Struck, lambda _: sp.S.Zero) - step.after) == 0
+    assert sp.simplify(marked.replace(latex_module.Struck, lambda term: term) - step.before) == 0
+
+
+def test_the_colour_of_what_is_lost_is_read_on_white_and_on_black() -> None:
+    channels = [int(latex_module.COLOUR[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in channels]
+    light = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]  # relative luminance, WCAG 2
+    assert 1.05 / (light + 0.05) > 4.5  # text on white
+    assert (light + 0.05) / 0.06 > 3  # large text, as formulas are, on the theme's dark ground

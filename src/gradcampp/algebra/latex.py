@@ -13,13 +13,21 @@ import sympy as sp
 from sympy.core.function import AppliedUndef
 from sympy.printing.latex import LatexPrinter
 
-from gradcampp.algebra.derivation import Expr, Step
+from gradcampp.algebra.derivation import Expr, Step, without_curvature
 
 GRADIENT = "Y'"  # this function, the alphas and the sums s of a layer of any size have the indices l, a, b for arguments
 
 
+RELU = r"\operatorname{ReLU}"
+COLOUR = "#d04a02"  # of what is lost: as far from white as from black
+
+
 class ReLU(sp.Function):  # type: ignore[misc]
     """Max(x, 0), to be printed by its name."""
+
+
+class Struck(sp.Function):  # type: ignore[misc]
+    """A term that a step loses."""
 
 
 class Printer(LatexPrinter):  # type: ignore[misc]
@@ -28,6 +36,9 @@ class Printer(LatexPrinter):  # type: ignore[misc]
     def _print_Symbol(self, part: Expr) -> str:  # noqa: N802
         _, stand_in, printed = part.name.partition("\t")
         return printed if stand_in else str(super()._print_Symbol(part))
+
+    def _print_Struck(self, part: Expr) -> str:  # noqa: N802
+        return _struck(self._print(part.args[0]))
 
     def _print_AppliedUndef(self, part: Expr) -> str:  # noqa: N802
         name = part.func.__name__
@@ -72,14 +83,35 @@ def equation(left: Expr, right: Expr, terms_a_line: int = 2) -> str:
 
 
 def step(one: Step, terms_a_line: int = 2) -> str:
-    """A step of the derivation in three rows: the expression before, what the assumption leaves of it, and what it loses."""
-    before, kept, gone = _terms(_short(one.before)), _terms(_short(one.after)), _terms(_lost(one))
-    if set(before) == set(kept) | set(gone):  # then what goes is what stands last
-        before = [*kept, *gone]
-    left = rf"{latex(one.left)} ={{}}"
-    rows = [("before:", left, before), ("after:", left, kept), ("lost:", "", gone)]
-    lines = [rf"\text{{{name}}}\quad & {start} {_broken(terms, terms_a_line, '& ')}" for name, start, terms in rows]
-    return r"\begin{aligned} " + r" \\[1.5ex] ".join(lines) + r" \end{aligned}"
+    """A step of the derivation, printed once: the expression before it, with what the assumption loses struck through.
+
+    A step that is exact has nothing to strike; where it changes the form, what it leads to follows below.
+    """
+    before, after, gone = _terms(_short(one.before, True)), _terms(_short(one.after, True)), _terms(_lost(one))
+    if _lost(one) == 0:
+        forms = [before] if before == after else [before, after]
+    elif set(before) == set(after) | set(gone):
+        forms = [[*after, *(_struck(term) for term in gone)]]  # what goes stands last
+    elif one.before.has(sp.Max):
+        forms = [[term.replace(RELU, _struck(RELU)) for term in before]]
+    else:
+        forms = [_terms(_short(_marked(one.before), True))]
+    lines = [rf"& ={{}} {_broken(form, terms_a_line, '&')}" for form in forms]
+    return rf"\begin{{aligned}} {latex(one.left)} " + r" \\[1.5ex] ".join(lines) + r" \end{aligned}"
+
+
+def _struck(formula: str) -> str:
+    """Struck through, and in a colour that is told from black and from white."""
+    return rf"\textcolor{{{COLOUR}}}{{\cancel{{{formula}}}}}"
+
+
+def _marked(expression: Expr) -> Expr:
+    """The expression with every term marked that is gone where the score has no second and third derivatives."""
+
+    def mark(total: Expr) -> Expr:
+        return sp.Add(*(term if without_curvature(term) != 0 else Struck(term) for term in total.args))
+
+    return expression.replace(lambda part: part.is_Add, mark)
 
 
 def number_lost(one: Step) -> int:
@@ -97,7 +129,7 @@ def _terms(short: Expr) -> list[str]:
 def _broken(terms: list[str], terms_a_line: int, align: str) -> str:
     signed = [term if place == 0 or term.startswith("-") else f"+ {term}" for place, term in enumerate(terms)]
     lines = [" ".join(signed[start : start + terms_a_line]) for start in range(0, len(signed), terms_a_line)]
-    return rf" \\ {align}\quad ".join(lines)
+    return rf" \\ {align}\quad {{}} ".join(lines)  # the empty group gives a sign the space of an operator
 
 
 def _lost(one: Step) -> Expr:
@@ -110,16 +142,21 @@ def _lost(one: Step) -> Expr:
     return min(sp.expand(short), sp.expand(flipped), key=lambda form: len(sp.Add.make_args(form)))
 
 
-def _short(expression: Expr) -> Expr:
+def _short(expression: Expr, primes: bool = False) -> Expr:
     """The expression with a symbol for every function, derivative and sum of a map.
 
     A product prints its factors by name, so that of a symbol begins with its place: rates, sums, functions, derivatives.
+    With ``primes``, derivatives of a logit S or a softmax score p by the one unit that is followed are S', S'' and S'''.
     """
     parts = expression.atoms(AppliedUndef, sp.Derivative, sp.Indexed)
     slopes = {part for part in parts if isinstance(part, sp.Derivative) or part.func.__name__ == GRADIENT}
     places = dict.fromkeys(parts, "b") | dict.fromkeys(slopes, "z")
     places |= {part: "a 0" for part in expression.atoms(sp.Symbol) if part.name == "lambda"}
-    symbols = {part: sp.Symbol(f"{place}\t{Printer().doprint(part)}") for part, place in places.items()}
+    printed = {part: Printer().doprint(part) for part in parts | places.keys()}
+    if primes:
+        followed = [part for part in slopes if isinstance(part, sp.Derivative) and part.expr.func.__name__ in ("S", "p")]
+        printed |= {part: part.expr.func.__name__ + "'" * part.derivative_count for part in followed}
+    symbols = {part: sp.Symbol(f"{place}\t{printed[part]}") for part, place in places.items()}
     short = expression.xreplace(symbols).replace(sp.Max, lambda *both: ReLU(sum(both)))  # of a slope and 0
     arguments = {argument for part in parts if isinstance(part, AppliedUndef) for argument in part.args}
     activations = sorted((argument for argument in arguments if str(argument).startswith("A^")), key=str)

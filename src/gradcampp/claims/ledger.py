@@ -85,14 +85,19 @@ def across(runs: Mapping[str, Run]) -> pd.DataFrame:
 
 
 def in_words(rows: Mapping[str, Row]) -> str:
-    """The verdicts of one claim on several runs, by title, as a phrase: ``holds on A and B, fails on C``."""
+    """The verdicts of one claim on several runs, by title, as a phrase: ``holds on A and B, cannot be told on C``."""
     verdicts = list(dict.fromkeys(row.finding.verdict for row in rows.values()))
+    said = {CANNOT_TELL: "cannot be told", NOT_TESTED: "is not tested"}
     phrases = []
     for verdict in verdicts:
         titles = [title for title, row in rows.items() if row.finding.verdict == verdict]
-        listed = " and ".join(filter(None, [", ".join(titles[:-1]), titles[-1]]))
-        phrases.append(f"{'is ' if verdict == NOT_TESTED else ''}{verdict} on {listed}")
+        phrases.append(f"{said.get(verdict, verdict)} on {listed(titles)}")
     return ", ".join(phrases)
+
+
+def listed(titles: list[str]) -> str:
+    """Titles as a phrase: ``A, B and C``."""
+    return " and ".join(filter(None, [", ".join(titles[:-1]), titles[-1]]))
 
 
 Judged = Mapping[str, Row]  # one claim: its rows by run, or one row by MATHEMATICS

@@ -176,7 +176,7 @@ def sufficient(run: Run, scores: Scores) -> Finding:
     rest = plus - whole / 2
     low, high = map(math.log, interval(float(rest.mean()), float(rest.std(ddof=1)), rest.size))
     gain = compared(run.records, scores)[PAIRS[0]]
-    told = f"mean log gain over Grad-CAM: {plus.mean():.3f} of {whole.mean():.3f}; over half of it by [{low:.3f}, {high:.3f}]"
+    told = f"log gain {plus.mean():.3f}, of Grad-CAM++ {whole.mean():.3f}; over half of the latter by [{low:.3f}, {high:.3f}]"
     return above(low, high, 0, told) if gain.low > 1 else cannot_tell(f"{told}; the gain itself may be none")
 
 
