@@ -25,26 +25,10 @@ from gradcampp import cli, paper
 from gradcampp.claims import cards, ledger
 from gradcampp.claims.results import CELLS
 from gradcampp.evaluation import gallery
-from tests.conftest import ROOT
+from tests.conftest import ROOT, SECTIONS
 
 SITE = ROOT / "runs" / "mini" / "book" / "_build" / "html"
 CHROMIUM = next(filter(None, map(shutil.which, pdf.CHROMIUM)), None)
-SECTIONS = [
-    "1",
-    "2",
-    "2.1",
-    "2.1.1",
-    "2.1.2",
-    "2.2",
-    "3",
-    "3.1",
-    *(f"3.1.{last}" for last in range(1, 6)),
-    "3.2",
-    "3.3",
-    "3.4",
-    "4",
-    "5",
-]
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = [
