@@ -130,7 +130,9 @@ def stage(root: Path, source: Path, repository: str | None, address: str | None 
     from book.photograph import export as photograph
 
     shutil.rmtree(source, ignore_errors=True)
-    shutil.copytree(root / "book", source / "book", ignore=shutil.ignore_patterns("*.py", "__pycache__", "_ext", "live", "web"))
+    shutil.copytree(
+        root / "book", source / "book", ignore=shutil.ignore_patterns("*.py", "__pycache__", "_ext", "live", "slides", "web")
+    )
     for inside, place in (
         ("_static", "_static"),
         ("explorer", "extra/explorer"),
@@ -189,7 +191,7 @@ def build(options: argparse.Namespace, root: Path) -> Path:
     """
     from tqdm import tqdm
 
-    from book import concordance, pdf
+    from book import concordance, pdf, teaching
     from book.live import site
     from gradcampp.errors import InputError
 
@@ -212,6 +214,7 @@ def build(options: argparse.Namespace, root: Path) -> Path:
         if problems := list(filter(None, said)):
             raise BuildError("\n".join(problems))
     concordance.write(root, out / "source", pages(root), run)
+    teaching.write(root, out / "source", pages(root))
     shutil.rmtree(out / "_build", ignore_errors=True)
     sphinx(out / "source", out)
     site.write(out / "source", out / "_build" / "html")
