@@ -213,6 +213,8 @@ def build(options: argparse.Namespace, root: Path) -> Path:
         said = tqdm(pool.map(run_one, sources, targets), total=len(sources), unit="notebook", disable=None)
         if problems := list(filter(None, said)):
             raise BuildError("\n".join(problems))
+    if options.without_solutions and not options.keep_answers:
+        teaching.remove_answers(targets)
     concordance.write(root, out / "source", pages(root), run)
     teaching.write(root, out / "source", pages(root))
     shutil.rmtree(out / "_build", ignore_errors=True)
@@ -234,7 +236,10 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
     parser.add_argument("--out", type=Path, metavar="DIR", help="site in DIR/_build/html (default: RUN/book)")
     parser.add_argument("--repository", metavar="URL", help="address on GitHub, for links and launch buttons (default: none)")
     parser.add_argument("--address", metavar="URL", help="where the site will be, for citations and previews (default: none)")
-    parser.add_argument("--without-solutions", action="store_true", help="leave out the solutions of the exercises")
+    parser.add_argument(
+        "--without-solutions", action="store_true", help="leave out solutions of exercises and answers of quizzes"
+    )
+    parser.add_argument("--keep-answers", action="store_true", help="with --without-solutions: keep the answers of quizzes")
     parser.add_argument("--pdf", type=Path, metavar="FILE", help="also print the book, with Chromium")
     options = parser.parse_args(arguments)
     from gradcampp.errors import InputError

@@ -17,7 +17,7 @@ PACKAGE = "gradcampp"
 
 def imports(tree: ast.AST) -> dict[str, str]:
     """What each imported name stands for: ``{"panels": "gradcampp.results.figures.comparison"}``."""
-    found = {}
+    found: dict[str, str] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.asname or alias.name.partition(".")[0]: alias.name for alias in node.names if alias.asname}
@@ -75,10 +75,10 @@ def glued(notebook: Mapping[str, Any], labels: Iterable[str]) -> dict[str, Glued
     """What stands behind the labels that a notebook glues; those that it does not are left out."""
     code = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
     tree = ast.parse("\n".join(re.sub(r"^(\s*)%.*", r"\1pass", text, flags=re.MULTILINE) for text in code))
-    found = {}
+    found, wanted = {}, set(labels)
     for place, statement in enumerate(tree.body):
-        constants = {node.value for node in ast.walk(statement) if isinstance(node, ast.Constant)}
-        for label in constants & set(labels):
+        constants = {node.value for node in ast.walk(statement) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+        for label in sorted(wanted & constants):
             for call in _glue_calls(statement):
                 first = call.args[0]
                 if not isinstance(first, ast.Constant) or first.value == label:

@@ -19,6 +19,7 @@ from gradcampp.cam import SCORES
 from gradcampp.claims import cards, ledger
 from gradcampp.claims.claim import Claim, is_paper, several
 from gradcampp.claims.ledger import MATHEMATICS, Judged, claim_of
+from gradcampp.claims.results import CELLS
 from gradcampp.evaluation import gallery
 from gradcampp.evaluation.records import Run
 from gradcampp.performance import Summary, summaries
@@ -161,7 +162,7 @@ def shown(
             runs=", ".join(run.title for run in runs),
             run=runs[-1].title,
         )
-        numbers = [rows for rows in own if claim_of(rows) in cards.CELLS]
+        numbers = [rows for rows in own if claim_of(rows) in CELLS]
         others = [rows for rows in own if rows not in numbers]
         near = _lines([_near(others), f"[all numbers](#{cards.NUMBERS_ANCHOR})" if numbers else ""])
         where = f"{{numref}}`{label}` in {{doc}}`../{found[label].page}`"

@@ -14,7 +14,7 @@ import re
 import sys
 import tempfile
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ PAGE = "book/teach"
 ASSIGNMENTS = ROOT / "teaching" / "source"
 SOLUTION = re.compile(r"^( *)### BEGIN SOLUTION\n.*?### END SOLUTION$", re.MULTILINE | re.DOTALL)
 HIDDEN = re.compile(r"^ *### BEGIN HIDDEN TESTS\n.*?### END HIDDEN TESTS\n?", re.MULTILINE | re.DOTALL)
+ANSWER = re.compile(r'\n*<details class="answer">.*?</details>', re.DOTALL)  # of a quiz
+TIMES = re.compile(r"\*\*It takes\*\* about (\d+) minutes to read, and about (\d+) minutes for the exercises")
 STUB = r"\1# YOUR CODE HERE\n\1raise NotImplementedError()"
 README = """What is in this folder
 assignments/   notebooks: open them with jupyter lab; graded with nbgrader
@@ -71,8 +73,39 @@ def points(notebook: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
     return found
 
 
+def without_answers(notebook: Mapping[str, Any]) -> dict[str, Any]:
+    """A chapter without the answers of its quiz."""
+    cells = [
+        {**cell, "source": ANSWER.sub("", "".join(cell["source"]))} if cell["cell_type"] == "markdown" else cell
+        for cell in notebook["cells"]
+    ]
+    return {**notebook, "cells": cells}
+
+
+def remove_answers(files: Iterable[Path]) -> None:
+    """Rewrite chapters without the answers of their quizzes."""
+    for path in files:
+        path.write_text(json.dumps(without_answers(json.loads(path.read_text("utf-8")))), "utf-8")
+
+
+def chapters(root: Path, pages: Sequence[str]) -> str:
+    """A table of the chapters, counted from their notebooks: minutes where a chapter tells them, exercises, questions."""
+    lines = ["| chapter | reading | exercises | number of exercises | questions of the quiz |", "|---|---|---|---|---|"]
+    for page in pages:
+        if (path := root / f"{page}.ipynb").exists():
+            cells = json.loads(path.read_text("utf-8"))["cells"]
+            text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+            told = TIMES.search(text)
+            minutes = [f"{told[place]} min" if told else "—" for place in (1, 2)]
+            counts = [str(len(re.findall(start, text))) for start in (r"\{exercise-start\}", r'<details class="answer">')]
+            lines.append(f"| {{doc}}`../{page}` | {' | '.join(minutes + counts)} |")
+    return "\n".join(lines) + "\n"
+
+
 def write(root: Path, source: Path, pages: Sequence[str]) -> None:
-    """Write slides and students' notebooks into what the site is made from, where the book has the page for lecturers.
+    """Write slides, students' notebooks and the table of chapters into what the site is made from.
+
+    Only where the book has the page for lecturers.
 
     Args:
         root: of the checkout.
@@ -86,6 +119,7 @@ def write(root: Path, source: Path, pages: Sequence[str]) -> None:
 
     if PAGE not in pages:
         return
+    (source / "book" / "teach_chapters.md").write_text(chapters(root, pages), "utf-8")
     slides.write(source / "notebooks", source / "extra" / "slides")
     folder = source / "extra" / "teaching"
     folder.mkdir(parents=True, exist_ok=True)
@@ -111,8 +145,9 @@ def pack(target: Path, scenes: int, seed: int, site: Path | None) -> None:
             archive.writestr("class/README.txt", README)
             for name, notebook in assignments().items():
                 archive.writestr(f"class/assignments/{name}.ipynb", json.dumps(student_version(notebook), indent=1) + "\n")
-            for inside, place in ((drawn, "scenes"), (ROOT / "evidence", "evidence"), (site, "site")):
-                for path in sorted(inside.rglob("*")) if inside else ():
+            folders = {"scenes": drawn, "evidence": ROOT / "evidence"} | ({"site": site} if site else {})
+            for place, inside in folders.items():
+                for path in sorted(inside.rglob("*")):
                     if path.is_file():
                         archive.write(path, f"class/{place}/{path.relative_to(inside)}")
 

@@ -213,6 +213,7 @@ def test_the_class_kit_has_what_its_list_says_and_no_solution(tmp_path: Path, ca
 
 def test_what_is_written_for_the_site_has_no_solution(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slides, "write", lambda notebooks, folder: None)
+    (tmp_path / "book").mkdir()
     teaching.write(ROOT, tmp_path, build.pages(ROOT))
     made = sorted((tmp_path / "extra" / "teaching").iterdir())
     assert [path.stem for path in made] == sorted(ASSIGNMENTS)
@@ -220,3 +221,26 @@ def test_what_is_written_for_the_site_has_no_solution(tmp_path: Path, monkeypatc
     shutil.rmtree(tmp_path / "extra")
     teaching.write(ROOT, tmp_path, ["book/index"])
     assert not (tmp_path / "extra").exists()
+
+
+def test_the_table_of_chapters_counts_what_is_in_them(tmp_path: Path) -> None:
+    text = "- **It takes** about 25 minutes to read, and about 40 minutes for the exercises."
+    quiz = '**Question 1.** Why?\n\n- (a) so\n\n<details class="answer"><summary>Answer</summary>\n\n(a)\n\n</details>'
+    cells = [{"cell_type": "markdown", "source": each} for each in (text, "````{exercise-start} A\n````", quiz)]
+    (tmp_path / "told.ipynb").write_text(json.dumps({"cells": cells}), "utf-8")
+    (tmp_path / "untold.ipynb").write_text(json.dumps({"cells": []}), "utf-8")
+    first, second = teaching.chapters(tmp_path, ["told", "book/index", "untold"]).splitlines()[2:]
+    assert first == "| {doc}`../told` | 25 min | 40 min | 1 | 1 |"
+    assert second == "| {doc}`../untold` | — | — | 0 | 0 |"
+
+
+def test_answers_of_a_quiz_go_and_questions_stay(tmp_path: Path) -> None:
+    answer = '<details class="answer"><summary>Answer</summary>\n\n(a) secret\n\n</details>'
+    first, second = "**Question 1.** Why?\n\n- (a) so", "**Question 2.** And?"
+    quiz = f"{first}\n\n{answer}\n\n{second}\n\n{answer}\n\nkept <details>x</details>"
+    code = {"cell_type": "code", "source": "print('<details class=\"answer\">a</details>')", "outputs": []}
+    (tmp_path / "a.ipynb").write_text(json.dumps({"cells": [{"cell_type": "markdown", "source": quiz}, code]}), "utf-8")
+    teaching.remove_answers([tmp_path / "a.ipynb"])
+    text, kept = json.loads((tmp_path / "a.ipynb").read_text("utf-8"))["cells"]
+    assert text["source"] == f"{first}\n\n{second}\n\nkept <details>x</details>"
+    assert kept == code

@@ -33,8 +33,8 @@ class Chapters:
 
     def __init__(self, folder: Path) -> None:
         self.notebooks = {path.stem: cells(path) for path in sorted(folder.glob("*.ipynb"))}
-        found = STATED.findall("\n".join(map(_prose, self.notebooks.values())))
-        self._equations = {int(first or second): tex or more for tex, first, second, more in found}
+        found: list[tuple[str, str, str, str]] = STATED.findall("\n".join(map(_prose, self.notebooks.values())))
+        self._equations: dict[int, str] = {int(first or second): tex or more for tex, first, second, more in found}
 
     def equation(self, number: int) -> str:
         """The TeX of an equation of the paper."""
