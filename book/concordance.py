@@ -6,6 +6,7 @@ tests from the code of the tests, verdicts and distances from the ledger and the
 
 from __future__ import annotations
 
+import html
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -212,29 +213,37 @@ def _order(label: str) -> tuple[str, bool]:
 
 def table_1(runs: Sequence[Run]) -> str:
     """Table 1 in the paper's layout: the paper's rows, then those of each run with their distance from the paper's."""
-    return _numbers(("relative_performance",), ["", "relative performance", ""], ["pre-softmax", "post-softmax"], runs)
+    return _numbers({"relative_performance": ""}, "relative performance", runs)
 
 
 def table_2(runs: Sequence[Run]) -> str:
     """Table 2 in the paper's layout."""
-    columns = [f"{kind}, {name}" for kind in ("pre-softmax", "post-softmax") for name in ("mean", "std")]
-    return _numbers(("mean", "std"), ["", "log relative performance", "", "", ""], columns, runs)
+    return _numbers({"mean": "mean", "std": "std"}, "log relative performance", runs)
 
 
-def _numbers(values: Sequence[str], first: Sequence[str], columns: Sequence[str], runs: Sequence[Run]) -> str:
+def _numbers(values: Mapping[str, str], title: str, runs: Sequence[Run]) -> str:
+    """A table in HTML, whose heads span columns as the paper's do; ``values`` are those of a cell with the words above them."""
     blocks: list[tuple[str, Mapping[Any, paper.Cell | Summary]]] = [(f"the paper (n = {paper.IMAGES:,})", paper.CELLS)]
     for run in runs:
         found = summaries(run.records)
-        counts = sorted({f"{each.n:,}" for each in found.values()})
+        counts = sorted({each.n for each in found.values()})
         own = ", the paper's own experiment" if is_paper(run) else ""
-        blocks.append((f"{run.title} (n = {' to '.join(counts)}){own}", found))
-    rows = [_row("methods", *columns)]
-    for title, numbers in blocks:
-        rows.append(_row(f"**{title}**", *[""] * len(columns)))
+        blocks.append((f"{run.title} (n = {' to '.join(f'{count:,}' for count in counts)}){own}", found))
+    width, last = len(SCORES) * len(values), [word for _ in SCORES for word in values.values() if word]
+    above = [f'<th scope="colgroup" colspan="{len(values)}">{kind}-softmax expl. maps</th>' for kind in SCORES]
+    heads = [f'<th scope="col" rowspan="{2 + bool(last)}">methods</th><th scope="colgroup" colspan="{width}">{title}</th>']
+    heads += ["".join(above), *filter(None, ["".join(f'<th scope="col">{word}</th>' for word in last)])]
+    rows = [f"<thead>{''.join(f'<tr>{head}</tr>' for head in heads)}</thead>"]
+    for source, numbers in blocks:
+        rows.append(f'<tbody><tr><th scope="rowgroup" colspan="{width + 1}">{html.escape(source)}</th></tr>')
         for pair in paper.PAIRS:
             cells = [_number(numbers[scores, pair], paper.CELLS[scores, pair], value) for scores in SCORES for value in values]
-            rows.append(_row(paper.pair_name(pair), *cells))
-    return _table(first, rows, ":header-rows: 2")
+            columns = "".join(f"<td>{cell}</td>" for cell in cells)
+            rows.append(f'<tr><th scope="row">{paper.pair_name(pair)}</th>{columns}</tr>')
+        rows.append("</tbody>")
+    box = '<div class="pst-scrollable-table-container" tabindex="0" role="region"'
+    lines = "\n".join(rows)
+    return f'{box} aria-label="{title}, the paper and each run">\n<table class="table">\n{lines}\n</table>\n</div>'
 
 
 def _number(ours: paper.Cell | Summary, printed: paper.Cell, value: str) -> str:
