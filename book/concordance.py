@@ -27,7 +27,7 @@ from gradcampp.performance import Summary, summaries
 
 PAGE = "book/concordance"
 FILES = 3  # of tests that are named; those of others are counted together
-COLUMNS = ":header-rows: 1\n:widths: 17 36 17 30"
+COLUMNS = ":header-rows: 1\n:class: concordance\n:widths: 18 34 16 32"
 LABEL = re.compile(
     r"^\((?P<section>sec-paper-[a-z0-9-]+)\)=$"
     r"|(?:\$\$ \(|:label: )(?P<equation>eq-paper-\d+)\b|^:?name: (?P<shown>(?:fig|tab)-paper-\d+)$",

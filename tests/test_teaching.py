@@ -148,6 +148,14 @@ def test_everything_that_a_slide_shows_is_glued_or_stated_by_its_chapter() -> No
     assert all(described[chapter][name] for chapter, name in figures)
 
 
+def test_the_plan_of_the_lecture_goes_through_all_slides() -> None:
+    plan = (ROOT / "book" / "teach.md").read_text("utf-8")
+    spans = [(int(first), int(last)) for first, last in re.findall(r"slides (\d+) (?:to|and) (\d+)", plan)]
+    assert [first for first, _ in spans] == [1, *(last + 1 for _, last in spans[:-1])]
+    assert spans[-1][1] == len(re.findall(r"^---$", LECTURE, re.MULTILINE)) + 1
+    assert sum(map(int, re.findall(r"^\| (\d+) \| .*slides", plan, re.MULTILINE))) == 60
+
+
 def chapter(folder: Path, **glued: str) -> slides.Chapters:
     """A folder with one executed notebook, 01_one."""
     kinds = {"fig-a": "image/png"}
