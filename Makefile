@@ -9,9 +9,10 @@ PROFILE ?= mini
 NAME := $(basename $(notdir $(PROFILE)))
 PORT ?= 8000
 REPOSITORY ?=
+ADDRESS ?=
 # As under the command line: threads that wait soon leave the cores to others.
 export GOMP_SPINCOUNT ?= 1000
-BOOK = $(BIN)/python book/build.py --profile $(PROFILE) $(if $(REPOSITORY),--repository $(REPOSITORY))
+BOOK = $(BIN)/python book/build.py --profile $(PROFILE) $(if $(REPOSITORY),--repository $(REPOSITORY)) $(if $(ADDRESS),--address $(ADDRESS))
 
 .PHONY: help install reproduce book serve pdf test lint types check evidence mutants benchmark clean
 

@@ -141,7 +141,7 @@ def _in_one_piece(outputs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
-def stage(root: Path, source: Path, repository: str | None) -> None:
+def stage(root: Path, source: Path, repository: str | None, address: str | None = None) -> None:
     """Put together what the site is made from, but the notebooks; what was there is removed."""
     import yaml
 
@@ -150,7 +150,9 @@ def stage(root: Path, source: Path, repository: str | None) -> None:
     from book.photograph import export as photograph
 
     shutil.rmtree(source, ignore_errors=True)
-    shutil.copytree(root / "book", source / "book", ignore=shutil.ignore_patterns("*.py", "__pycache__", "_ext", "live", "web"))
+    shutil.copytree(
+        root / "book", source / "book", ignore=shutil.ignore_patterns("*.py", "__pycache__", "_ext", "live", "slides", "web")
+    )
     for inside, place in (
         ("_static", "_static"),
         ("explorer", "extra/explorer"),
@@ -161,6 +163,7 @@ def stage(root: Path, source: Path, repository: str | None) -> None:
         shutil.move(source / "book" / inside, source / place)
     config = yaml.safe_load((source / "book" / "_config.yml").read_text("utf-8"))
     links = config.pop("with_repository")
+    config["html"]["baseurl"] = address or ""
     if repository:
         config["sphinx"]["config"]["html_theme_options"] |= {"repository_url": repository, **links}
     (source / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False), "utf-8")
@@ -208,16 +211,18 @@ def build(options: argparse.Namespace, root: Path) -> Path:
     """
     from tqdm import tqdm
 
-    from book import pdf
+    from book import concordance, pdf, teaching
     from book.live import site
     from gradcampp.errors import InputError
 
     if options.repository and not re.fullmatch(r"https://github\.com/[\w.-]+/[\w.-]+", options.repository):
         raise InputError(f"--repository {options.repository}: expected an address such as https://github.com/OWNER/NAME")
+    if options.address and not re.fullmatch(r"https?://[\w.:-]+(/\S*)?", options.address):
+        raise InputError(f"--address {options.address}: expected an address such as https://OWNER.github.io/NAME/")
     browser = pdf.find_browser() if options.pdf else ""
     run = finished_run(options.profile, options.run)
     out: Path = options.out or run / "book"
-    stage(root, out / "source", options.repository)
+    stage(root, out / "source", options.repository, options.address)
     sources = [path for page in pages(root) if (path := root / f"{page}.ipynb").exists()]
     targets = [out / "source" / "notebooks" / path.name for path in sources]
     parameters = {"PROFILE": options.profile, "RUN": str(run.resolve())}
@@ -228,6 +233,10 @@ def build(options: argparse.Namespace, root: Path) -> Path:
         said = tqdm(pool.map(run_one, sources, targets), total=len(sources), unit="notebook", disable=None)
         if problems := list(filter(None, said)):
             raise BuildError("\n".join(problems))
+    if options.without_solutions and not options.keep_answers:
+        teaching.remove_answers(targets)
+    concordance.write(root, out / "source", pages(root), run)
+    teaching.write(root, out / "source", pages(root))
     shutil.rmtree(out / "_build", ignore_errors=True)
     sphinx(out / "source", out)
     site.write(out / "source", out / "_build" / "html")
@@ -246,7 +255,11 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
     parser.add_argument("--run", type=Path, help="what gradcampp reproduce wrote (default: runs/PROFILE, made if missing)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="site in DIR/_build/html (default: RUN/book)")
     parser.add_argument("--repository", metavar="URL", help="address on GitHub, for links and launch buttons (default: none)")
-    parser.add_argument("--without-solutions", action="store_true", help="leave out the solutions of the exercises")
+    parser.add_argument("--address", metavar="URL", help="where the site will be, for citations and previews (default: none)")
+    parser.add_argument(
+        "--without-solutions", action="store_true", help="leave out solutions of exercises and answers of quizzes"
+    )
+    parser.add_argument("--keep-answers", action="store_true", help="with --without-solutions: keep the answers of quizzes")
     parser.add_argument("--pdf", type=Path, metavar="FILE", help="also print the book, with Chromium")
     options = parser.parse_args(arguments)
     from gradcampp.errors import InputError

@@ -11,6 +11,11 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
+SECTIONS = [  # of the paper
+    *("1", "2", "2.1", "2.1.1", "2.1.2", "2.2", "3", "3.1"),
+    *(f"3.1.{last}" for last in range(1, 6)),
+    *("3.2", "3.3", "3.4", "4", "5"),
+]
 
 
 @pytest.fixture(scope="session")

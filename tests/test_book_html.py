@@ -25,26 +25,10 @@ from gradcampp import cli, paper
 from gradcampp.claims import cards, ledger
 from gradcampp.claims.results import CELLS
 from gradcampp.evaluation import gallery
-from tests.conftest import ROOT
+from tests.conftest import ROOT, SECTIONS
 
 SITE = ROOT / "runs" / "mini" / "book" / "_build" / "html"
 CHROMIUM = next(filter(None, map(shutil.which, pdf.CHROMIUM)), None)
-SECTIONS = [
-    "1",
-    "2",
-    "2.1",
-    "2.1.1",
-    "2.1.2",
-    "2.2",
-    "3",
-    "3.1",
-    *(f"3.1.{last}" for last in range(1, 6)),
-    "3.2",
-    "3.3",
-    "3.4",
-    "4",
-    "5",
-]
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = [
@@ -383,3 +367,74 @@ def test_every_chapter_links_to_the_cards_of_its_claims(pages: dict[str, Page]) 
         anchor = cards.NUMBERS_ANCHOR if claim in CELLS else cards.name_anchor(claim)
         links = pages[f"notebooks/{claim.chapter}"].links
         assert any(link.endswith(f"/08_claims.html#{anchor}") for link in links), claim.name
+
+
+def test_every_number_of_the_paper_has_its_place_function_test_and_verdict_in_the_concordance(pages: dict[str, Page]) -> None:
+    page = pages["book/concordance"]
+    ends = {urldefrag(link)[1] for link in page.links}
+    assert {f"equation-eq-paper-{number}" for number in range(1, 20)} <= ends
+    assert {f"fig-paper-{number}" for number in range(1, 7)} | {"tab-paper-1", "tab-paper-2"} <= ends
+    assert {f"sec-paper-{section.replace('.', '-')}" for section in SECTIONS} <= ends
+    assert {f"gradcampp.{name}" for name in paper.WHERE.values()} <= ends
+    wanted = {cards.name_anchor(claim) for claim in ledger.CLAIMS if claim.equation or claim.figure}
+    assert wanted <= ends
+    assert "tests/test_cam.py" in page.html
+
+
+def test_every_page_says_what_it_is_to_those_who_cite_or_link_it(pages: dict[str, Page]) -> None:
+    for name in build.pages(ROOT):
+        html, chapter = pages[name].html, name.startswith("notebooks/")
+        said = dict(re.findall(r'<meta (?:name|property)="([\w:]+)" content="([^"]*)"', html))
+        assert said["citation_title"] == said["og:title"], name
+        assert said["citation_author"], name
+        assert said["og:type"] == ("article" if chapter else "website"), name
+        assert (SITE / name).parent.joinpath(said["og:image"]).resolve().is_file(), name
+        assert ("Cite this chapter" in html) == chapter, name
+        assert "issues/new" not in html, name  # the repository of this edition is not known
+
+
+def test_the_entry_of_a_chapter_can_be_copied(browser: Any, address: str) -> None:
+    tab = browser.new_page()
+    complaints = listening(tab, address)
+    tab.goto(f"{address}notebooks/02_methods.html", wait_until="networkidle")
+    tab.get_by_text("Cite this chapter").click()
+    button = tab.locator(".gp-cite .copybtn")
+    assert button.is_visible()
+    target = button.get_attribute("data-clipboard-target")
+    assert tab.inner_text(target).startswith("@incollection{gradcampp")
+    tab.close()
+    assert complaints == []
+
+
+@pytest.mark.parametrize("width", [1200, 390])
+def test_slides_turn_by_keys_and_buttons_and_fit(browser: Any, address: str, width: int) -> None:
+    tab = browser.new_page(viewport={"width": width, "height": 844})
+    complaints = listening(tab, address)
+    tab.goto(f"{address}slides/index.html", wait_until="networkidle")
+    count = tab.locator(".slide").count()
+    assert count > 12
+    place = tab.locator("nav output")
+    for number in range(1, count + 1):
+        assert place.inner_text() == f"{number} / {count}"
+        assert tab.locator(".slide:visible").count() == 1
+        assert tab.evaluate("document.documentElement.scrollWidth") <= width
+        tab.keyboard.press("ArrowRight")
+    tab.keyboard.press("Home")
+    tab.get_by_role("button", name="Next slide").click()
+    assert place.inner_text() == f"2 / {count}"
+    assert not tab.locator(".slide.shown .notes").is_visible()
+    tab.keyboard.press("n")
+    assert tab.locator(".slide.shown .notes").is_visible()
+    assert tab.evaluate("[...document.images].every(image => image.complete && image.naturalWidth && image.alt)")
+    assert tab.locator(".slide svg").count() > 6
+    tab.close()
+    assert complaints == []
+
+
+def test_the_notebooks_for_students_are_offered_without_solutions(pages: dict[str, Page]) -> None:
+    links = [link for link in pages["book/teach"].links if link.endswith(".ipynb") and "/teaching/" in link]
+    assert len(links) == 2
+    for link in links:
+        text = (SITE / "teaching" / link.rpartition("/")[2]).read_text("utf-8")
+        assert "NotImplementedError" in text
+        assert not re.search("BEGIN (SOLUTION|HIDDEN)", text)
