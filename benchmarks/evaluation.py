@@ -42,7 +42,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from packages import evaluate_with_grad_cam, installed
 from timing import conclude, machine, side_by_side
 
-from gradcampp.evaluation.photographs import list_photographs, load
+from gradcampp.evaluation.folders import list_photographs
+from gradcampp.evaluation.photographs import load
 from gradcampp.evaluation.records import Run, experiment_of
 from gradcampp.evaluation.run import Execution, evaluate
 from gradcampp.networks import load as networks

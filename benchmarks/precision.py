@@ -29,7 +29,7 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).parent))
 from timing import conclude, machine
 
-from gradcampp.evaluation.photographs import list_photographs
+from gradcampp.evaluation.folders import list_photographs
 from gradcampp.evaluation.records import experiment_of
 from gradcampp.evaluation.run import Execution, evaluate
 from gradcampp.networks.capture import PRECISIONS, Network, Precision

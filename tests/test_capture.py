@@ -15,9 +15,10 @@ from torchvision.models import get_model
 
 from gradcampp.cam import SCORES
 from gradcampp.errors import InputError
-from gradcampp.networks.capture import Network, Precision, Preprocessing, capture, computing, forward, probabilities
+from gradcampp.networks.capture import Network, Precision, capture, computing, forward, probabilities
 from gradcampp.networks.classes import numbered
 from gradcampp.networks.layers import default_layer
+from gradcampp.networks.preprocessing import Preprocessing
 from tests.networks import Custom, InPlace, Scored, Shared, Vector
 
 

@@ -360,14 +360,14 @@ def test_after_a_bad_photograph_is_removed_the_same_command_goes_on(
         (["--out", "FILE/run"], "cannot write to the run folder"),
         (["--out", "/proc/gradcampp"], "cannot write to the run folder /proc/gradcampp"),
         (["--crop", "30"], "--crop 30 is larger than --resize 20"),
-        (["--std", "1", "0", "1"], "expected three positive numbers"),
-        (["--mean", "1", "2"], "'--mean' requires 3 arguments"),
-        (["--mean", "1", "2", "blue"], "'--mean': 'blue' is not a valid float"),
+        (["--std", "1", "0", "1"], "--std 1 0 1: expected positive numbers up to 1"),
+        (["--mean", "1", "0.5"], "--mean has 2 numbers and --std 3"),
+        (["--mean", "blue"], "'--mean': 'blue' is not a number"),
         (["--model", "tests.networks:Vector"], "expected class logits (B, C)"),
         (["--model", "tests.networks:AllNaN"], "are not finite"),
         (["--classes", "names.txt"], "cannot read class names from names.txt"),
         (["--colour", "red"], "No such option '--colour'"),
-        (["--limt", "3"], "No such option '--limt'. Did you mean '--limit'?"),
+        (["--limt", "3"], "No such option '--limt'. Did you mean one of: '--fit', '--limit'?"),
         (["--precision", "bf16"], "'bf16' is not one of 'float32', 'tf32'"),
         (["--device", "tpu"], "'tpu' is not one of 'auto', 'cpu', 'cuda'"),
         (["--workers", "-1"], "'--workers': -1 is not in the range x>=0"),
@@ -479,7 +479,7 @@ def test_explain_explains_bad_input(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 def test_no_cuda_is_said_plainly(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    one_line(capsys, main(evaluate(tmp_path, tmp_path / "run", "--device", "cuda")), "no CUDA device")
+    one_line(capsys, main(evaluate(tmp_path / "data", tmp_path / "run", "--device", "cuda")), "no CUDA device")
 
 
 def test_an_interrupt_says_how_to_go_on(
@@ -527,7 +527,7 @@ def test_a_folder_name_may_hold_a_colon(folder: Callable[..., Path], tmp_path: P
 
 def test_models_that_are_no_classifiers_are_unknown(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     model = ["--model", "fasterrcnn_resnet50_fpn", "--weights", "random"]
-    one_line(capsys, main(evaluate(tmp_path, tmp_path / "run", *model)), "unknown model")
+    one_line(capsys, main(evaluate(tmp_path / "data", tmp_path / "run", *model)), "unknown model")
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path) -> None:

@@ -26,13 +26,15 @@ from gradcampp import cam, shrinkage
 from gradcampp.cam import COLUMNS, METHODS, SCORES, column
 from gradcampp.errors import InputError
 from gradcampp.evaluation import records
+from gradcampp.evaluation.folders import list_photographs
 from gradcampp.evaluation.maps import explain, heatmaps
 from gradcampp.evaluation.measure import measure
-from gradcampp.evaluation.photographs import list_photographs, read_photograph
+from gradcampp.evaluation.photographs import read_photograph
 from gradcampp.evaluation.records import Run, experiment_of
 from gradcampp.evaluation.run import Execution, evaluate
-from gradcampp.networks.capture import Network, Precision, Preprocessing
+from gradcampp.networks.capture import Network, Precision
 from gradcampp.networks.classes import numbered
+from gradcampp.networks.preprocessing import Preprocessing
 from tests.conftest import photograph
 from tests.networks import Broken, scored
 
@@ -88,7 +90,7 @@ def slow_row(module: nn.Module, pixels: Tensor, label: int, threshold: float) ->
                 heat = heat + weight * a[0, k]
             heat = heat.clamp(min=0)
             heat = (heat - heat.min()) / (heat.max() - heat.min()) if heat.max() > heat.min() else torch.zeros_like(heat)
-            large = torch.nn.functional.interpolate(heat[None, None], (SMALL.crop, SMALL.crop), mode="bilinear")[0, 0]
+            large = torch.nn.functional.interpolate(heat[None, None], SMALL.size, mode="bilinear")[0, 0]
             row[column(scores, method)] = logits_of(large * pixels).double().softmax(0)[label].item()
     return row
 

@@ -15,8 +15,9 @@ import torch
 from gradcampp.errors import InputError
 from gradcampp.evaluation import gallery
 from gradcampp.networks import lite0
-from gradcampp.networks.capture import Network, Preprocessing
+from gradcampp.networks.capture import Network
 from gradcampp.networks.load import load
+from gradcampp.networks.preprocessing import Preprocessing
 
 NAMES = list(gallery.PHOTOGRAPHS)
 SCORES = {  # of the best class, measured with EfficientNet-Lite0; float32 kernels differ by far less than 0.001

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torchvision.models import SqueezeNet1_0_Weights
 
 from gradcampp.errors import InputError
-from gradcampp.networks.capture import Preprocessing
 from gradcampp.networks.load import load
+from gradcampp.networks.preprocessing import Preprocessing
 from tests.networks import Scored, scored
 
 OWN = "tests.networks:scored"

@@ -150,7 +150,7 @@ def large(heat: Tensor) -> Tensor:
     heat = heat.clamp(min=0)
     spread = heat.max() - heat.min()
     heat = (heat - heat.min()) / spread if spread > 0 else torch.zeros_like(heat)
-    size = (SMALL.crop, SMALL.crop)
+    size = SMALL.size
     return torch.nn.functional.interpolate(heat[None, None].float(), size, mode="bilinear")[0, 0]
 
 

@@ -14,9 +14,10 @@ from torch.utils.data._utils.pin_memory import pin_memory
 from torchvision.transforms import v2
 
 from gradcampp.errors import InputError
-from gradcampp.evaluation.photographs import Batch, Photograph, choose, list_photographs, load, read_photograph
-from gradcampp.networks.capture import Preprocessing
+from gradcampp.evaluation.folders import Photograph, choose, list_photographs
+from gradcampp.evaluation.photographs import Batch, load, read_photograph
 from gradcampp.networks.classes import imagenet, named, numbered
+from gradcampp.networks.preprocessing import Preprocessing
 from tests.conftest import photograph
 
 SMALL = Preprocessing(resize=24, crop=16)

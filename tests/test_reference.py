@@ -20,8 +20,9 @@ from gradcampp.evaluation.alphas import box
 from gradcampp.evaluation.maps import heatmaps
 from gradcampp.evaluation.records import Run
 from gradcampp.networks import lite0
-from gradcampp.networks.capture import Network, Preprocessing, capture
+from gradcampp.networks.capture import Network, capture
 from gradcampp.networks.load import load
+from gradcampp.networks.preprocessing import Preprocessing
 from gradcampp.paper import PAIRS, Pair
 
 LAYER = "features.12"

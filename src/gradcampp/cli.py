@@ -14,24 +14,31 @@ import sys
 import threading
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
 from click import option
 
-from gradcampp.errors import InputError
+from gradcampp.errors import InputError, Notice
 from gradcampp.options import (
     COUNT,
     PATH,
     SCORES,
     WHOLE,
+    check_apart,
     check_ending,
+    check_inputs,
     choose_device,
     execution_of,
     model_options,
     profile_of,
     run_options,
+    say_what_is_used,
+    show_notice,
+    show_versions,
 )
 
 if TYPE_CHECKING:
@@ -39,6 +46,7 @@ if TYPE_CHECKING:
 
 UNEXPECTED, BAD_INPUT = 1, 2
 INTERRUPTED, UNREAD = 130, 141  # what shells report for Ctrl-C, and for a program whose output nobody reads any more
+STOPPED = "interrupted; the same command goes on where it stopped"
 SHARED = ("evaluate", "reproduce")  # what several processes can do together
 
 
@@ -46,17 +54,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code of a command: 0 done, 1 an unexpected verdict, 2 bad input, 130 interrupted, 141 nobody reads the output."""
     if "OMP_WAIT_POLICY" not in os.environ:  # read when torch loads: threads that wait soon leave the cores to others
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-    warnings.filterwarnings("ignore", module=r"PIL\b")  # of odd metadata; damage is an error
-    warnings.filterwarnings("ignore", "Attempting to run cuBLAS")  # torch's first backward pass on a GPU says it, and goes on
     processes = None
     try:
         with contextlib.ExitStack() as undone:
             if threading.current_thread() is threading.main_thread():  # SIGTERM, of torchrun and schedulers, acts like Ctrl-C
-                undone.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, signal.default_int_handler))
+                for sent in (signal.SIGTERM, signal.SIGINT):
+                    if signal.getsignal(sent) in (signal.SIG_DFL, signal.default_int_handler):  # not what a parent ignores
+                        undone.callback(signal.signal, sent, signal.signal(sent, _interrupt))
             if "TORCHELASTIC_RUN_ID" in os.environ:  # set by torchrun, and seen without loading torch
                 from gradcampp.evaluation.processes import started
 
                 processes = started()
+            undone.enter_context(warnings.catch_warnings())
+            warnings.showwarning = partial(show_notice, warnings.showwarning, processes)
+            warnings.filterwarnings("ignore", module=r"PIL\b")  # of odd metadata; damage is an error
+            warnings.filterwarnings("ignore", "Attempting to run cuBLAS")  # torch's first backward pass on a GPU says it, and goes on
+            warnings.simplefilter("default", Notice)
             if processes and processes.rank:  # the first process talks to the user
                 undone.enter_context(contextlib.redirect_stdout(io.StringIO()))
             given = list(sys.argv[1:] if arguments is None else arguments)
@@ -81,7 +94,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         reason = f"cannot read or write{where}: {error.strerror or error}; make room, or choose another path"
         return _leave(BAD_INPUT, f"error: {reason}", processes)
     except KeyboardInterrupt:
-        return _leave(INTERRUPTED, "interrupted; the same command goes on where it stopped", processes)
+        return _leave(INTERRUPTED, STOPPED, processes)
+
+
+def _interrupt(_signal: int, frame: FrameType | None) -> None:
+    """Raise KeyboardInterrupt, but leave at once while modules load: torch's C++ would abort, and nothing is begun."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            if os.environ.get("RANK", "0") == "0":
+                os.write(2, f"gradcampp: {STOPPED}\n".encode())
+            os._exit(INTERRUPTED)
+        frame = frame.f_back
+    raise KeyboardInterrupt
 
 
 def _leave(code: int, reason: str, processes: Processes | None) -> int:
@@ -92,7 +116,7 @@ def _leave(code: int, reason: str, processes: Processes | None) -> int:
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=False)
-@click.version_option(package_name="gradcampp", message="%(prog)s %(version)s")
+@option("--version", is_flag=True, expose_value=False, is_eager=True, callback=show_versions, help="Show the versions and exit.")
 @click.pass_context
 def commands(context: click.Context) -> None:
     """Grad-CAM, Grad-CAM+ and Grad-CAM++ compared, after Lerma & Lucas (2022)."""
@@ -108,32 +132,47 @@ def commands(context: click.Context) -> None:
 @option("--scores", type=click.Choice(SCORES), default="pre", help="explain the logit or the softmax score (default: pre)")
 @option("--out", type=PATH, default="explanation.png", metavar="FILE", help="png, svg or pdf (default: explanation.png)")
 @option("--alphas", is_flag=True, help="also draw the alphas of the first row, as FILE-alphas")
-def explain(photos: list[Path], wanted: list[str], scores: Any, out: Path, alphas: bool, device: str, **options: Any) -> None:
+@option("--arrays", type=PATH, metavar="FILE", help="also write the maps as arrays, with all settings and hashes, as .npz")
+def explain(
+    photos: list[Path], wanted: list[str], scores: Any, out: Path, alphas: bool, arrays: Path | None, device: str, **options: Any
+) -> None:
     """Draw the three maps of photographs (Figures 2, 3 and 5)."""
     check_ending(out, ".png, .svg or .pdf")
+    if arrays:
+        check_ending(arrays, ".npz", "--arrays")
+    stem, ending = out.with_suffix(""), [out.suffix.lower().removeprefix(".")]
+    beside = stem.with_name(f"{stem.name}-alphas")
+    drawn = [each.with_name(f"{each.name}.{ending[0]}") for each in (stem, beside)]
+    for each in (out, *drawn[: 1 + alphas], *filter(None, [arrays])):
+        check_inputs(each, [*photos, options["weights"], options["classes"]])
     from gradcampp.evaluation import maps, photographs, profiles
+    from gradcampp.evaluation.arrays import save_arrays
     from gradcampp.networks.classes import find
     from gradcampp.results.figures import one_image, style
 
     network = profiles.network(profiles.override(profiles.Profile(), options))
     classes = network.classes
+    say_what_is_used(network, options["model"])
     network.module.to(choose_device(device, None))
     labels = [find(classes, text) for text in wanted]
     rows: list[maps.Explanation] = []
+    paths: list[Path] = []
     for path in photos:
         photograph = photographs.read_photograph(path, network.preprocessing, upright=True)
         explained = maps.explain(network, photograph, labels, scores)
         rows += explained
+        paths += [path] * len(explained)
         probabilities = explained[0].probabilities
         print(path)
         for index in probabilities.topk(min(5, len(classes))).indices.tolist():
             print(f"  {float(probabilities[index]):8.4f}  {classes.label(index)}")
-    stem, ending = out.with_suffix(""), [out.suffix.lower().removeprefix(".")]
     written = style.save(one_image.explanations(rows, classes.names, scores), stem, ending)
     if alphas and len(rows[0].alphas) == 0:
         raise InputError(f"no unit of layer {network.layer} has a gradient for {scores}-softmax scores; there are no alphas")
     if alphas:
-        written += style.save(one_image.single_alphas(rows[0]), stem.with_name(f"{stem.name}-alphas"), ending)
+        written += style.save(one_image.single_alphas(rows[0]), beside, ending)
+    if arrays:
+        written.append(save_arrays(arrays, network, paths, rows))
     print(f"layer {network.layer}, {scores}-softmax; wrote {', '.join(map(str, written))}")
 
 
@@ -145,12 +184,15 @@ def explain(photos: list[Path], wanted: list[str], scores: Any, out: Path, alpha
 @click.pass_obj
 def evaluate(processes: Processes | None, /, data: Path, out: Path, **options: Any) -> None:
     """Score the explanation maps of a folder of photographs."""
-    from gradcampp.evaluation import photographs, profiles, run
+    check_apart(out, data)
+    from gradcampp.evaluation import profiles, run
+    from gradcampp.evaluation.folders import at_chance
 
     execution = execution_of(options, processes)
     profile = profile_of(profiles.Profile(), options, processes)
     network = profiles.network(profile)
-    chosen = photographs.choose(photographs.list_photographs(data, network.classes), profile.limit, profile.seed)
+    say_what_is_used(network, options["model"])
+    chosen = profiles.photographs(profile, data, network)
     experiment = profiles.experiment(profile, network)
     manifest = run.evaluate(network, chosen, data, out, experiment, execution, processes).manifest
     skipped = f", {len(manifest['skipped'])} unreadable skipped" if manifest["skipped"] else ""
@@ -158,6 +200,8 @@ def evaluate(processes: Processes | None, /, data: Path, out: Path, **options: A
         f"{out}: {manifest['over_threshold']} of {manifest['images']} images over {profile.threshold:g}{skipped}; "
         f"top-1 {manifest['top1']:.2%}, top-5 {manifest['top5']:.2%}; layer {network.layer}"
     )
+    if loud := at_chance(manifest, len(network.classes)):
+        warnings.warn(loud, Notice, stacklevel=1)
 
 
 @commands.command()
@@ -174,9 +218,14 @@ def reproduce(processes: Processes | None, /, profile: str, out: Path | None, **
     from gradcampp.evaluation import download, profiles
     from gradcampp.results import reproduce
 
+    out = out or Path("runs", profiles.name(profile))
+    check_apart(out, options["data"])
+    photograph = options["photograph"]
+    if photograph and out.exists() and photograph.parent.exists() and photograph.parent.samefile(out):
+        raise InputError(f"--photograph {photograph} is in {out}, whose figures would be written over it; choose another --out")
     execution = execution_of(options, processes)
     chosen = download.in_cache(profile_of(profiles.load(profile), options, processes))
-    said = reproduce.run(chosen, out or Path("runs", profiles.name(profile)), execution, processes)
+    said = reproduce.run(chosen, out, execution, processes)
     print(said.text, *(path for path in said.files if path.suffix in (".png", ".csv")), sep="\n")
     print("open", *said.files[:1])
 
@@ -214,6 +263,9 @@ def compare(folders: tuple[Path, ...], out: Path) -> None:
 @option("--out", type=PATH, metavar="FILE", help="the ledger as JSON (default: claims.json, in RUN where one is given)")
 def claims(folders: tuple[Path, ...], out: Path | None) -> int:
     """Check every claim of the paper; print the ledger of verdicts."""
+    if out:
+        check_ending(out, ".json")
+        check_inputs(out, [folder / "manifest.json" for folder in folders])
     from gradcampp.claims import ledger
     from gradcampp.evaluation.records import Run
 
@@ -248,6 +300,8 @@ def download(profile: str, to: Path | None) -> None:
     cache = to or download.cache_folder()
     paths = download.fetch(downloads, cache) if downloads else []
     print("\n".join(map(str, paths)) if paths else f"profile {profile} needs no download")
+    if hint := profiles.missing_data(profiles.load(profile)):
+        print(hint)
     setting = f"{download.VARIABLE}={shlex.quote(str(cache.absolute()))} " if to else ""
     print(f"now: {setting}gradcampp reproduce --profile {shlex.quote(profile)}")
 

@@ -1,4 +1,4 @@
-"""The one exception that a user can cause."""
+"""The one exception that a user can cause, and the one warning."""
 
 from __future__ import annotations
 
@@ -7,6 +7,13 @@ class InputError(ValueError):
     """Something the user gave is wrong: one line that says what, where, and what to do.
 
     The command line prints the line and exits with code 2; no traceback.
+    """
+
+
+class Notice(UserWarning):
+    """What a user should know in a line: what was assumed where nothing tells, or what was left out.
+
+    The command line prints the line on standard error.
     """
 
 

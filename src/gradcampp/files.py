@@ -1,9 +1,11 @@
-"""Files on disk: hashes, and writes that a reader sees whole or not at all."""
+"""Files on disk: hashes, and writes that a reader sees whole or not at all; the versions that files were made with."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.metadata
+import platform
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -14,6 +16,12 @@ def file_hash(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Of what decides the numbers, by name, without loading any of it."""
+    names = ("gradcampp", "torch", "torchvision", "numpy", "pillow")
+    return {**{name: importlib.metadata.version(name) for name in names}, "Python": platform.python_version()}
 
 
 @contextlib.contextmanager

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import re
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterable
 from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,17 +16,79 @@ from typing import TYPE_CHECKING, Any
 import click
 from click import option
 
-from gradcampp.errors import InputError
+from gradcampp.errors import InputError, Notice
+from gradcampp.files import versions
+from gradcampp.networks.preprocessing import FITS, INTERPOLATIONS
 
 if TYPE_CHECKING:
     from gradcampp.evaluation.processes import Processes
     from gradcampp.evaluation.profiles import Profile
     from gradcampp.evaluation.run import Execution
+    from gradcampp.networks.capture import Network
 
-PRECISIONS, SCORES = ("float32", "tf32"), ("pre", "post")  # as capture and cam have them, which load torch
+# As capture, cam and folders have them, which load torch.
+PRECISIONS, SCORES, ORDERS = ("float32", "tf32"), ("pre", "post"), ("index", "folder")
 TF32 = "relative performance by up to 0.24 percent and standard deviations by up to 1.7 percent (SqueezeNet, emulated)"
 PATH, SHARE = click.Path(path_type=Path), click.FloatRange(0, 1, max_open=True)
+NUMBER = r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?"
 COUNT, WHOLE = click.IntRange(min=1), click.IntRange(min=0)
+
+
+class Size(click.ParamType):  # type: ignore[type-arg]  # click 8.1 has none
+    """Pixels: the side of a square, or height and width as in ``224x320``."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | tuple[int, int]:  # noqa: D102
+        found = re.fullmatch(r"([1-9]\d*)(?:[x×]([1-9]\d*))?", value)
+        if not found:
+            self.fail(f"{value!r} is neither a side, such as 224, nor height and width, such as 224x320", param, ctx)
+        height, width = int(found[1]), int(found[2] or found[1])
+        return height if height == width else (height, width)
+
+
+class Device(click.ParamType):  # type: ignore[type-arg]
+    """A device as torch names it, without asking torch."""
+
+    name = "device"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: D102
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", value):
+            self.fail(f"{value!r} is not one of 'auto', 'cpu', 'cuda', 'cuda:1' (any number), 'mps'", param, ctx)
+        return str(value)
+
+
+class Numbers(click.Option):
+    """An option of one number or more, with spaces or commas between them: as many as follow it."""
+
+    def add_to_parser(self, parser: Any, ctx: click.Context) -> None:  # noqa: D102
+        super().add_to_parser(parser, ctx)
+        own = parser._long_opt[self.opts[0]]
+        process = own.process
+
+        def take(value: str, state: Any) -> None:
+            while state.rargs and re.fullmatch(NUMBER, state.rargs[0]):
+                value += f",{state.rargs.pop(0)}"
+            process(value, state)
+
+        own.process = take
+
+    def type_cast_value(self, ctx: click.Context, value: Any) -> tuple[float, ...] | None:  # noqa: D102
+        if value is None:
+            return None
+        parts = [part for part in re.split(r"[\s,]+", value) if part]
+        wrong = next((part for part in parts if not re.fullmatch(NUMBER, part)), None if parts else value)
+        if wrong is not None:
+            raise click.BadParameter(f"{wrong!r} is not a number", ctx, self)
+        return tuple(map(float, parts))
+
+
+def allow(_context: click.Context, _parameter: click.Parameter, count: int | None) -> None:
+    """Let Pillow read larger photographs."""
+    if count is not None:
+        from gradcampp.evaluation.photographs import allow_pixels
+
+        allow_pixels(count)
 
 
 def together(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -38,14 +102,21 @@ model_options = together(
     option("--layer", metavar="NAME", help="module to explain (default: the last feature maps before the classifier)"),
     option("--classes", type=PATH, metavar="FILE", help="class names, one a line (default: ImageNet's for 1,000 classes)"),
     option("--resize", type=COUNT, metavar="N", help="shorter side of a photograph in pixels"),
-    option("--crop", type=COUNT, metavar="N", help="side of the central square that the network sees"),
-    option("--mean", type=float, nargs=3, metavar="R G B", help="subtracted from the channels on the scale 0 to 1"),
-    option("--std", type=float, nargs=3, metavar="R G B", help="what the channels are divided by"),
+    option("--crop", type=Size(), metavar="N", help="what the network sees: side of a square, or 224x320, height first"),
+    option("--fit", type=click.Choice(FITS), help="crop the middle (default), squash, or pad with the mean colour"),
+    option("--interpolation", type=click.Choice(INTERPOLATIONS), help="of the resizing (default: that of the weights)"),
+    option("--mean", cls=Numbers, metavar="R G B", help="subtracted on the scale 0 to 1; one number for a grey network"),
+    option("--std", cls=Numbers, metavar="R G B", help="what the channels are divided by"),
+    option(
+        "--max-pixels", type=COUNT, metavar="N", callback=allow, expose_value=False, help="of a photograph (default: 179 million)"
+    ),
     option("--seed", type=WHOLE, metavar="N", help="of --weights random, of a sample of photographs and of scenes (default: 0)"),
-    option("--device", type=click.Choice(("auto", "cpu", "cuda")), default="auto"),
+    option("--device", type=Device(), metavar="NAME", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: auto)"),
 )
 
 run_options = together(
+    option("--labels", type=PATH, metavar="FILE", help="a table of image,label, where the photographs are in no class folders"),
+    option("--label-order", type=click.Choice(ORDERS), help="folders of numbers: the index, or the place as for ImageFolder"),
     option("--threshold", type=SHARE, metavar="T", help="explain images whose label scores over T (default: 0.5)"),
     option("--limit", type=COUNT, metavar="N", help="only N images: the first, or with --seed a random sample"),
     option("--controls", is_flag=True, default=None, help="also score maps that check the metric itself: twice as many passes"),
@@ -72,6 +143,8 @@ def execution_of(options: dict[str, Any], processes: Processes | None) -> Execut
 
     batch_size, workers, device, skip = (options.pop(name) for name in ("batch_size", "workers", "device", "skip_bad_images"))
     device = choose_device(device, processes)
+    if device == "mps":
+        raise InputError("--device mps computes no float64, which the scores of a run need; choose cpu")
     cores = max(1, (os.cpu_count() or 1) // (processes.local_size if processes else 1))
     if device == "cpu":
         keep_freed_memory()
@@ -80,14 +153,27 @@ def execution_of(options: dict[str, Any], processes: Processes | None) -> Execut
 
 
 def choose_device(name: str, processes: Processes | None) -> str:
-    """The device to use; of several CUDA devices, each process of a machine makes one its own."""
+    """The kind of device to use, ``cpu``, ``cuda`` or ``mps``; one of several CUDA devices becomes that of this process.
+
+    Of several processes on a machine, each makes one its own.
+    """
     import torch
 
-    if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device cuda: this machine has no CUDA device that torch can use; choose cpu or auto")
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+    device, _, index = name.partition(":")
+    if device == "mps" and not torch.backends.mps.is_available():
+        raise InputError("--device mps: torch finds no GPU of Apple here; choose cpu or auto")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"--device {name}: this machine has no CUDA device that torch can use; choose cpu or auto")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    count = torch.cuda.device_count() if device == "cuda" else 0
+    if index and processes and processes.size > 1:
+        raise InputError(f"--device {name}: torchrun's processes take a device each; choose cuda")
+    if index:
+        if int(index) >= count:
+            raise InputError(f"--device {name}: this machine has {count} CUDA devices, cuda:0 to cuda:{count - 1}")
+        torch.cuda.set_device(int(index))
     if device == "cuda" and processes and processes.size > 1:
-        count = torch.cuda.device_count()
         if processes.local_rank >= count:
             raise InputError(f"torchrun has started more processes than the {count} CUDA devices of this machine; choose fewer")
         torch.cuda.set_device(processes.local_rank)
@@ -106,9 +192,47 @@ def keep_freed_memory() -> None:
         mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: the heap keeps up to 2 GiB that are free
 
 
-def check_ending(out: Path, endings: str) -> None:
+def check_inputs(out: Path, inputs: Iterable[Path | str | None]) -> None:
+    """Refuse to write over a file that is read, by whatever path."""
+    for path in inputs:
+        if path and out.exists() and Path(path).exists() and out.samefile(path):
+            raise InputError(f"--out {out} would write over {path}, which is read; choose another name")
+
+
+def check_apart(out: Path, data: Path | None) -> None:
+    """Refuse a run folder in the data folder, where the next run would take it for a class."""
+    if data and data.exists() and any(part.exists() and part.samefile(data) for part in (out.resolve(), *out.resolve().parents)):
+        raise InputError(f"--out {out} is in the data folder {data}; choose a folder outside it")
+
+
+def check_ending(out: Path, endings: str, name: str = "--out") -> None:
     """Refuse a file that cannot be written before the work is done."""
     if out.suffix.lower() not in endings.replace(",", "").split():
-        raise InputError(f"--out {out}: expected a name that ends in {endings}")
+        raise InputError(f"{name} {out}: expected a name that ends in {endings}")
     if not out.parent.is_dir():
-        raise InputError(f"--out {out}: the folder {out.parent} does not exist")
+        raise InputError(f"{name} {out}: the folder {out.parent} does not exist")
+
+
+def show_notice(others: Any, processes: Processes | None, message: Warning | str, category: type[Warning], *where: Any) -> None:
+    """A notice in one line, by the first process; other warnings as always."""
+    if not issubclass(category, Notice):
+        others(message, category, *where)
+    elif not (processes and processes.rank):
+        print(f"gradcampp: {' '.join(str(message).split())}", file=sys.stderr)
+
+
+def show_versions(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
+    """Versions of what decides the numbers, without loading any of it."""
+    if wanted:
+        print(", ".join(f"{name} {version}" for name, version in versions().items()))
+        context.exit()
+
+
+def say_what_is_used(network: Network, model: str | None) -> None:
+    """The input of the network in one line; and that nobody has chosen the network, where that is so."""
+    if model is None and network.name == "mini":
+        known = f"it knows {len(network.classes)} drawn classes only: {', '.join(network.classes.names)}"
+        warnings.warn(
+            f"no --model was given, so this is mini, and {known}; --model names one for photographs", Notice, stacklevel=2
+        )
+    print(f"input: {network.preprocessing}")

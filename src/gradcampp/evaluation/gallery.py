@@ -19,7 +19,7 @@ from gradcampp.errors import InputError
 from gradcampp.evaluation.photographs import read_photograph
 from gradcampp.files import file_hash
 from gradcampp.networks import lite0
-from gradcampp.networks.capture import Preprocessing
+from gradcampp.networks.preprocessing import Preprocessing
 
 DISTRIBUTIONS = {"skimage": "scikit-image", "sklearn": "scikit-learn", "matplotlib": "matplotlib"}  # by what is imported
 
@@ -89,8 +89,9 @@ def read(name: str, preprocessing: Preprocessing) -> Tensor:
         InputError: if a package is missing, or has another file there.
     """
     pixels = [read_photograph(PHOTOGRAPHS[each].path(), preprocessing) for each in name.split("|")]
-    width = preprocessing.crop // len(pixels)
-    start = (preprocessing.crop - width) // 2
+    whole = preprocessing.size[1]
+    width = whole // len(pixels)
+    start = (whole - width) // 2
     return torch.cat([each[:, :, start : start + width] for each in pixels], 2)
 
 

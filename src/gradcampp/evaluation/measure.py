@@ -14,6 +14,7 @@ from gradcampp.cam import COLUMNS, METHODS, SCORES, Scores
 from gradcampp.errors import InputError
 from gradcampp.evaluation import records
 from gradcampp.evaluation.alphas import Histogram, histogram
+from gradcampp.evaluation.folders import Photograph
 from gradcampp.evaluation.maps import (
     BatchLimit,
     heatmaps,
@@ -23,7 +24,7 @@ from gradcampp.evaluation.maps import (
     score_explanation_maps,
     signed,
 )
-from gradcampp.evaluation.photographs import Batch, Photograph
+from gradcampp.evaluation.photographs import Batch
 from gradcampp.evaluation.records import Experiment
 from gradcampp.networks.capture import Capture, Network, probabilities
 

@@ -14,14 +14,18 @@ from pydantic import ConfigDict, Field, StrictFloat, StrictInt, ValidationError,
 from pydantic.dataclasses import dataclass
 
 from gradcampp.errors import InputError, listed
+from gradcampp.evaluation.folders import Order, Photograph, choose, list_photographs
 from gradcampp.evaluation.records import Experiment, experiment_of
 from gradcampp.networks.capture import Network, Precision
 from gradcampp.networks.load import load as load_network
+from gradcampp.networks.preprocessing import Fit
 
 BUILT_IN = ("mini", "photographs", "paper")
 DOWNLOADABLE = ("weights", "data", "photograph")  # keys that a download can fill
 TABLE = ConfigDict(extra="forbid")
 COUNT = Field(ge=1, strict=True, description="a whole number from 1 up")
+Count = Annotated[int, COUNT]
+SIZE = Field(description="a whole number from 1 up, or two of them, height and width")
 SEED = Field(ge=0, strict=True, description="a whole number from 0 up")
 FRACTION = Field(ge=0, lt=1, strict=True, description="a number from 0 up to but not including 1")
 PATH = Field(description="a path")
@@ -65,8 +69,10 @@ class Profile:
     """An experiment for ``gradcampp reproduce``; each field is a key of the TOML file and an option of the command line.
 
     Attributes:
-        model, weights, layer, classes, resize, crop, mean, std, precision: as in :func:`gradcampp.networks.load.load`.
+        model, weights, layer, classes, resize, crop, mean, std, interpolation, fit, precision: as in
+            :func:`gradcampp.networks.load.load`; crop may be a table of height and width.
         data: folder of class folders; None draws so many generated scenes instead.
+        labels, label_order: of the data, as in :func:`gradcampp.evaluation.folders.list_photographs`.
         threshold: score over which an image is explained, in [0, 1).
         limit: number of photographs: the first, or with a seed a random sample.
         seed: of that sample, of random weights and of the scenes.
@@ -81,7 +87,7 @@ class Profile:
     layer: str | None = None
     classes: Annotated[Path | None, PATH] = None
     resize: Annotated[int | None, COUNT] = None
-    crop: Annotated[int | None, COUNT] = None
+    crop: Annotated[Count | tuple[Count, Count] | None, SIZE] = None
     mean: tuple[StrictFloat, ...] | None = None
     std: tuple[StrictFloat, ...] | None = None
     data: Annotated[Path | None, PATH] = None
@@ -93,6 +99,10 @@ class Profile:
     explain: tuple[str, ...] = ()
     controls: Annotated[bool, YES_OR_NO] = False
     precision: Precision = "float32"
+    interpolation: str | None = None
+    fit: Fit | None = None
+    labels: Annotated[Path | None, PATH] = None
+    label_order: Order | None = None
     download: Mapping[str, Download] = field(default_factory=dict)
     expected: Expected | None = None
     source: str = field(default="", compare=False)
@@ -148,8 +158,30 @@ def network(profile: Profile) -> Network:
     Raises:
         InputError: if the model, its weights, layer, preprocessing or class names do not fit.
     """
-    keys = ("model", "layer", "weights", "classes", "resize", "crop", "mean", "std", "precision")
+    keys = ("model", "layer", "weights", "classes", "resize", "crop", "mean", "std", "interpolation", "fit", "precision")
     return load_network(seed=profile.seed or 0, **{key: getattr(profile, key) for key in keys})
+
+
+def photographs(profile: Profile, folder: Path, network: Network) -> list[Photograph]:
+    """The photographs of a profile in its data folder, or in that of its scenes, with their labels.
+
+    Raises:
+        InputError: as :func:`gradcampp.evaluation.folders.list_photographs`.
+    """
+    if not folder.is_dir() and (hint := missing_data(profile)):
+        raise InputError(f"data {folder}: no such folder; {hint}")
+    found = list_photographs(folder, network.classes, profile.label_order, profile.labels)
+    return choose(found, profile.limit, profile.seed)
+
+
+def missing_data(profile: Profile) -> str:
+    """Where the photographs of a built-in profile come from, where they are not there and no download brings them."""
+    if profile.source != "photographs" or profile.data is None or profile.data.is_dir():
+        return ""
+    return (
+        f"python scripts/photographs.py --out {profile.data}, in the repository, fetches them (109 MB from "
+        "github.com/EliSchwartz/imagenet-sample-images); --data DIR takes your own"
+    )
 
 
 def experiment(profile: Profile, network: Network) -> Experiment:
@@ -165,7 +197,7 @@ def name(profile: str) -> str:
 def _in_one_line(error: ValidationError) -> str:
     """The first problem of a profile: where it is, what was found, what was expected."""
     first, *_ = problems = error.errors()
-    *table, key = map(str, first["loc"])
+    *table, key = map(str, first["loc"][:1] if first["loc"][:1] == ("crop",) else first["loc"])  # without which of its forms
     where, found, kind = ".".join([*table, key]), first["input"], first["type"]
     if kind in ("missing", "unexpected_keyword_argument"):
         same = listed([str(each["loc"][-1]) for each in problems if each["type"] == kind and [*each["loc"][:-1]] == table])

@@ -15,7 +15,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -75,7 +75,7 @@ def experiment_of(
         "weights": network.weights,
         "layer": network.layer,
         "classes": hashlib.sha256("\n".join(network.classes.names).encode()).hexdigest(),
-        **asdict(network.preprocessing),
+        **network.preprocessing.settings,
         "threshold": threshold,
         "limit": limit,
         "seed": seed,

@@ -21,9 +21,10 @@ from gradcampp.cam import COLUMNS, SCORES
 from gradcampp.errors import InputError, listed
 from gradcampp.evaluation import records
 from gradcampp.evaluation.alphas import EMPTY, merge
+from gradcampp.evaluation.folders import Photograph
 from gradcampp.evaluation.maps import BatchLimit
 from gradcampp.evaluation.measure import measure
-from gradcampp.evaluation.photographs import Photograph, load
+from gradcampp.evaluation.photographs import load
 from gradcampp.evaluation.processes import Processes
 from gradcampp.evaluation.records import Experiment, Run
 from gradcampp.networks.capture import Network, computing

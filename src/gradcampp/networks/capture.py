@@ -15,27 +15,10 @@ from torchvision.transforms.v2.functional import normalize
 from gradcampp.cam import SCORES, Scores
 from gradcampp.errors import InputError, listed
 from gradcampp.networks.classes import Classes
+from gradcampp.networks.preprocessing import Preprocessing
 
 Precision = Literal["float32", "tf32"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """From a photograph to the input of a network.
-
-    Attributes:
-        resize: length of the shorter side after the resizing, in pixels.
-        crop: side of the central square that the network sees, in pixels.
-        mean, std: of the three channels on the scale [0, 1]; subtracted and divided by.
-        interpolation: of the resizing, ``bilinear`` or ``bicubic``.
-    """
-
-    resize: int = 256
-    crop: int = 224
-    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
-    std: tuple[float, ...] = (0.229, 0.224, 0.225)
-    interpolation: str = "bilinear"
 
 
 @dataclass(frozen=True)

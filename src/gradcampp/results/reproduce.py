@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from gradcampp.evaluation import localisation, maps, profiles, records
-from gradcampp.evaluation.photographs import choose, list_photographs, read_photograph
+from gradcampp.evaluation.folders import at_chance
+from gradcampp.evaluation.photographs import read_photograph
 from gradcampp.evaluation.processes import Processes
 from gradcampp.evaluation.profiles import Profile
 from gradcampp.evaluation.records import Run
@@ -61,7 +62,7 @@ def run(profile: Profile, out: Path, execution: Execution, processes: Processes 
     folder = data_folder(profile, out)
     if processes.rank == 0:
         processes.barrier()
-    photographs = choose(list_photographs(folder, network.classes), profile.limit, profile.seed)
+    photographs = profiles.photographs(profile, folder, network)
     experiment = profiles.experiment(profile, network)
     masks = processes.rank == 0 and _has_masks(network, profile)
     if masks:
@@ -75,6 +76,9 @@ def run(profile: Profile, out: Path, execution: Execution, processes: Processes 
     if masks:  # of a run that gradcampp evaluate has finished
         _localise(network, profile, out, execution.batch_size)
     said = report.write(finished, out, profile.expected)
+    loud = [line for line in [at_chance(finished.manifest, len(network.classes))] if line]
+    text = "\n".join([f"input: {network.preprocessing}", said.text, *loud])
+    said = replace(said, text=text, warnings=(*said.warnings, *loud))
     said.files.extend(_illustrations(network, profile, finished))
     said.files.insert(0, report.summary(finished, said, out))
     return said
@@ -109,7 +113,7 @@ def pictures(network: Network, profile: Profile, run: Run) -> tuple[Picture, Pic
 
 def _has_masks(network: Network, profile: Profile) -> bool:
     """True for generated scenes that the network sees pixel for pixel, so that their masks fit."""
-    return profile.data is None and network.preprocessing.crop == SIZE
+    return profile.data is None and network.preprocessing.resized(SIZE, SIZE) == network.preprocessing.size == (SIZE, SIZE)
 
 
 def _localise(network: Network, profile: Profile, out: Path, batch_size: int) -> None:
