@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             undone.enter_context(warnings.catch_warnings())
             warnings.showwarning = partial(show_notice, warnings.showwarning, processes)
             warnings.filterwarnings("ignore", module=r"PIL\b")  # of odd metadata; damage is an error
-            warnings.filterwarnings("ignore", "Attempting to run cuBLAS")  # torch's first backward pass on a GPU says it, and goes on
+            warnings.filterwarnings("ignore", "Attempting to run cuBLAS")  # torch's first backward pass on a GPU says it
             warnings.simplefilter("default", Notice)
             if processes and processes.rank:  # the first process talks to the user
                 undone.enter_context(contextlib.redirect_stdout(io.StringIO()))

@@ -20,7 +20,7 @@ from gradcampp.networks.capture import Network, Precision
 from gradcampp.networks.load import load as load_network
 from gradcampp.networks.preprocessing import Fit
 
-BUILT_IN = ("mini", "photographs", "paper")
+BUILT_IN = ("mini", "photographs", "paper", "paper-keras")
 DOWNLOADABLE = ("weights", "data", "photograph")  # keys that a download can fill
 TABLE = ConfigDict(extra="forbid")
 COUNT = Field(ge=1, strict=True, description="a whole number from 1 up")
@@ -38,15 +38,21 @@ class Download:
 
     address: str = Field(pattern=r"^https?://.+/\w[\w.+-]*$", description="an address that ends in the name of a file")
     size: StrictInt = Field(gt=0, description="a size in bytes")
-    sha256: str = Field(pattern="^[0-9a-f]{64}$", description="a sha256 of 64 hexadecimal digits")
+    sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$", description="a sha256 of 64 hexadecimal digits")
     folder: str | None = None
     classes: StrictInt = Field(default=0, ge=0)
     images_per_class: StrictInt = Field(default=0, ge=0)
+    md5: str | None = Field(default=None, pattern="^[0-9a-f]{32}$", description="an md5 of 32 hexadecimal digits")
 
     @property
     def file(self) -> str:
         """The name of the file in the cache."""
         return self.address.rsplit("/", 1)[-1]
+
+    @property
+    def checksum(self) -> tuple[str, str]:
+        """How its checksum is computed, and what it is; MD5 where its publisher states no SHA-256."""
+        return ("sha256", self.sha256) if self.sha256 else ("md5", str(self.md5))
 
 
 @dataclass(frozen=True, config=TABLE)
@@ -117,6 +123,8 @@ class Profile:
             given = [wanted.folder is not None, wanted.classes > 0, wanted.images_per_class > 0]
             if given != [key == "data"] * 3 or not re.fullmatch(r"\w[\w.+-]*", wanted.folder or key):
                 raise ValueError("folder, classes and images_per_class for data, and for data only")
+            if (wanted.sha256 is None) == (wanted.md5 is None):
+                raise ValueError("one checksum, sha256 or md5")
         return downloads
 
 
