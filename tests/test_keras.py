@@ -7,14 +7,16 @@ ways to prepare a photograph and to compute. The published numbers themselves ar
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 from gradcampp.cli import main
 from gradcampp.errors import InputError
@@ -24,6 +26,8 @@ from gradcampp.evaluation.profiles import Download
 from gradcampp.networks import keras as ours
 from gradcampp.networks.capture import Network
 from gradcampp.networks.load import load
+from gradcampp.results import tables
+from scripts import preparations
 from tests.conftest import photograph
 
 h5py = pytest.importorskip("h5py", reason="h5py is not installed")
@@ -172,6 +176,62 @@ def test_without_h5py_a_line_says_what_to_install(tmp_path: Path, monkeypatch: p
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(InputError, match="pip install h5py"):
         ours.read(path, "vgg16")
+
+
+def test_each_way_to_prepare_a_photograph_is_counted(
+    folder: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against Pillow alone, on a small network; photographs are not square, so that every way gives another picture."""
+    data, own = folder(), tmp_path / "own.toml"
+    for file in data.rglob("*.*"):
+        with Image.open(file) as image:
+            image.convert("RGB").resize((311, 401 if "1" in file.name else 257)).save(file)
+    own.write_text(f'model = "tests.networks:scored"\nresize = 256\ncrop = 224\nthreshold = 0.3\ndata = "{data}"\n')
+    command = ["--profile", str(own), "--out", str(tmp_path / "out")]
+    preparations.main(command, standalone_mode=False)
+    found = pd.read_csv(tmp_path / "out" / "preparations.csv")
+    network = load("tests.networks:scored")
+    expected = []
+    for fit, interpolation in zip(found["fit"], found["interpolation"], strict=True):
+        kind, over, scores = Image.Resampling[interpolation.upper()], 0, []
+        for file in sorted(data.rglob("*.*")):
+            with Image.open(file) as image:
+                if fit == "squash":
+                    seen = image.resize((224, 224), kind)
+                else:
+                    scale = 256 / min(image.size)
+                    larger = image.resize((int(image.width * scale), int(image.height * scale)), kind)
+                    left, top = round((larger.width - 224) / 2), round((larger.height - 224) / 2)
+                    seen = larger.crop((left, top, left + 224, top + 224))
+            pixels = torch.from_numpy(np.array(seen)).permute(2, 0, 1)[None].float() / 255
+            scores.append(float(network.logits(pixels).softmax(1)[0, int(file.parent.name)]))
+            over += scores[-1] > 0.3
+        expected.append((over, tuple(scores)))
+    assert [over for over, _ in expected] == list(found["over_threshold"])
+    assert len(set(expected)) == len(found) == 6
+    assert list(found["from_paper"]) == list(found["over_threshold"] - 4219)
+    assert "none gives the paper's 4219 images; nearest is" in capsys.readouterr().out
+    monkeypatch.setattr(preparations, "scores", None)
+    preparations.main(command, standalone_mode=False)  # what is done is not repeated
+    assert pd.read_csv(tmp_path / "out" / "preparations.csv").equals(found)
+
+
+def test_the_way_that_gives_the_papers_count_is_named() -> None:
+    rows = pd.DataFrame(
+        [["squash", "nearest", 10, 4219, 0, 0.5], ["crop", "bicubic", 10, 4220, 1, 0.5]], columns=preparations.ROWS
+    )
+    assert preparations.verdict(rows, 0.5).startswith("squash, nearest: the paper's 4219 images over 0.5")
+    assert "nearest is crop, bicubic: 4220 images over 0.5, +1" in preparations.verdict(rows[1:], 0.5)
+
+
+def test_the_count_of_the_paper_alone_is_compared_where_nothing_else_is_known() -> None:
+    expected = profiles.load("paper-keras").expected
+    assert expected is not None
+    run = {"experiment": {"weights": "any", "threshold": 0.5}, "images": 10_000, "top1": 0.5, "top5": 0.7, "over_threshold": 4219}
+    check = tables.self_check(run, expected)
+    assert list(check.rows["quantity"]) == ["over 0.5"]
+    assert not check.rows["deviates"].any()
+    assert check.warnings == ()
 
 
 def test_the_profile_is_the_paper_on_the_network_of_keras() -> None:

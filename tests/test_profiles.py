@@ -45,7 +45,7 @@ def test_a_profile_says_where_its_files_come_from_and_what_to_expect(tmp_path: P
     assert profile.download["weights"] == Download("http://host/w.pth", 1, "a" * 64)
     assert profile.download["weights"].file == "w.pth"
     assert profile.download["data"] == Download("http://host/w.pth", 1, "a" * 64, "photos", 3, 3)
-    assert profile.expected == Expected("w", 9, 0.5, 1, 0.5, 3)
+    assert profile.expected == Expected(9, 0.5, 3, "w", 0.5, 1)
     assert profile.source == str(path)
 
 
@@ -94,7 +94,7 @@ def test_the_paper_profile_downloads_what_the_paper_used() -> None:
         (FILE.replace("weights", "data"), "expected folder, classes and images_per_class for data"),
         (FILE.replace("weights", "data") + 'folder = "../f"\nclasses = 1\nimages_per_class = 1', "expected folder, classes"),
         ("expected = 1", "expected is 1; expected a table"),
-        ("[expected]\nimages = 1", "table expected lacks weights, top1, top5 and 2 more"),
+        ("[expected]\nimages = 1", "table expected lacks threshold, over_threshold"),
     ],
 )
 def test_wrong_profiles_are_explained(tmp_path: Path, text: str, says: str) -> None:

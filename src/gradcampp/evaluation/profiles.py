@@ -59,15 +59,16 @@ class Download:
 class Expected:
     """The table ``[expected]``: accuracies in [0, 1] that others measured on so many images with the weights of this SHA-256.
 
-    The label of ``over_threshold`` images scores over the threshold.
+    The label of ``over_threshold`` images scores over the threshold. What nobody has measured is None; so are weights whose
+    SHA-256 nobody states.
     """
 
-    weights: str
     images: StrictInt
-    top1: StrictFloat
-    top5: StrictFloat
     threshold: StrictFloat
     over_threshold: StrictInt
+    weights: str | None = None
+    top1: StrictFloat | None = None
+    top5: StrictFloat | None = None
 
 
 @dataclass(frozen=True, config=TABLE)
