@@ -80,7 +80,7 @@ def table(network: Network, chosen: list[Photograph], folder: Path, out: Path, t
 
 def verdict(rows: pd.DataFrame, threshold: float) -> str:
     """Which way is the paper's, or that none is."""
-    nearest = rows.loc[rows["from_paper"].abs().idxmin()]
+    nearest = rows.iloc[int(rows["from_paper"].abs().argmin())]
     way = f"{nearest['fit']}, {nearest['interpolation']}"
     if nearest["from_paper"] == 0:
         return f"{way}: the paper's {paper.IMAGES} images over {threshold:g}, so that is how the paper did it"

@@ -24,6 +24,7 @@ from book import build, setup_cell
 from gradcampp import notebook
 from gradcampp.errors import InputError
 from gradcampp.evaluation import profiles
+from gradcampp.evaluation.measure import measure as measured
 from gradcampp.evaluation.profiles import Profile
 from gradcampp.evaluation.records import Run
 from gradcampp.files import file_hash
@@ -106,13 +107,12 @@ def rehearsed(stand_in: Path, server: Server, tmp_path_factory: pytest.TempPathF
     """Work folder and kept records after a run that was cut off and called again, and how many images each call measured."""
     work, kept = tmp_path_factory.mktemp("work"), tmp_path_factory.mktemp("evidence")
     counts = [0]
-    measured = online.reproduce.evaluate.__globals__["measure"]
 
     def measure(*arguments: object) -> object:
         if len(counts) == 1 and counts[0] >= 3 * BATCH:
             raise KeyboardInterrupt
         counts[-1] += BATCH
-        return measured(*arguments)
+        return measured(*arguments)  # type: ignore[arg-type]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADCAMPP_CACHE", str(work / "cache"))

@@ -81,5 +81,5 @@ def _renamed(layers: dict[str, tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
         found[f"classifier.{place}.bias"] = layers[layer][1]
     found["features.0.weight"] = found["features.0.weight"].flip(1)  # blue, green, red
     first = found["classifier.0.weight"]  # (out, height x width x channel)
-    found["classifier.0.weight"] = first.unflatten(1, (*MAPS, -1)).permute(0, 3, 1, 2).flatten(1)
+    found["classifier.0.weight"] = first.reshape(len(first), *MAPS, -1).permute(0, 3, 1, 2).flatten(1)
     return found
