@@ -74,6 +74,19 @@ def key(profile: Profile, package: Path = ROOT / "src" / "gradcampp") -> str:
     return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
+def git(*arguments: str, cwd: Path) -> str:
+    """What a command of Git prints.
+
+    Raises:
+        InputError: with what Git says, if it fails.
+    """
+    who = ["-c", f"user.name={BRANCH}", "-c", f"user.email={BRANCH}@localhost"]
+    done = subprocess.run(["git", *who, *arguments], cwd=cwd, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise InputError(f"git {arguments[0]} in {cwd}: {' '.join(done.stderr.split())}")
+    return done.stdout.strip()
+
+
 def folder_of(profile: Profile, work: Path) -> Path:
     """The run of a profile."""
     return work / f"{profiles.name(profile.source)}-{key(profile)}"
@@ -90,7 +103,12 @@ def evaluate(profile: Profile, work: Path, kept: Path, batch_size: int = 8) -> P
 
     Returns:
         The folder with the records.
+
+    Raises:
+        InputError: if the profile does not say where its weights and photographs come from, or as ``gradcampp reproduce``.
     """
+    if not {"weights", "data"} <= profile.download.keys():
+        raise InputError(f"profile {profile.source}: expected the tables download.weights and download.data")
     cache = download.cache_folder()
     download.fetch(list(profile.download.values()), cache)
     folder = folder_of(profile, work)
@@ -99,13 +117,10 @@ def evaluate(profile: Profile, work: Path, kept: Path, batch_size: int = 8) -> P
     ours = "not ours to publish: only numbers are kept"
     made = {
         "title": run.title,  # as the run itself, whose place it takes in an edition of its own
-        "commit": setup_cell.edition("", ROOT).partition("@")[2],
+        "commit": git("rev-parse", "HEAD", cwd=ROOT),
         "command": f"python -m scripts.online run --profile {name}",
-        **{
-            told: {"source": profile.download[key].address, "licence": ours}
-            for told, key in (("photographs", "data"), ("weights", "weights"))
-            if key in profile.download
-        },
+        "photographs": {"source": profile.download["data"].address, "licence": ours},
+        "weights": {"source": profile.download["weights"].address, "licence": ours},
     }
     target = kept / f"{profile.model}-{name}"
     shutil.rmtree(target, ignore_errors=True)
@@ -152,16 +167,10 @@ def commit(root: Path, repository: str) -> str:
 
     Working tree and branches stay as they are; returns its hash.
     """
-
-    def git(*arguments: str, cwd: Path = root) -> str:
-        who = ["-c", f"user.name={BRANCH}", "-c", f"user.email={BRANCH}@localhost"]
-        done = subprocess.run(["git", *who, *arguments], cwd=cwd, capture_output=True, text=True, check=True)
-        return done.stdout.strip()
-
     address = setup_cell.edition(repository, root)
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder, "copy")
-        git("worktree", "add", "--detach", str(copy), "HEAD")
+        git("worktree", "add", "--detach", str(copy), "HEAD", cwd=root)
         try:
             for notebook in (copy / "notebooks").glob("*.ipynb"):
                 setup_cell.write(notebook, address)
@@ -170,7 +179,7 @@ def commit(root: Path, repository: str) -> str:
             git("commit", "--quiet", "--message", f"edition: notebooks install {address}", cwd=copy)
             return git("rev-parse", "HEAD", cwd=copy)
         finally:
-            git("worktree", "remove", "--force", str(copy))
+            git("worktree", "remove", "--force", str(copy), cwd=root)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -213,7 +222,7 @@ def site_command(given: dict[str, Any], repository: str | None) -> None:
 def branch_command(repository: str, remote: str) -> None:
     """Push notebooks that know what to install, and the records, as the branch that launch buttons open."""
     made = commit(ROOT, repository)
-    subprocess.run(["git", "push", "--force", remote, f"{made}:refs/heads/{BRANCH}"], cwd=ROOT, check=True)
+    git("push", "--force", remote, f"{made}:refs/heads/{BRANCH}", cwd=ROOT)
     print(made)
 
 
@@ -221,4 +230,5 @@ if __name__ == "__main__":
     try:
         main()
     except InputError as error:
-        raise SystemExit(f"online: {error}") from None
+        print(f"online: error: {error}", file=sys.stderr)
+        sys.exit(2)

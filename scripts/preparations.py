@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -109,4 +110,5 @@ if __name__ == "__main__":
     try:
         main()
     except InputError as error:
-        raise SystemExit(f"preparations: {error}") from None
+        print(f"preparations: error: {error}", file=sys.stderr)
+        sys.exit(2)

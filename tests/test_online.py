@@ -264,6 +264,14 @@ def test_a_book_that_cannot_be_built_stops_the_edition() -> None:
         online.build(["--no-such-option"])
 
 
+def test_what_cannot_be_is_one_line(checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match="profile mini: expected the tables download.weights and download.data"):
+        online.evaluate(profiles.load("mini"), tmp_path, tmp_path)
+    monkeypatch.setattr(online, "ROOT", checkout)
+    with pytest.raises(InputError, match="git push in .*nowhere"):
+        online.main(["branch", "--repository", "https://github.com/a/b", "--remote", "nowhere"], standalone_mode=False)
+
+
 def test_the_workflow_calls_the_script_and_launch_buttons_open_its_branch() -> None:
     yaml = pytest.importorskip("yaml")
     text = (ROOT / ".github" / "workflows" / "pages.yml").read_text("utf-8")

@@ -51,7 +51,7 @@ class Download:
 
     @property
     def checksum(self) -> tuple[str, str]:
-        """How its checksum is computed, and what it is; MD5 where its publisher states no SHA-256."""
+        """Kind and value of the checksum; MD5 where its publisher states no SHA-256."""
         return ("sha256", self.sha256) if self.sha256 else ("md5", str(self.md5))
 
 
