@@ -300,8 +300,8 @@ def extension() -> ModuleType:
 
 def test_a_page_names_the_other_edition_and_leads_to_itself_there() -> None:
     said = extension().banner("mini", "paper", "../paper/notebooks/01_start.html")
-    assert "<b>mini</b> (a small network on drawn scenes)" in said
-    assert '<a href="../paper/notebooks/01_start.html"><b>paper</b> (the paper’s own experiment' in said
+    assert "<b>mini</b>: a small network on drawn scenes." in said
+    assert '<a href="../paper/notebooks/01_start.html"><b>paper</b>: the paper’s own experiment' in said
 
 
 @test_book.needs_tools

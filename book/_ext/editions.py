@@ -20,14 +20,12 @@ TITLES = {
 
 def described(profile: str) -> str:
     """An edition as a reader sees it."""
-    return f"<b>{escape(profile)}</b>" + (f" ({TITLES[profile]})" if profile in TITLES else "")
+    return f"<b>{escape(profile)}</b>" + (f": {TITLES[profile]}" if profile in TITLES else "")
 
 
 def banner(this: str, other: str, address: str) -> str:
     """What stands on top of a page; the address is that of the same page in the other edition."""
-    return (
-        f'The numbers here are of {described(this)}. This page with those of <a href="{escape(address)}">{described(other)}</a>.'
-    )
+    return f'This is the edition {described(this)}. See this page in <a href="{escape(address)}">{described(other)}</a>.'
 
 
 def _name_the_other(app: Any, page: str, _template: str, context: dict[str, Any], _doctree: Any) -> None:
