@@ -141,8 +141,17 @@ def _in_one_piece(outputs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
-def stage(root: Path, source: Path, repository: str | None, address: str | None = None) -> None:
-    """Put together what the site is made from, but the notebooks; what was there is removed."""
+def stage(
+    root: Path,
+    source: Path,
+    repository: str | None,
+    editions: Mapping[str, Any] | None = None,
+    address: str | None = None,
+) -> None:
+    """Put together what the site is made from, but the notebooks; what was there is removed.
+
+    ``editions`` are settings of the extension of that name.
+    """
     import yaml
 
     from book import landing, library
@@ -166,6 +175,7 @@ def stage(root: Path, source: Path, repository: str | None, address: str | None 
     config["html"]["baseurl"] = address or ""
     if repository:
         config["sphinx"]["config"]["html_theme_options"] |= {"repository_url": repository, **links}
+    config["sphinx"]["config"] |= editions or {}
     (source / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False), "utf-8")
     (source / "notebooks").mkdir()
     export.write(source / "extra" / "explorer")
@@ -211,18 +221,24 @@ def build(options: argparse.Namespace, root: Path) -> Path:
     """
     from tqdm import tqdm
 
-    from book import concordance, pdf, teaching
+    from book import concordance, pdf, setup_cell, teaching
     from book.live import site
     from gradcampp.errors import InputError
+    from gradcampp.evaluation import profiles
 
     if options.repository and not re.fullmatch(r"https://github\.com/[\w.-]+/[\w.-]+", options.repository):
         raise InputError(f"--repository {options.repository}: expected an address such as https://github.com/OWNER/NAME")
     if options.address and not re.fullmatch(r"https?://[\w.:-]+(/\S*)?", options.address):
         raise InputError(f"--address {options.address}: expected an address such as https://OWNER.github.io/NAME/")
+    other = options.beside.partition("=")[::2] if options.beside else ()
+    if other and not all(other):
+        raise InputError(f"--beside {options.beside}: expected a profile and the way to its site, such as paper=paper or mini=..")
+    edition = setup_cell.edition(options.repository, root) if options.repository else ""
     browser = pdf.find_browser() if options.pdf else ""
     run = finished_run(options.profile, options.run)
     out: Path = options.out or run / "book"
-    stage(root, out / "source", options.repository, options.address)
+    editions = {"this_edition": profiles.name(options.profile), "other_edition": list(other)} if other else {}
+    stage(root, out / "source", options.repository, editions, options.address)
     sources = [path for page in pages(root) if (path := root / f"{page}.ipynb").exists()]
     targets = [out / "source" / "notebooks" / path.name for path in sources]
     parameters = {"PROFILE": options.profile, "RUN": str(run.resolve())}
@@ -233,6 +249,8 @@ def build(options: argparse.Namespace, root: Path) -> Path:
         said = tqdm(pool.map(run_one, sources, targets), total=len(sources), unit="notebook", disable=None)
         if problems := list(filter(None, said)):
             raise BuildError("\n".join(problems))
+    for target in targets if edition else ():
+        setup_cell.write(target, edition)
     if options.without_solutions and not options.keep_answers:
         teaching.remove_answers(targets)
     concordance.write(root, out / "source", pages(root), run)
@@ -256,6 +274,9 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
     parser.add_argument("--out", type=Path, metavar="DIR", help="site in DIR/_build/html (default: RUN/book)")
     parser.add_argument("--repository", metavar="URL", help="address on GitHub, for links and launch buttons (default: none)")
     parser.add_argument("--address", metavar="URL", help="where the site will be, for citations and previews (default: none)")
+    parser.add_argument(
+        "--beside", metavar="PROFILE=WAY", help="an edition to name on every page, and the way to it (default: none)"
+    )
     parser.add_argument(
         "--without-solutions", action="store_true", help="leave out solutions of exercises and answers of quizzes"
     )

@@ -215,7 +215,12 @@ def audit(processes: Processes | None, /, data: Path, out: Path, **options: Any)
 
 
 @commands.command()
-@option("--profile", default="mini", metavar="NAME_OR_FILE", help="mini, photographs, paper or a TOML file (default: mini)")
+@option(
+    "--profile",
+    default="mini",
+    metavar="NAME_OR_FILE",
+    help="mini, photographs, paper, paper-keras or a TOML file (default: mini)",
+)
 @option("--out", type=PATH, metavar="RUN", help="run folder; an interrupted run in it goes on (default: runs/PROFILE)")
 @option("--data", type=PATH, metavar="DIR", help="folder of class folders (default: the profile's)")
 @option("--scenes", type=COUNT, metavar="N", help="number of generated scenes, where there is no --data")
@@ -300,7 +305,7 @@ def claims(folders: tuple[Path, ...], out: Path | None) -> int:
 
 
 @commands.command()
-@option("--profile", default="paper", metavar="NAME_OR_FILE", help="paper or a TOML file (default: paper)")
+@option("--profile", default="paper", metavar="NAME_OR_FILE", help="paper, paper-keras or a TOML file (default: paper)")
 @option("--to", type=PATH, metavar="DIR", help="cache folder (default: GRADCAMPP_CACHE, or the platform's for caches)")
 def download(profile: str, to: Path | None) -> None:
     """Fetch what a profile needs, once: weights and photographs."""

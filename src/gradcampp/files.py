@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
+def file_hash(path: Path, kind: str = "sha256") -> str:
+    """SHA-256 of a file, or its MD5 (``md5``), in hexadecimal."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, kind).hexdigest()
 
 
 def versions() -> dict[str, str]:

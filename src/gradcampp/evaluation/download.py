@@ -1,6 +1,6 @@
 """Weights and photographs from the network: on request only, once, checked, resumed where a connection was cut.
 
-CACHE/<file>               a download whose size and SHA-256 are right
+CACHE/<file>               a download whose size and checksum are right
 CACHE/<file>.part          the beginning of one; a later call goes on from here
 CACHE/<folder>             the photographs of an archive, complete
 
@@ -35,6 +35,7 @@ VARIABLE = "GRADCAMPP_CACHE"
 CHUNK = 1 << 16  # bytes; a cut connection costs less than one chunk
 TRIES = 3  # connections that may be cut before the user is asked
 TIMEOUT = 30  # seconds without a byte
+CHECKSUMS = {"sha256": "SHA-256", "md5": "MD5"}  # what people call them
 
 
 def cache_folder() -> Path:
@@ -72,9 +73,10 @@ def problem(download: Download, cache: Path) -> str | None:
 
 
 def _file_problem(path: Path, download: Download) -> str | None:
-    digest = file_hash(path) if _size(path) == download.size else ""
-    found = f"has {_size(path)} bytes{digest and f' with SHA-256 {digest}'}"
-    return None if digest == download.sha256 else f"{found}, expected {download.size} bytes with {download.sha256}"
+    kind, expected = download.checksum
+    digest = file_hash(path, kind) if _size(path) == download.size else ""
+    found = f"has {_size(path)} bytes{digest and f' with {CHECKSUMS[kind]} {digest}'}"
+    return None if digest == expected else f"{found}, expected {download.size} bytes with {expected}"
 
 
 def _folder_problem(path: Path, download: Download) -> str | None:
@@ -125,7 +127,8 @@ def fetch(downloads: Sequence[Download], cache: Path) -> list[Path]:
             print(f"copy these files into {cache}, then run the same command again:", file=sys.stderr)
             for absent in (each for each in needed if _file_problem(cache / each.file, each)):
                 print(f"  {absent.address}", file=sys.stderr)
-                print(f"    {absent.file}: {absent.size} bytes, SHA-256 {absent.sha256}", file=sys.stderr)
+                kind, expected = absent.checksum
+                print(f"    {absent.file}: {absent.size} bytes, {CHECKSUMS[kind]} {expected}", file=sys.stderr)
             cause: BaseException = error
             while cause.__context__ is not None:  # the last in the chain is the system's own
                 cause = cause.__context__

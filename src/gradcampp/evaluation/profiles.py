@@ -21,7 +21,7 @@ from gradcampp.networks.load import load as load_network
 from gradcampp.networks.preprocessing import Fit
 from gradcampp.networks.scores import Score
 
-BUILT_IN = ("mini", "photographs", "paper")
+BUILT_IN = ("mini", "photographs", "paper", "paper-keras")
 DOWNLOADABLE = ("weights", "data", "photograph")  # keys that a download can fill
 MINI = "mini, which knows ten drawn classes only; --model names one for photographs"
 TABLE = ConfigDict(extra="forbid")
@@ -40,30 +40,37 @@ class Download:
 
     address: str = Field(pattern=r"^https?://.+/\w[\w.+-]*$", description="an address that ends in the name of a file")
     size: StrictInt = Field(gt=0, description="a size in bytes")
-    sha256: str = Field(pattern="^[0-9a-f]{64}$", description="a sha256 of 64 hexadecimal digits")
+    sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$", description="a sha256 of 64 hexadecimal digits")
     folder: str | None = None
     classes: StrictInt = Field(default=0, ge=0)
     images_per_class: StrictInt = Field(default=0, ge=0)
+    md5: str | None = Field(default=None, pattern="^[0-9a-f]{32}$", description="an md5 of 32 hexadecimal digits")
 
     @property
     def file(self) -> str:
         """The name of the file in the cache."""
         return self.address.rsplit("/", 1)[-1]
 
+    @property
+    def checksum(self) -> tuple[str, str]:
+        """Kind and value of the checksum; MD5 where its publisher states no SHA-256."""
+        return ("sha256", self.sha256) if self.sha256 else ("md5", str(self.md5))
+
 
 @dataclass(frozen=True, config=TABLE)
 class Expected:
     """The table ``[expected]``: accuracies in [0, 1] that others measured on so many images with the weights of this SHA-256.
 
-    The label of ``over_threshold`` images scores over the threshold.
+    The label of ``over_threshold`` images scores over the threshold. What nobody has measured is None; so are weights whose
+    SHA-256 nobody states.
     """
 
-    weights: str
     images: StrictInt
-    top1: StrictFloat
-    top5: StrictFloat
     threshold: StrictFloat
     over_threshold: StrictInt
+    weights: str | None = None
+    top1: StrictFloat | None = None
+    top5: StrictFloat | None = None
 
 
 @dataclass(frozen=True, config=TABLE)
@@ -122,6 +129,8 @@ class Profile:
             given = [wanted.folder is not None, wanted.classes > 0, wanted.images_per_class > 0]
             if given != [key == "data"] * 3 or not re.fullmatch(r"\w[\w.+-]*", wanted.folder or key):
                 raise ValueError("folder, classes and images_per_class for data, and for data only")
+            if (wanted.sha256 is None) == (wanted.md5 is None):
+                raise ValueError("one checksum, sha256 or md5")
         return downloads
 
 

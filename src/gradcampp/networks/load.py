@@ -21,7 +21,7 @@ from torchvision.models import VisionTransformer, WeightsEnum
 
 from gradcampp.errors import InputError, Notice, listed
 from gradcampp.files import file_hash
-from gradcampp.networks import lite0, mini, scores
+from gradcampp.networks import keras, lite0, mini, scores
 from gradcampp.networks.capture import Network, Precision, forward
 from gradcampp.networks.classes import Classes, from_file, named, numbered
 from gradcampp.networks.layers import default_layer
@@ -62,10 +62,10 @@ def load(
             ``module:factory`` for a callable that returns a network, importable from the working directory or
             ``PYTHONPATH``, or a module.
         layer: name of the module whose output is explained; None finds the last feature maps before the classifier.
-        weights: a ``.safetensors`` file or a checkpoint that loads with ``weights_only=True``, or ``random``. None means
-            what the factory or module holds, for ``mini`` the weights that ship with the package, and for a torchvision
-            name the published weights where torchvision's own cache already holds them. A torchvision network gets as many
-            classes as the head in the file has.
+        weights: a ``.safetensors`` file, a checkpoint that loads with ``weights_only=True``, for ``vgg16`` Keras' own file (its
+            ending is ``.h5``), or ``random``. None means what the factory or module holds, for ``mini`` the weights that ship
+            with the package, and for a torchvision name the published weights where torchvision's own cache already holds
+            them. A torchvision network gets as many classes as the head in the file has.
         seed: of the random weights.
         classes: their names in the order of the logits, or a text file with one a line; None takes those that the network
             or its checkpoint knows, ImageNet's for 1,000 classes, and else numbers.
@@ -93,7 +93,7 @@ def load(
             module = lite0.EfficientNetLite0()
         else:
             module, published = _from_torchvision(name)
-    file, told = None, None
+    file, told, of_keras = None, None, False
     module = unwrap(module)
     if weights == RANDOM:
         identity = f"random (seed {seed})"
@@ -101,13 +101,16 @@ def load(
         identity = mini.SHA256 if embedded else f"from the factory, {_state_hash(module)}"
     else:
         file = Path(weights) if weights else lite0.weights_file() if published is None else _cached(name, published)
-        checkpoint = read(file, lite0.renamed if name == lite0.NAME else dict)
+        of_keras = file.suffix in keras.ENDINGS
+        checkpoint = keras.read(file, name) if of_keras else read(file, lite0.renamed if name == lite0.NAME else dict)
         if published is not None:
             module = _as_in_file(name, module, checkpoint)
         fill(name, module, checkpoint)
         identity, told = file_hash(file), checkpoint.classes
     module = module.float().eval()
-    if published is None:
+    if of_keras:
+        known = keras.PREPROCESSING
+    elif published is None:
         known = {"mini": mini.PREPROCESSING, lite0.NAME: lite0.PREPROCESSING}.get(name) or of_module(module)
     else:
         sides = [each for each in published if each.transforms().crop_size[0] == getattr(module, "image_size", None)]
