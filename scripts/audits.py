@@ -97,7 +97,7 @@ def main(data: Path, squeezenet: Path, out: Path, work: Path, only: str | None) 
         network = load(model, layer, weights=squeezenet if model.startswith("squeezenet") else None)
         photographs = choose(list_photographs(data, network.classes), limit, 0 if limit else None)
         experiment = audit.experiment(experiment_of(network, limit=limit, seed=0 if limit else None, controls=controls))
-        run = evaluate(network, photographs, data, work / name, experiment, Execution(8, 0, "cpu"), measure=audit.measure)
+        run = evaluate(network, photographs, data, work / name, experiment, Execution(8, 0, "cpu"), measuring=audit.measure)
         made = {
             "title": title,
             "commit": commit,

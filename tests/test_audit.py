@@ -36,7 +36,7 @@ EXECUTION = Execution(4, 0, "cpu")
 def run(data: Path, out: Path, measure: Any = audit.measure, **options: Any) -> pd.DataFrame:
     own = network()
     experiment = audit.experiment(experiment_of(own, 0.3, controls=True))
-    evaluate(own, list_photographs(data, numbered(3)), data, out, experiment, EXECUTION, measure=measure, **options)
+    evaluate(own, list_photographs(data, numbered(3)), data, out, experiment, EXECUTION, measuring=measure, **options)
     return audit.read(out)
 
 
@@ -289,7 +289,7 @@ def test_some_photographs_give_the_committed_rows(shared: Path, tmp_path: Path, 
     data, over = shared / "imagenet-1000", committed.index[committed["score"] > 0.5]
     some = [each for each in list_photographs(data, own.classes) if each.image in set(over[::60])]
     experiment = audit.experiment(experiment_of(own))
-    evaluate(own, some, data, tmp_path, experiment, Execution(8, 0, "cpu"), measure=audit.measure)
+    evaluate(own, some, data, tmp_path, experiment, Execution(8, 0, "cpu"), measuring=audit.measure)
     found = audit.read(tmp_path).set_index("image")
     assert len(found) >= 2
     assert (found["sha256"] == committed.loc[found.index, "sha256"]).all()

@@ -264,7 +264,7 @@ def report(folder: Path, out: Path | None, profile: str | None) -> None:
 @click.argument("folders", nargs=-1, required=True, type=PATH, metavar="RUN...")
 @option("--out", type=PATH, default="comparison", metavar="DIR", help="where to write (default: comparison)")
 def compare(folders: tuple[Path, ...], out: Path) -> None:
-    """Put finished runs into one table and one figure: where Grad-CAM++ and Grad-CAM+ part."""
+    """Put finished runs into one table and one figure."""
     from gradcampp.evaluation.records import Run
     from gradcampp.results import report
 

@@ -63,7 +63,7 @@ def evaluate(
     experiment: Experiment,
     execution: Execution,
     processes: Processes | None = None,
-    measure: Measure = measure,
+    measuring: Measure | None = None,
 ) -> Run:
     """Evaluate a network on photographs, or finish what an interrupted run has left undone.
 
@@ -75,7 +75,7 @@ def evaluate(
         experiment: of :func:`gradcampp.evaluation.experiment.experiment_of`.
         execution: what does not change the numbers.
         processes: those that share the run, each of which makes this call; None for this one alone.
-        measure: makes rows of a batch; may add columns to those of ``records.SCHEMA``.
+        measuring: makes rows of a batch; may add columns to those of ``records.SCHEMA``. None measures what ``evaluate`` does.
 
     Returns:
         The finished run, in every process.
@@ -94,7 +94,7 @@ def evaluate(
         missing = {part: share for part, share in mine.items() if not _is_whole(run, part, share)}
         if missing:
             with _explained_errors(), computing("float32", execution.device):  # everything but the network itself
-                _work(network, missing, folder, run, experiment, execution, measure)
+                _work(network, missing, folder, run, experiment, execution, measuring or measure)
         processes.barrier()
         if processes.rank == 0:
             _finish(run, len(shares), folder, execution, processes)
@@ -187,7 +187,7 @@ def _work(
     run: Path,
     experiment: Experiment,
     execution: Execution,
-    measure: Measure,
+    measuring: Measure,
 ) -> None:
     """Measure parts and write them to the run."""
     size = execution.batch_size
@@ -204,7 +204,7 @@ def _work(
             for _ in own:
                 batch = next(decoded)
                 if batch.photographs:
-                    rows, counted = measure(network, batch, experiment, execution.device, limit)
+                    rows, counted = measuring(network, batch, experiment, execution.device, limit)
                     tables.append(rows)
                     alphas = {scores: merge(alphas[scores], counted[scores]) for scores in SCORES}
                 for reason in batch.bad.values():

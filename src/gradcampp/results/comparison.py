@@ -73,7 +73,7 @@ def tables(runs: Mapping[str, Run], repeated: bool) -> dict[str, pd.DataFrame]:
 
 
 def weakening(runs: Mapping[str, Run]) -> pd.DataFrame:
-    """How far Grad-CAM++ is from Grad-CAM+ in each run, and whether the size of s * g foretells it.
+    """The distance of Grad-CAM++ from Grad-CAM+ in each run, and the size of s * g, which foretells it in part.
 
     By theorem 5 the alphas move away from 1/2 as s * g grows, which a temperature of the logits can bring about at will.
     The size counts here where it counts in the map: ``size`` is ``1 - 2 * alpha`` for the effective alpha of an image, the
