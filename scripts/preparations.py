@@ -25,8 +25,9 @@ from gradcampp.errors import InputError
 from gradcampp.evaluation import download, photographs, profiles
 from gradcampp.evaluation.folders import Photograph
 from gradcampp.files import atomic_write
-from gradcampp.networks.capture import Network, probabilities
+from gradcampp.networks.capture import Network
 from gradcampp.networks.preprocessing import Preprocessing
+from gradcampp.networks.scores import probabilities
 from gradcampp.results import tables
 
 FITS = ("squash", "crop")
