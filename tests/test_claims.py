@@ -588,7 +588,7 @@ def small_run(folder: Path, count: int = 24, **changes: Any) -> Path:
         row |= {f"{s}_effective_alpha": 0.4, f"{s}_unevenness": 0.1, f"{s}_equation_6": 20.0}
     rows = [
         row
-        | {"image": f"0/{index:02}.png"}
+        | {"image": f"0/{index:02}.png", "sha256": str(index)}
         | {column(s, m): float(generator.uniform(0.4, 0.5)) for s in SCORES for m in ("gradcam", "gradcam+", "gradcam++")}
         for index in range(count)
     ]

@@ -81,7 +81,7 @@ def test_the_user_names_it(wrap: Wrap, output: str | int) -> None:
 
 def test_load_takes_the_name_of_the_output_and_hands_it_on() -> None:
     module = Returning(lambda logits, maps: {"embedding": maps.mean((2, 3)), "scores": logits})
-    with pytest.raises(InputError, match=r"dict of embedding \(1, 6\), scores \(1, 3\); name the logits with --output"):
+    with pytest.raises(InputError, match=r"dict of embedding \(2, 6\), scores \(2, 3\); name the logits with --output"):
         gradcampp.load(module)
     network = gradcampp.load(module, output="scores", crop=16, resize=16)
     assert network.logits(torch.rand(2, 3, 16, 16)).shape == (2, 3)
@@ -172,7 +172,7 @@ def two() -> nn.Module:
 @pytest.mark.parametrize(
     ("options", "code", "says"),
     [
-        ([], 2, "tuple of 0 (1, 3), 1 (1, 6); name the logits with --output KEY_OR_INDEX"),
+        ([], 2, "tuple of 0 (2, 3), 1 (2, 6); name the logits with --output KEY_OR_INDEX"),
         (["--output", "0"], 0, "layer features.4"),
         (["--output", "2"], 2, "--output 2: the network returns tuple"),
         (["--output", "0", "--layout", "nchw"], 2, "--layout nchw: expected channels-first, channels-last or tokens:LEADING"),

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import InterpolationMode, functional
 
 from gradcampp.errors import InputError, Notice
+from gradcampp.evaluation import folders
 from gradcampp.evaluation.folders import HEIF, endings
 from gradcampp.evaluation.folders import Photograph as Photograph
 from gradcampp.evaluation.folders import choose as choose
@@ -36,7 +37,7 @@ class Batch(NamedTuple):  # which DataLoader knows how to bring into page-locked
     ``bad`` has the reason by image for those that could not be read.
     """
 
-    photographs: list[Photograph]
+    photographs: list[folders.Photograph]
     pixels: Tensor
     hashes: list[str]
     sizes: list[int]
