@@ -197,7 +197,7 @@ def experiment(of: Experiment) -> Experiment:
     Raises:
         InputError: for the score ``logit``, which has no softmax to be before or behind.
     """
-    if of["score"] == "logit":
+    if of.get("score") == "logit":
         raise InputError("an audit compares formulas before and after the softmax; choose --score softmax or sigmoid")
     return of | {"audit": f"{len(FORMULAS)} formulas, {hashlib.sha256(repr(FORMULAS).encode()).hexdigest()[:8]}"}
 
