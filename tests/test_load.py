@@ -146,3 +146,13 @@ def test_wrong_weights_are_explained(tmp_path: Path) -> None:
     (tmp_path / "empty.pth").touch()
     refused("empty.pth", "cannot read weights")
     refused("absent.pth", "no such file")
+
+
+def test_networks_of_timm_by_name() -> None:
+    network = load("timm/resnet18", weights="random", crop=64, resize=64)
+    assert (network.layer, network.name, len(network.classes)) == ("layer4.1", "timm/resnet18", 1000)
+    assert network.preprocessing.interpolation == "bicubic"  # of its pretrained_cfg
+    with pytest.raises(InputError, match=r"timm has no such network \(nearest: resnet18"):
+        load("timm/resnet18z", weights="random")
+    with pytest.raises(InputError, match="no weights for timm/resnet18: pass --weights FILE"):
+        load("timm/resnet18")

@@ -95,7 +95,11 @@ def together(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 model_options = together(
-    option("--model", metavar="NAME", help="mini, efficientnet_lite0, a torchvision name or module:factory (default: mini)"),
+    option(
+        "--model",
+        metavar="NAME",
+        help="mini, efficientnet_lite0, a torchvision name, timm/NAME or module:factory (default: mini)",
+    ),
     option("--weights", metavar="FILE", help=".safetensors, a checkpoint of tensors, or 'random' (default: torchvision's cache)"),
     option("--score", type=click.Choice(SCORE), help="softmax (default), sigmoid (multi-label, binary) or logit (regression)"),
     option("--layer", metavar="NAME", help="module to explain (default: the last feature maps before the classifier)"),

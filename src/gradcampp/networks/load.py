@@ -33,6 +33,7 @@ from gradcampp.networks.weights import Checkpoint, classes_of_head, fill, read
 from gradcampp.scenes.shapes import CLASSES
 
 RANDOM = "random"
+TIMM = "timm/"
 
 
 def load(
@@ -59,8 +60,8 @@ def load(
 
     Args:
         model: ``mini`` for the embedded network, ``efficientnet_lite0``, a name that ``torchvision.models.get_model`` knows,
-            ``module:factory`` for a callable that returns a network, importable from the working directory or
-            ``PYTHONPATH``, or a module.
+            ``timm/NAME`` where timm is installed, ``module:factory`` for a callable that returns a network, importable from
+            the working directory or ``PYTHONPATH``, or a module.
         layer: name of the module whose output is explained; None finds the last feature maps before the classifier.
         weights: a ``.safetensors`` file, a checkpoint that loads with ``weights_only=True``, for ``vgg16`` Keras' own file (its
             ending is ``.h5``), or ``random``. None means what the factory or module holds, for ``mini`` the weights that ship
@@ -80,7 +81,8 @@ def load(
         InputError: if the model, its weights, layer, preprocessing or class names do not fit.
     """
     name = model if isinstance(model, str) else type(model).__name__
-    embedded, own = model == "mini", not isinstance(model, str) or ":" in model
+    embedded, of_timm = model == "mini", name.startswith(TIMM)
+    own = not isinstance(model, str) or ":" in model
     published: list[WeightsEnum] | None = None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -89,6 +91,8 @@ def load(
             module = mini.load() if weights is None else mini.MiniVGG()
         elif own:
             module = model if isinstance(model, nn.Module) else _from_factory(name)
+        elif of_timm:
+            module = _from_timm(name.removeprefix(TIMM))
         elif name == lite0.NAME:
             module = lite0.EfficientNetLite0()
         else:
@@ -100,6 +104,8 @@ def load(
     elif weights is None and (embedded or own):
         identity = mini.SHA256 if embedded else f"from the factory, {_state_hash(module)}"
     else:
+        if weights is None and of_timm:
+            raise InputError(f"no weights for {name}: pass --weights FILE, or --weights {RANDOM}")
         file = Path(weights) if weights else lite0.weights_file() if published is None else _cached(name, published)
         of_keras = file.suffix in keras.ENDINGS
         checkpoint = keras.read(file, name) if of_keras else read(file, lite0.renamed if name == lite0.NAME else dict)
@@ -152,10 +158,22 @@ def _from_torchvision(name: str) -> tuple[nn.Module, list[WeightsEnum]]:
     if name.lower() not in known:
         near = listed(get_close_matches(name.lower(), known, n=5, cutoff=0.4), 5) or "none"
         raise InputError(
-            f"unknown model '{name}': expected mini, {lite0.NAME}, a torchvision name (nearest: {near}) or module:factory for "
-            "your own network"
+            f"unknown model '{name}': expected mini, {lite0.NAME}, a torchvision name (nearest: {near}), {TIMM}NAME or "
+            "module:factory for your own network"
         )
     return torchvision_models.get_model(name, weights=None), list(torchvision_models.get_model_weights(name))
+
+
+def _from_timm(name: str) -> nn.Module:
+    try:
+        import timm
+    except ImportError:
+        raise InputError(f"--model {TIMM}{name}: timm is not installed; pip install timm") from None
+    if not timm.is_model(name):
+        near = listed(get_close_matches(name, timm.list_models(), n=5, cutoff=0.4), 5) or "none"
+        raise InputError(f"unknown model '{TIMM}{name}': timm has no such network (nearest: {near})")
+    module: nn.Module = timm.create_model(name, pretrained=False)
+    return module
 
 
 def _from_factory(name: str) -> nn.Module:
