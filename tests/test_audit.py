@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -324,3 +325,25 @@ def test_a_compact_audit_reads_the_same_to_four_digits(rows: pd.DataFrame, tmp_p
     pd.testing.assert_frame_equal(
         said.table(audit.long(small)), said.table(audit.long(rows)), check_exact=False, rtol=1e-3, atol=1e-3
     )
+
+
+def test_maps_of_nothing_are_no_evidence(rows: pd.DataFrame) -> None:
+    """Without a gradient all formulas give the same empty map, which says nothing about formulas."""
+    blank = rows.copy()
+    own = [name for name in audit.COLUMNS if name.startswith("post/")]
+    blank[own] = np.nan
+    found = said.table(audit.long(blank))
+    assert found.loc[found["scores"] == "post", "n"].eq(0).all()
+    told = said.sentences(found)["grad-cam (pytorch-grad-cam) 1.5"]
+    assert "by undefined after it (nothing to compare)" in told
+    blank[[name for name in audit.COLUMNS if name.startswith("pre/")]] = np.nan
+    with pytest.raises(InputError, match="0 of them have a map of eq. 13 that is not constant"):
+        said.table(audit.long(blank))
+
+
+def test_an_audit_of_a_network_without_gradients_is_refused(
+    folder: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--model", "tests.test_evaluate:Constant", "--resize", "20", "--crop", "16", "--threshold", "0"]
+    assert main(["audit", "--data", str(folder(2)), "--out", str(tmp_path / "out"), *given]) == 2
+    assert "have a map of eq. 13 that is not constant" in capsys.readouterr().err

@@ -196,6 +196,8 @@ def test_a_run_that_says_nothing_is_in_the_table_without_numbers() -> None:
     assert math.isnan(pre["ratio"])
     assert math.isnan(pre["rank correlation"])
     assert_legible(figures.weakening({"a": run}))
+    run.records[[f"{scores}_difference" for scores in SCORES]] = np.nan  # no image with a map
+    assert_legible(figures.weakening({"a": run}))
 
 
 def test_images_and_medians_are_drawn_where_they_are() -> None:

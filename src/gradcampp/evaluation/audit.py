@@ -203,7 +203,7 @@ def experiment(of: Experiment) -> Experiment:
 
 
 def read(run: Path) -> pd.DataFrame:
-    """All columns of a finished audit, one row a photograph.
+    """All columns of a finished audit, a row for each photograph; null in comparisons with a map of eq. 13 that is constant.
 
     Raises:
         InputError: if the folder holds no finished audit, or a part cannot be read.
@@ -220,6 +220,9 @@ def read(run: Path) -> pd.DataFrame:
         except records.DAMAGED as error:
             raise InputError(f"cannot read {file}: {' '.join(str(error).split())}; remove it and repeat the command") from None
     rows: pd.DataFrame = pd.concat(tables, ignore_index=True)
+    for scores in SCORES:
+        own = [each for each in COLUMNS if each.startswith(f"{scores}/")]
+        rows.loc[rows[name(scores, "eq. 13", "pearson")].isna(), own] = np.nan
     return rows
 
 

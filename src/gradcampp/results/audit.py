@@ -82,10 +82,12 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
         relative performance against eq. 13 (eq. 16), with ``ratio_low`` and ``ratio_high``.
 
     Raises:
-        InputError: if fewer than two photographs score over the threshold.
+        InputError: if fewer than two photographs score over the threshold and have a map of eq. 13.
     """
-    if (count := rows["image"].nunique()) < 2:
-        raise InputError(f"{count} photographs score over the threshold; an audit needs two (a lower --threshold or more)")
+    count, mapped = (each["image"].nunique() for each in (rows, rows[rows["formula"].eq("eq. 13") & rows["mean"].notna()]))
+    if mapped < 2:
+        few = f"{count} photographs score over the threshold, and {mapped} of them have a map of eq. 13 that is not constant"
+        raise InputError(f"{few}; an audit needs two (a lower --threshold, more photographs or another --layer)")
     found = []
     for (scores, formula), own in rows.groupby(["scores", "formula"], sort=False):
         defined = own[own["mean"].notna()]
@@ -124,6 +126,8 @@ def readable(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def _small(value: float) -> str:
+    if np.isnan(value):
+        return "undefined"
     return f"{value:.0e}" if 0 < value < 5e-5 else f"{value:.4f}"
 
 
@@ -202,6 +206,8 @@ def sentences(found: pd.DataFrame) -> dict[str, str]:
 
 
 def _beside(own: float, plus: float) -> str:
+    if np.isnan(own / plus if own >= MARGIN else own):
+        return "nothing to compare"
     if own < MARGIN:
         return "the same map"
     factor = own / plus
@@ -269,6 +275,9 @@ def units(rows: pd.DataFrame) -> list[str]:
     lines = []
     for kind in SCORES:
         share = {what: rows[audit.name(kind, "", what)].mean() for what in audit.SHARES}
+        if np.isnan(share["pole"]):
+            lines.append(f"{LONG[kind]}: no unit has a gradient")
+            continue
         beyond = ", ".join(f"{share[f'{epsilon:.0e}']:.1%} for {epsilon:.0e}" for epsilon in audit.EPSILONS)
         lines.append(
             f"{LONG[kind]}: of the positive gradients, an epsilon exceeds the true denominator at {beyond}; "

@@ -71,6 +71,8 @@ def relative_performances(runs: Mapping[str, Run]) -> Figure:
 def weakening(runs: Mapping[str, Run]) -> Figure:
     """Size of s * g against the difference of the maps of Grad-CAM++ and Grad-CAM+: every image, and the median of each run.
 
+    Images whose size or difference is 0 have no place on the logarithmic axes, and a run of such images has no mark.
+
     Source: ours; the columns ``size`` and ``difference`` of :func:`gradcampp.results.comparison.weakening`.
     """
     markers: dict[Scores, str] = {"pre": "o", "post": "^"}
@@ -80,9 +82,11 @@ def weakening(runs: Mapping[str, Run]) -> Figure:
             for scores, marker in markers.items():
                 both = sizes(run.records, scores)
                 axis.scatter(both["size"], both["difference"], s=4, color=colour, alpha=0.25, linewidths=0, marker=marker)
-                middle = both.median()
+                middle = both.median().where(lambda value: value > 0)
                 median: dict[str, Any] = {"marker": marker, "s": 70, "edgecolors": "black", "zorder": 3}
                 axis.scatter(middle["size"], middle["difference"], color=colour, label=f"{name}, {LONG[scores]}", **median)
+        if not axis.dataLim.get_points()[1].max() > 0:
+            axis.set(xlim=(1e-3, 1), ylim=(1e-3, 1))  # nothing to see, and no end of an axis to be found
         axis.set(xscale="log", yscale="log", xlabel=r"size of $s\,g$: $1 - 2\alpha$ where it counts in the map")
         axis.set_ylabel("largest difference of the maps")
         figure.legend(loc="outside lower center", ncols=2, frameon=False)
