@@ -165,7 +165,7 @@ def test_a_chapter_lists_its_claims_before_its_exercises() -> None:
         texts = ["".join(cell["source"]) for cell in cells]
         count = texts.count("```{claims-of}\n```")
         assert count == (chapter in {one.chapter for one in ledger.CLAIMS}), chapter
-        assert not count or texts.index("```{claims-of}\n```") == texts.index("## Exercises") - 1
+        assert not count or texts.index("```{claims-of}\n```") < texts.index("## Exercises")
 
 
 def test_a_list_of_claims_links_to_every_card_once() -> None:

@@ -37,7 +37,7 @@ def read(path: Path, model: str) -> Checkpoint:
     """The weights of a file of Keras' VGG16 by the keys of torchvision's, for pixels in red, green and blue.
 
     Args:
-        path: an HDF5 file with a group a layer, as ``vgg16_weights_tf_dim_ordering_tf_kernels.h5``.
+        path: an HDF5 file with a group for each layer, as Keras publishes it.
         model: what the weights are for; only ``vgg16`` is known.
 
     Raises:

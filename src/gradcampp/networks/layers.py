@@ -131,11 +131,12 @@ def _last(module: nn.Module, image: Tensor, candidates: list[_Candidate], logits
         with _blocked(place):
             return wide is not None and bool(slopes(mixed, wide).any())
 
-    later: set[str] = set()  # of a module that is called several times, the last call counts
+    later: set[str] = set()  # of a module that is called several times, the last call that returns maps counts
     for index in reversed(range(len(candidates) if logits.requires_grad else 0)):
         if candidates[index].name in later:
             continue
-        later.add(candidates[index].name)
+        if len(candidates[index].shape) in (3, 4):
+            later.add(candidates[index].name)
         one = candidates[index]
         if len(one.shape) == 3 and one.widened:
             continue  # a projection inside a block of tokens
