@@ -43,7 +43,8 @@ from packages import evaluate_with_grad_cam, installed
 from timing import conclude, machine, side_by_side
 
 from gradcampp.evaluation.experiment import experiment_of
-from gradcampp.evaluation.photographs import list_photographs, load
+from gradcampp.evaluation.folders import list_photographs
+from gradcampp.evaluation.photographs import load
 from gradcampp.evaluation.records import Run
 from gradcampp.evaluation.run import Execution, evaluate
 from gradcampp.networks import load as networks

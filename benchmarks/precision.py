@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from timing import conclude, machine
 
 from gradcampp.evaluation.experiment import experiment_of
-from gradcampp.evaluation.photographs import list_photographs
+from gradcampp.evaluation.folders import list_photographs
 from gradcampp.evaluation.run import Execution, evaluate
 from gradcampp.networks.capture import PRECISIONS, Network, Precision
 from gradcampp.networks.load import load

@@ -20,7 +20,7 @@ from gradcampp.cam import COLUMNS
 from gradcampp.errors import InputError
 from gradcampp.evaluation import audit, records
 from gradcampp.evaluation.experiment import experiment_of
-from gradcampp.evaluation.photographs import choose, list_photographs
+from gradcampp.evaluation.folders import choose, list_photographs
 from gradcampp.evaluation.run import Execution, evaluate
 from gradcampp.files import atomic_write
 from gradcampp.networks import lite0

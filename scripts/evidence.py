@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from gradcampp.errors import InputError
 from gradcampp.evaluation import records
 from gradcampp.evaluation.experiment import experiment_of
-from gradcampp.evaluation.photographs import list_photographs
+from gradcampp.evaluation.folders import list_photographs
 from gradcampp.evaluation.records import Run
 from gradcampp.evaluation.run import Execution, evaluate
 from gradcampp.networks import lite0

@@ -20,7 +20,8 @@ from gradcampp.cli import main
 from gradcampp.errors import InputError
 from gradcampp.evaluation import audit
 from gradcampp.evaluation.experiment import experiment_of
-from gradcampp.evaluation.photographs import list_photographs, read_photograph
+from gradcampp.evaluation.folders import list_photographs
+from gradcampp.evaluation.photographs import read_photograph
 from gradcampp.evaluation.records import read_manifest
 from gradcampp.evaluation.run import Execution, evaluate
 from gradcampp.networks.classes import numbered

@@ -22,8 +22,8 @@ from torch import nn
 from gradcampp.errors import InputError
 from gradcampp.evaluation import records
 from gradcampp.evaluation.experiment import experiment_of
+from gradcampp.evaluation.folders import list_photographs
 from gradcampp.evaluation.measure import measure
-from gradcampp.evaluation.photographs import list_photographs
 from gradcampp.evaluation.processes import Processes, agreed_name, started
 from gradcampp.evaluation.records import Run
 from gradcampp.evaluation.run import Execution, evaluate

@@ -14,7 +14,7 @@ import pytest
 from gradcampp.cam import COLUMNS, SCORES
 from gradcampp.evaluation import records
 from gradcampp.evaluation.experiment import experiment_of
-from gradcampp.evaluation.photographs import list_photographs
+from gradcampp.evaluation.folders import list_photographs
 from gradcampp.evaluation.records import CONTROLS, HEATS, SHRINKAGE, Run
 from gradcampp.evaluation.run import Execution, evaluate
 from gradcampp.networks import lite0

@@ -17,7 +17,7 @@ from gradcampp import cli
 from gradcampp.errors import InputError, Notice
 from gradcampp.evaluation import records
 from gradcampp.evaluation.experiment import differing, experiment_of
-from gradcampp.evaluation.photographs import list_photographs
+from gradcampp.evaluation.folders import list_photographs
 from gradcampp.evaluation.records import Run
 from gradcampp.evaluation.run import Execution, evaluate
 from gradcampp.networks.classes import numbered

@@ -15,8 +15,9 @@ from gradcampp.cam import COLUMNS
 from gradcampp.errors import InputError, Notice
 from gradcampp.evaluation import records
 from gradcampp.evaluation.experiment import experiment_of
+from gradcampp.evaluation.folders import list_photographs
 from gradcampp.evaluation.maps import explain
-from gradcampp.evaluation.photographs import list_photographs, read_photograph
+from gradcampp.evaluation.photographs import read_photograph
 from gradcampp.evaluation.records import Run
 from gradcampp.evaluation.run import Execution, evaluate
 from gradcampp.networks.classes import numbered

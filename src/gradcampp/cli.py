@@ -28,6 +28,7 @@ from gradcampp.options import (
     PATH,
     SCORES,
     WHOLE,
+    begun,
     check_apart,
     check_ending,
     check_inputs,
@@ -173,11 +174,7 @@ def evaluate(processes: Processes | None, /, data: Path, out: Path, **options: A
     from gradcampp.evaluation import profiles, run
     from gradcampp.evaluation.folders import at_chance
 
-    execution = execution_of(options, processes)
-    profile = profile_of(profiles.Profile(), options, processes)
-    network = profiles.network(profile)
-    print(f"input: {network.preprocessing}")
-    chosen = profiles.photographs(profile, data, network)
+    execution, profile, network, chosen = begun(data, options, processes)
     experiment = profiles.experiment(profile, network)
     manifest = run.evaluate(network, chosen, data, out, experiment, execution, processes).manifest
     over, accuracy = "explained", ""  # a quantity is neither over a threshold nor right or wrong
@@ -201,11 +198,7 @@ def audit(processes: Processes | None, /, data: Path, out: Path, **options: Any)
     from gradcampp.evaluation import audit, profiles, run
     from gradcampp.results import audit as said
 
-    execution = execution_of(options, processes)
-    profile = profile_of(profiles.Profile(), options, processes)
-    network = profiles.network(profile)
-    print(f"input: {network.preprocessing}")
-    chosen = profiles.photographs(profile, data, network)
+    execution, profile, network, chosen = begun(data, options, processes)
     experiment = audit.experiment(profiles.experiment(profile, network))
     run.evaluate(network, chosen, data, out, experiment, execution, processes, audit.measure)
     if not processes or not processes.rank:

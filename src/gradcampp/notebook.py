@@ -58,11 +58,7 @@ def open_evidence(run: Run) -> dict[str, Run]:
     Raises:
         InputError: if one of them is damaged.
     """
-    here = Path.cwd()
-    places = (folder / "evidence" for folder in (here, *here.parents))
-    found = next((place for place in places if place.is_dir()), here / "evidence")
-    runs = [Run(manifest.parent) for manifest in sorted(found.glob("*/manifest.json"), reverse=True)]
-    return {each.title: each for each in (*runs, run) if "audit" not in each.manifest["experiment"]}
+    return {each.title: each for each in (*_evidence(), run) if "audit" not in each.manifest["experiment"]}
 
 
 def open_audits() -> dict[str, pd.DataFrame]:
@@ -71,11 +67,15 @@ def open_audits() -> dict[str, pd.DataFrame]:
     Raises:
         InputError: if one of them is damaged.
     """
+    return {each.title: audit.read(each.folder) for each in _evidence() if "audit" in each.manifest["experiment"]}
+
+
+def _evidence() -> list[Run]:
+    """The runs and audits below the nearest folder ``evidence``."""
     here = Path.cwd()
     places = (folder / "evidence" for folder in (here, *here.parents))
     found = next((place for place in places if place.is_dir()), here / "evidence")
-    runs = [Run(manifest.parent) for manifest in sorted(found.glob("audit-*/manifest.json"), reverse=True)]
-    return {run.title: audit.read(run.folder) for run in runs}
+    return [Run(manifest.parent) for manifest in sorted(found.glob("*/manifest.json"), reverse=True)]
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,11 @@ from gradcampp.errors import InputError
 from gradcampp.networks.preprocessing import FITS, INTERPOLATIONS
 
 if TYPE_CHECKING:
+    from gradcampp.evaluation.folders import Photograph
     from gradcampp.evaluation.processes import Processes
     from gradcampp.evaluation.profiles import Profile
     from gradcampp.evaluation.run import Execution
+    from gradcampp.networks.capture import Network
 
 # As capture, cam and folders have them, which load torch.
 PRECISIONS, SCORES, ORDERS = ("float32", "tf32"), ("pre", "post"), ("index", "folder")
@@ -146,6 +148,19 @@ def profile_of(start: Profile, options: dict[str, Any], processes: Processes | N
     if profile.precision == "tf32" and not (processes and processes.rank):
         print(f"gradcampp: warning: --precision tf32 is for a quick look, not for results: it moved {TF32}", file=sys.stderr)
     return profile
+
+
+def begun(
+    data: Path, options: dict[str, Any], processes: Processes | None
+) -> tuple[Execution, Profile, Network, list[Photograph]]:
+    """Execution, profile, network and photographs of a command on a data folder; how these are prepared is printed."""
+    from gradcampp.evaluation import profiles
+
+    execution = execution_of(options, processes)
+    profile = profile_of(profiles.Profile(), options, processes)
+    network = profiles.network(profile)
+    print(f"input: {network.preprocessing}")
+    return execution, profile, network, profiles.photographs(profile, data, network)
 
 
 def execution_of(options: dict[str, Any], processes: Processes | None) -> Execution:

@@ -15,6 +15,7 @@ from gradcampp.errors import InputError
 from gradcampp.evaluation import records
 from gradcampp.evaluation.alphas import EMPTY, Histogram, histogram
 from gradcampp.evaluation.experiment import Experiment, over_threshold
+from gradcampp.evaluation.folders import Photograph
 from gradcampp.evaluation.maps import (
     BatchLimit,
     heatmaps,
@@ -24,7 +25,7 @@ from gradcampp.evaluation.maps import (
     score_explanation_maps,
     signed,
 )
-from gradcampp.evaluation.photographs import Batch, Photograph
+from gradcampp.evaluation.photographs import Batch
 from gradcampp.networks.capture import Capture, Network
 from gradcampp.networks.scores import check, kinds, probabilities
 

@@ -21,10 +21,7 @@ from torchvision.transforms.v2 import InterpolationMode, functional
 
 from gradcampp.errors import InputError, Notice
 from gradcampp.evaluation import folders
-from gradcampp.evaluation.folders import HEIF, endings
-from gradcampp.evaluation.folders import Photograph as Photograph
-from gradcampp.evaluation.folders import choose as choose
-from gradcampp.evaluation.folders import list_photographs as list_photographs
+from gradcampp.evaluation.folders import HEIF, Photograph, endings
 from gradcampp.files import file_hash
 from gradcampp.networks.preprocessing import Preprocessing
 

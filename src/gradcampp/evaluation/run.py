@@ -24,9 +24,10 @@ from gradcampp.errors import InputError, Notice, listed
 from gradcampp.evaluation import records
 from gradcampp.evaluation.alphas import EMPTY, Histogram, merge
 from gradcampp.evaluation.experiment import Experiment, differing, over_threshold
+from gradcampp.evaluation.folders import Photograph
 from gradcampp.evaluation.maps import BatchLimit
 from gradcampp.evaluation.measure import measure
-from gradcampp.evaluation.photographs import Batch, Photograph, load
+from gradcampp.evaluation.photographs import Batch, load
 from gradcampp.evaluation.processes import Processes
 from gradcampp.evaluation.records import Run
 from gradcampp.files import file_hash
