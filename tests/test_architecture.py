@@ -57,6 +57,16 @@ def test_no_docstring_asks_a_question() -> None:
     assert not asking
 
 
+def test_every_class_has_a_name_of_its_own() -> None:
+    """Two of one name, and the library reference of the book cannot tell which of them a signature means: its build fails."""
+    where: dict[str, list[str]] = {}
+    for source in sorted((ROOT / "src").rglob("*.py")):
+        for node in ast.parse(source.read_text("utf-8")).body:
+            if isinstance(node, ast.ClassDef):
+                where.setdefault(node.name, []).append(source.stem)
+    assert not {name: modules for name, modules in where.items() if len(modules) > 1}
+
+
 def test_the_house_keeps_its_size() -> None:
     """At most 350 lines a file: two rooms in one are hard to read."""
     for source in [*(ROOT / "src").rglob("*.py"), *(ROOT / "book").rglob("*.py"), *(ROOT / "scripts").rglob("*.py")]:

@@ -30,8 +30,8 @@ LICENCES = {
 
 
 @dataclass(frozen=True)
-class Photograph:
-    """A photograph in a package.
+class GalleryPhotograph:
+    """A photograph that comes with a package.
 
     Attributes:
         package, file: where it is; the package by the name under which it is imported.
@@ -66,7 +66,7 @@ class Photograph:
 
 
 _TABLE = tomllib.loads(files("gradcampp").joinpath("resources", "gallery.toml").read_text("utf-8"))
-PHOTOGRAPHS = {name: Photograph(**row) for name, row in _TABLE.items()}
+PHOTOGRAPHS = {name: GalleryPhotograph(**row) for name, row in _TABLE.items()}
 
 
 def parts(names: Sequence[str]) -> list[str]:
