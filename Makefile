@@ -8,6 +8,7 @@ BIN := .venv/bin
 PROFILE ?= mini
 NAME := $(basename $(notdir $(PROFILE)))
 PORT ?= 8000
+JOBS ?= 2
 REPOSITORY ?=
 ADDRESS ?=
 # As under the command line: threads that wait soon leave the cores to others.
@@ -42,8 +43,8 @@ pdf: install  ## print the whole book to runs/mini/book.pdf with Chromium
 
 install: .venv/installed  ## make .venv with the package and the tools for its tests
 
-test: install  ## install and run all tests
-	$(BIN)/python -m pytest
+test: install  ## install and run all tests, JOBS=2 files at a time
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 lint: install  ## ruff: style and formatting; lint-imports: who may import whom
 	$(BIN)/ruff check .
