@@ -149,12 +149,18 @@ def test_everything_that_a_slide_shows_is_glued_or_stated_by_its_chapter() -> No
     assert all(described[chapter][name] for chapter, name in figures)
 
 
-def test_the_plan_of_the_lecture_goes_through_all_slides() -> None:
-    plan = (ROOT / "book" / "teach.md").read_text("utf-8")
-    spans = [(int(first), int(last)) for first, last in re.findall(r"slides (\d+) (?:to|and) (\d+)", plan)]
-    assert [first for first, _ in spans] == [1, *(last + 1 for _, last in spans[:-1])]
-    assert spans[-1][1] == len(re.findall(r"^---$", LECTURE, re.MULTILINE)) + 1
-    assert sum(map(int, re.findall(r"^\| (\d+) \| .*slides", plan, re.MULTILINE))) == 60
+def test_the_plans_of_lecture_and_module_go_through_all_slides_in_order() -> None:
+    text = (ROOT / "book" / "teach.md").read_text("utf-8")
+    parts = dict(zip(*[iter(re.split(r"^## (.+)$", text, flags=re.MULTILINE)[1:])] * 2, strict=True))
+    last = len(re.findall(r"^---$", LECTURE, re.MULTILINE)) + 1
+    for plan in ("One lecture", "A week's lab", "A three-week module"):
+        spans = [(int(first), int(end)) for first, end in re.findall(r"slides (\d+) (?:to|and) (\d+)", parts[plan])]
+        assert spans == sorted(spans)
+        assert spans[-1][1] <= last
+        if plan != "A week's lab":  # which picks from them
+            assert [first for first, _ in spans] == [1, *(end + 1 for _, end in spans[:-1])]
+            assert spans[-1][1] == last
+    assert sum(map(int, re.findall(r"^\| (\d+) \| .*slides", parts["One lecture"], re.MULTILINE))) == 60
 
 
 def chapter(folder: Path, **glued: str) -> slides.Chapters:
