@@ -57,7 +57,7 @@ types: install  ## mypy, strict
 check: lint types test  ## everything that has to pass before a commit
 
 evidence: install  ## make the records in evidence/ again (DATA=DIR of scripts/photographs.py, SQUEEZENET=FILE)
-	$(BIN)/python scripts/evidence.py --data $(DATA) --squeezenet $(SQUEEZENET)
+	$(BIN)/python -m scripts.evidence --data $(DATA) --squeezenet $(SQUEEZENET)
 
 mutants: install  ## change every formula in one place at a time: do the tests notice?
 	nice $(BIN)/python -m tests.mutation

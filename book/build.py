@@ -262,7 +262,7 @@ def build(options: argparse.Namespace, root: Path) -> Path:
     index.write_text(REDIRECT.format(f"{pages(root)[0]}.html"), "utf-8")
     if options.pdf:
         sphinx(out / "source", out, "singlehtml")
-        pdf.print_site(browser, out / "_build" / "singlehtml", options.pdf)
+        pdf.print_site(browser, out / "_build" / "singlehtml", options.pdf, options.address or "")
     return index
 
 

@@ -90,6 +90,10 @@ def _table(headers: Sequence[str], rows: Iterable[str], options: str) -> str:
     return "\n".join([f"```{{list-table}}\n{options}\n", _row(*headers), *rows, "```"])
 
 
+def _count(number: int, of: str) -> str:
+    return f"{number} {of}{'' if number == 1 else 's'}"
+
+
 def _lines(parts: Iterable[str]) -> str:
     """Several things in one cell, each in its own paragraph."""
     return "\n\n".join(dict.fromkeys(filter(None, parts))) or "—"
@@ -187,13 +191,12 @@ def sections(
         claims = [claim_of(each) for each in own]
         verdicts = [row.finding.verdict for each in own for row in each.values()]
         counted = [f"{verdicts.count(verdict)} × {cards.said(verdict)}" for verdict in cards.ICONS if verdict in verdicts]
-        near = (
-            f"{len(own)} {'claim' if len(own) == 1 else 'claims'}, by run: {', '.join(counted)}" if own else "no claim of its own"
-        )
+        near = f"{_count(len(own), 'claim')}, by run: {', '.join(counted)}" if own else "no claim of its own"
         inside = found[label].inside
         functions = [function_of(each, glued) for each in inside]
         number_of_tests = len({test for name in functions for test in tests.get(code_of.defined(name), ())})
-        tested = [f"{len(claims)} tests of claims" if claims else "", f"{number_of_tests} tests use these" if functions else ""]
+        tested = [f"{_count(len(claims), 'test')} of claims"] if claims else []
+        tested += [f"used by {_count(number_of_tests, 'test')}"] if functions else []
         numbered = ", ".join(f"{{{ROLES[each.partition('-')[0]]}}}`{each}`" for each in inside)
         made = _lines([numbered, *map(_function, functions), *tested])
         rows.append(_row(f"{{ref}}`{label}`", made, _data(claims), near))

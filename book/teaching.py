@@ -23,7 +23,7 @@ PAGE = "book/teach"
 ASSIGNMENTS = ROOT / "teaching" / "source"
 SOLUTION = re.compile(r"^( *)### BEGIN SOLUTION\n.*?### END SOLUTION$", re.MULTILINE | re.DOTALL)
 HIDDEN = re.compile(r"^ *### BEGIN HIDDEN TESTS\n.*?### END HIDDEN TESTS\n?", re.MULTILINE | re.DOTALL)
-ANSWER = re.compile(r'\n*<details class="answer">.*?</details>', re.DOTALL)  # of a quiz
+ANSWER = re.compile(r'\n*<details class="answer">.*?</details>|, then open the answer(?=\.)', re.DOTALL)  # of a quiz
 TIMES = re.compile(r"\*\*It takes\*\* about (\d+) minutes to read, and about (\d+) minutes for the exercises")
 STUB = r"\1# YOUR CODE HERE\n\1raise NotImplementedError()"
 README = """What is in this folder

@@ -1,6 +1,6 @@
 """Make the audits in evidence/ again: what programs call Grad-CAM++, on real photographs.
 
-    python scripts/audits.py --data DIR --squeezenet FILE [--out DIR] [--work DIR] [--only MODEL-LAYER]
+    python -m scripts.audits --data DIR --squeezenet FILE [--out DIR] [--work DIR] [--only MODEL-LAYER]
 
 DIR and FILE are those of scripts/evidence.py; an interrupted call goes on. Only numbers are kept, to four digits.
 """
@@ -17,7 +17,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gradcampp.cam import COLUMNS
-from gradcampp.errors import InputError
 from gradcampp.evaluation import audit, records
 from gradcampp.evaluation.experiment import experiment_of
 from gradcampp.evaluation.folders import choose, list_photographs
@@ -27,6 +26,7 @@ from gradcampp.networks import lite0
 from gradcampp.networks.load import load
 from gradcampp.results import audit as said
 from gradcampp.results import tables
+from scripts import run
 from scripts.evidence import PHOTOGRAPHS, ROOT, WEIGHTS
 
 BITS = 12  # of each number that are kept after the point: 1 in 8,000
@@ -101,7 +101,7 @@ def main(data: Path, squeezenet: Path, out: Path, work: Path, only: str | None) 
         made = {
             "title": title,
             "commit": commit,
-            "command": "python scripts/audits.py --data DIR --squeezenet FILE",
+            "command": "python -m scripts.audits --data DIR --squeezenet FILE",
             "photographs": PHOTOGRAPHS,
             "weights": WEIGHTS[model],
         }
@@ -112,7 +112,4 @@ def main(data: Path, squeezenet: Path, out: Path, work: Path, only: str | None) 
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        raise SystemExit(f"audits: {error}") from None
+    run(main)

@@ -1,6 +1,6 @@
 """Make the records in evidence/ again: three runs on 1,000 real photographs, a quarter of an hour on two CPU cores.
 
-    python scripts/evidence.py --data DIR --squeezenet FILE [--out DIR] [--work DIR]
+    python -m scripts.evidence --data DIR --squeezenet FILE [--out DIR] [--work DIR]
 
 DIR holds the photographs as scripts/photographs.py leaves them, FILE the weights of SqueezeNet. An interrupted call goes on.
 Only numbers are kept; neither photographs nor weights are ours to publish.
@@ -9,7 +9,6 @@ Only numbers are kept; neither photographs nor weights are ours to publish.
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from gradcampp.evaluation.run import Execution, evaluate
 from gradcampp.networks import lite0
 from gradcampp.networks.load import load
 from gradcampp.results import tables
+from scripts import run
 
 ROOT = Path(__file__).resolve().parents[1]
 PHOTOGRAPHS = {
@@ -109,8 +109,4 @@ def main(data: Path, squeezenet: Path, out: Path, work: Path) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        print(f"evidence: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+    run(main)

@@ -1,7 +1,8 @@
 """The online edition: the paper's own experiment, beside the book on drawn scenes. From the folder of the repository:
 
     python -m scripts.online run                      download, evaluate, and keep the records in evidence/vgg16-paper
-    python -m scripts.online site --repository URL    both editions of the book into runs/online/site, each naming the other
+    python -m scripts.online site --repository URL    both editions of the book into runs/online/site, each naming the other;
+                                                      with --address URL citations and previews say where they are
     python -m scripts.online branch --repository URL  a commit whose notebooks install this edition, pushed as branch "edition"
     python -m scripts.online key                      what the numbers of the run depend on, as a hash
 
@@ -36,7 +37,7 @@ from gradcampp.evaluation.records import Run
 from gradcampp.evaluation.run import Execution
 from gradcampp.files import versions
 from gradcampp.results import reproduce
-from scripts import evidence
+from scripts import evidence, run
 
 ROOT = Path(__file__).resolve().parents[1]
 MEASURES = ("evaluation/run.py", "evaluation/profiles.py")  # these, and what they import, decide the numbers
@@ -151,14 +152,16 @@ def build(arguments: Sequence[str]) -> None:
         raise InputError(f"book/build.py {' '.join(arguments)} has failed (exit code {done.returncode})")
 
 
-def site(profile: Profile, work: Path, repository: str | None) -> Path:
-    """Build the editions into one site; returns its folder."""
+def site(profile: Profile, work: Path, repository: str | None, address: str | None) -> Path:
+    """Build the editions into one site, whose address is as given; returns its folder."""
     whole = work / "site"
     shutil.rmtree(whole, ignore_errors=True)
     for name, options in editions(profile, work).items():
-        out = work / f"book-{name}"
-        build([*options, "--out", str(out), *(["--repository", repository] if repository else [])])
-        shutil.copytree(out / "_build" / "html", whole if name == FIRST else whole / name, dirs_exist_ok=True)
+        out, inside = work / f"book-{name}", "" if name == FIRST else f"{name}/"
+        known = ["--repository", repository] if repository else []
+        known += ["--address", f"{address.rstrip('/')}/{inside}"] if address else []
+        build([*options, "--out", str(out), *known])
+        shutil.copytree(out / "_build" / "html", whole / inside, dirs_exist_ok=True)
     return whole
 
 
@@ -210,10 +213,11 @@ def run_command(given: dict[str, Any], kept: Path) -> None:
 
 @main.command("site")
 @click.option("--repository", metavar="URL", help="Address on GitHub.")
+@click.option("--address", metavar="URL", help="Where the site will be, for citations and previews.")
 @click.pass_obj
-def site_command(given: dict[str, Any], repository: str | None) -> None:
+def site_command(given: dict[str, Any], repository: str | None, address: str | None) -> None:
     """Build the editions of the book, each naming the other."""
-    print(site(given["profile"], given["work"], repository))
+    print(site(given["profile"], given["work"], repository, address))
 
 
 @main.command("branch")
@@ -227,8 +231,4 @@ def branch_command(repository: str, remote: str) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        print(f"online: error: {error}", file=sys.stderr)
-        sys.exit(2)
+    run(main)

@@ -1,6 +1,6 @@
 """Fetch the 1,000 photographs of the evidence, once: 109 MB from GitHub, each file checked by the SHA-256 in the records.
 
-    python scripts/photographs.py --out DIR [--clone DIR]
+    python -m scripts.photographs --out DIR [--clone DIR]
 
 Writes DIR/CLASS/FILE. Files that are there and right stay, and with --clone they are copied from a clone of
 github.com/EliSchwartz/imagenet-sample-images instead. The photographs are for research only.
@@ -19,6 +19,7 @@ from gradcampp.evaluation.download import fetch
 from gradcampp.evaluation.profiles import Download
 from gradcampp.evaluation.records import Run
 from gradcampp.files import atomic_write, file_hash
+from scripts import run
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORDS = ROOT / "evidence" / "efficientnet_lite0-relu"
@@ -46,23 +47,14 @@ def gather(out: Path, clone: Path | None, address: str = ADDRESS) -> None:
             shutil.copyfile(clone / name, temporary)
 
 
-class Refused(click.ClickException):
-    """Bad input, as for the commands of gradcampp."""
-
-    exit_code = 2
-
-
 @click.command()
 @click.option("--out", type=click.Path(path_type=Path), default=Path("imagenet-sample-images"), show_default=True)
 @click.option("--clone", type=click.Path(path_type=Path, exists=True), help="A clone of the repository, instead of the network.")
 def main(out: Path, clone: Path | None) -> None:
     """Fetch the 1,000 photographs of the evidence."""
-    try:
-        gather(out, clone)
-    except InputError as error:
-        raise Refused(str(error)) from None
+    gather(out, clone)
     print(f"{out}; now: gradcampp reproduce --profile photographs --data {out}")
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,6 +28,7 @@ from gradcampp.networks.capture import Network
 from gradcampp.networks.preprocessing import Preprocessing
 from gradcampp.networks.scores import probabilities
 from gradcampp.results import tables
+from scripts import run
 
 FITS = ("squash", "crop")
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
@@ -108,8 +108,4 @@ def main(profile: str, out: Path, batch_size: int) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        print(f"preparations: error: {error}", file=sys.stderr)
-        sys.exit(2)
+    run(main)

@@ -1,6 +1,6 @@
 """Train the embedded network on clear scenes: minutes on two CPU cores, from a seed; its test is on hard ones, too.
 
-    python scripts/train_mini.py --out DIR [--seed N] [--epochs N]
+    python -m scripts.train_mini --out DIR [--seed N] [--epochs N]
 
 Writes mini.safetensors and model_card.md; an interrupted training in the same folder goes on.
 """
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -30,6 +29,7 @@ from gradcampp.errors import InputError
 from gradcampp.files import atomic_write
 from gradcampp.networks.mini import BLOCKS, LAYER, PREPROCESSING, MiniVGG
 from gradcampp.scenes import CLASSES, SIZE, draw, pair
+from scripts import run
 
 
 @dataclass(frozen=True)
@@ -304,12 +304,4 @@ def main(out: Path, seed: int, epochs: int) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(standalone_mode=False)
-    except (click.ClickException, InputError) as error:
-        message = error.format_message() if isinstance(error, click.ClickException) else str(error)
-        print(f"train_mini: error: {message}", file=sys.stderr)
-        sys.exit(2)
-    except click.Abort:
-        print("train_mini: interrupted; the same command goes on where it stopped", file=sys.stderr)
-        sys.exit(130)
+    run(main)

@@ -125,3 +125,14 @@ def visiting(browser: Browser, host: str, path: str, **options: Any) -> Iterator
         yield visit
     finally:
         context.close()
+
+
+def leave_untouched(page: Page) -> None:
+    """Check an exercise of chapter 4 as it stands: not answered yet, which is not wrong; one that needs torch says so."""
+    exercise = page.locator("#ex-wrong-powers")
+    assert exercise.locator("details.hint:not([open])").count() == 2
+    exercise.locator(".live-answer summary").click()
+    exercise.get_by_text("Check", exact=True).click()
+    exercise.locator(".live-state").filter(has_text="not answered yet").wait_for(timeout=300_000)
+    assert exercise.locator(".live-now").inner_text().strip() == "write the body of residual"
+    assert "an answer needs torch" in page.locator("#ex-wrong-wider").inner_text()

@@ -749,7 +749,7 @@ def test_the_profile_of_photographs_says_where_they_come_from(
     for command in (["reproduce", "--profile", "photographs", *given], ["download", "--profile", "photographs"]):
         main(command)
         said = "".join(capsys.readouterr())
-        assert "python scripts/photographs.py --out imagenet-sample-images" in said
+        assert "python -m scripts.photographs --out imagenet-sample-images" in said
         assert "github.com/EliSchwartz/imagenet-sample-images" in said
 
 

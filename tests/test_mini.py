@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import subprocess
-import sys
 from importlib.resources import files
 from pathlib import Path
 
@@ -18,8 +16,8 @@ from gradcampp.networks import load, mini
 from gradcampp.networks.capture import capture
 from gradcampp.networks.layers import default_layer
 from gradcampp.scenes import CLASSES, SIZE
-from scripts.train_mini import Recipe, collect, fold_batch_norm, grey, probabilities, train, with_batch_norm
-from tests.conftest import ROOT
+from scripts import run
+from scripts.train_mini import Recipe, collect, fold_batch_norm, grey, main, probabilities, train, with_batch_norm
 
 RESOURCES = files("gradcampp").joinpath("resources")
 
@@ -104,14 +102,19 @@ def test_training_is_a_function_of_its_seed_and_goes_on_where_it_was_stopped(
         ([], "Missing option '--out'"),
     ],
 )
-def test_the_script_refuses_bad_input_in_one_line(tmp_path: Path, arguments: list[str], says: str) -> None:
+def test_the_script_refuses_bad_input_in_one_line(
+    tmp_path: Path, arguments: list[str], says: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "FILE").touch()
-    command = [sys.executable, str(ROOT / "scripts" / "train_mini.py"), *arguments]
-    said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert said.returncode == 2
-    assert said.stderr.startswith("train_mini: error: ")
-    assert says in said.stderr
-    assert said.stderr.count("\n") == 1
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["scripts/train_mini.py", *arguments])
+    with pytest.raises(SystemExit) as left:
+        run(main)
+    assert left.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith("train_mini: error: ")
+    assert says in said
+    assert said.count("\n") == 1
     assert not (tmp_path / "DIR").exists()
 
 

@@ -176,7 +176,7 @@ def test_both_editions_are_built_and_name_each_other(
         (html / "index.html").write_text(arguments[arguments.index("--profile") + 1])
 
     monkeypatch.setattr(online, "build", built)
-    whole = online.site(profile, work, "https://github.com/someone/gradcampp")
+    whole = online.site(profile, work, "https://github.com/someone/gradcampp", "https://someone.github.io/gradcampp")
     assert (whole / "index.html").read_text() == "mini"
     assert (whole / "small" / "index.html").read_text() == str(stand_in)
     first, second = (dict(zip(each[::2], each[1::2], strict=True)) for each in called)
@@ -184,10 +184,12 @@ def test_both_editions_are_built_and_name_each_other(
     assert (second["--profile"], second["--beside"]) == (str(stand_in), "mini=..")
     assert Run(Path(second["--run"])).finished
     assert first["--repository"] == second["--repository"] == "https://github.com/someone/gradcampp"
+    addresses = [each["--address"] for each in (first, second)]
+    assert addresses == ["https://someone.github.io/gradcampp/", "https://someone.github.io/gradcampp/small/"]
     called.clear()
-    online.site(profile, work / "nothing", None)  # where the run is not there, as when a server does not answer
+    online.site(profile, work / "nothing", None, None)  # where the run is not there, as when a server does not answer
     assert [each[:2] for each in called] == [["--profile", "mini"]]
-    assert "--beside" not in called[0]
+    assert not {"--beside", "--repository", "--address"} & set(called[0])
 
 
 def test_a_change_of_prose_costs_nothing_and_a_change_of_a_number_does(stand_in: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from book import build, slides, teaching
+from book import build, pdf, slides, teaching
 from gradcampp.errors import InputError
 from tests.conftest import ROOT
 
@@ -149,12 +149,18 @@ def test_everything_that_a_slide_shows_is_glued_or_stated_by_its_chapter() -> No
     assert all(described[chapter][name] for chapter, name in figures)
 
 
-def test_the_plan_of_the_lecture_goes_through_all_slides() -> None:
-    plan = (ROOT / "book" / "teach.md").read_text("utf-8")
-    spans = [(int(first), int(last)) for first, last in re.findall(r"slides (\d+) (?:to|and) (\d+)", plan)]
-    assert [first for first, _ in spans] == [1, *(last + 1 for _, last in spans[:-1])]
-    assert spans[-1][1] == len(re.findall(r"^---$", LECTURE, re.MULTILINE)) + 1
-    assert sum(map(int, re.findall(r"^\| (\d+) \| .*slides", plan, re.MULTILINE))) == 60
+def test_the_plans_of_lecture_and_module_go_through_all_slides_in_order() -> None:
+    text = (ROOT / "book" / "teach.md").read_text("utf-8")
+    parts = dict(zip(*[iter(re.split(r"^## (.+)$", text, flags=re.MULTILINE)[1:])] * 2, strict=True))
+    last = len(re.findall(r"^---$", LECTURE, re.MULTILINE)) + 1
+    for plan in ("One lecture", "A week's lab", "A three-week module"):
+        spans = [(int(first), int(end)) for first, end in re.findall(r"slides (\d+) (?:to|and) (\d+)", parts[plan])]
+        assert spans == sorted(spans)
+        assert spans[-1][1] <= last
+        if plan != "A week's lab":  # which picks from them
+            assert [first for first, _ in spans] == [1, *(end + 1 for _, end in spans[:-1])]
+            assert spans[-1][1] == last
+    assert sum(map(int, re.findall(r"^\| (\d+) \| .*slides", parts["One lecture"], re.MULTILINE))) == 60
 
 
 def chapter(folder: Path, **glued: str) -> slides.Chapters:
@@ -246,10 +252,19 @@ def test_the_table_of_chapters_counts_what_is_in_them(tmp_path: Path) -> None:
 def test_answers_of_a_quiz_go_and_questions_stay(tmp_path: Path) -> None:
     answer = '<details class="answer"><summary>Answer</summary>\n\n(a) secret\n\n</details>'
     first, second = "**Question 1.** Why?\n\n- (a) so", "**Question 2.** And?"
-    quiz = f"{first}\n\n{answer}\n\n{second}\n\n{answer}\n\nkept <details>x</details>"
+    quiz = f"Choose, then open the answer.\n\n{first}\n\n{answer}\n\n{second}\n\n{answer}\n\nkept <details>x</details>"
     code = {"cell_type": "code", "source": "print('<details class=\"answer\">a</details>')", "outputs": []}
     (tmp_path / "a.ipynb").write_text(json.dumps({"cells": [{"cell_type": "markdown", "source": quiz}, code]}), "utf-8")
     teaching.remove_answers([tmp_path / "a.ipynb"])
     text, kept = json.loads((tmp_path / "a.ipynb").read_text("utf-8"))["cells"]
-    assert text["source"] == f"{first}\n\n{second}\n\nkept <details>x</details>"
+    assert text["source"] == f"Choose.\n\n{first}\n\n{second}\n\nkept <details>x</details>"
     assert kept == code
+
+
+def test_a_link_of_the_pdf_leads_to_its_own_pages_or_to_the_web_and_never_to_the_machine_that_printed_it() -> None:
+    own = '<a class="eq" href="book/index.html#eq-1">(1)</a> <a href="#start">1</a> <a href="https://arxiv.org/abs/1">2</a>'
+    text = f'<link href="_static/a.css"> {own} <a href="../slides/index.html" download>s</a>'
+    kept = '<link href="_static/a.css"> ' + own.replace("book/index.html", "")
+    assert pdf.printable(text, "book/index.html", "") == f"{kept} <a  download>s</a>"
+    there = '<a href="https://a.github.io/b/slides/index.html" download>s</a>'
+    assert pdf.printable(text, "book/index.html", "https://a.github.io/b/") == f"{kept} {there}"

@@ -201,7 +201,7 @@ def missing_data(profile: Profile) -> str:
     if profile.source != "photographs" or profile.data is None or profile.data.is_dir():
         return ""
     return (
-        f"python scripts/photographs.py --out {profile.data}, in the repository, fetches them (109 MB from "
+        f"python -m scripts.photographs --out {profile.data}, in the repository, fetches them (109 MB from "
         "github.com/EliSchwartz/imagenet-sample-images); --data DIR takes your own"
     )
 
