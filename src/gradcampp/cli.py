@@ -127,11 +127,12 @@ def explain(
     from gradcampp.evaluation import maps, photographs, profiles
     from gradcampp.evaluation.arrays import save_arrays
     from gradcampp.networks.classes import find
+    from gradcampp.networks.probe import move
     from gradcampp.results.figures import one_image, style
 
     network = profiles.network(profiles.override(profiles.Profile(), options))
     classes = network.classes
-    network.module.to(choose_device(device, None))
+    move(network, choose_device(device, None))
     labels = [find(classes, text) for text in wanted]
     rows: list[maps.Explanation] = []
     paths: list[Path] = []

@@ -123,7 +123,7 @@ model_options = together(
         type=Device(),
         metavar="NAME",
         default="auto",
-        help="auto, cpu, cuda or cuda:1 (default: auto)",
+        help="auto, cpu, cuda, cuda:1 or mps (default: auto)",
     ),
 )
 
@@ -177,16 +177,15 @@ def execution_of(options: dict[str, Any], processes: Processes | None) -> Execut
 
 
 def choose_device(name: str, processes: Processes | None) -> str:
-    """The kind of device to use, ``cpu`` or ``cuda``; one of several CUDA devices becomes that of this process.
+    """The kind of device to use, ``cpu``, ``cuda`` or ``mps``; one of several CUDA devices becomes that of this process.
 
     Of several processes on a machine, each makes one its own.
     """
     import torch
 
     device, _, index = name.partition(":")
-    if device == "mps":
-        why = "computes no float64, which softmax scores need" if torch.backends.mps.is_available() else "is not on this machine"
-        raise InputError(f"--device mps {why}; choose cpu or auto")
+    if device == "mps" and not torch.backends.mps.is_available():
+        raise InputError("--device mps is not on this machine; choose cpu or auto")
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError(f"--device {name}: this machine has no CUDA device that torch can use; choose cpu or auto")
     if device == "auto":

@@ -18,6 +18,7 @@ from gradcampp.networks.outputs import Key, logits_of
 
 Precision = Literal["float32", "tf32"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+WITHOUT_FLOAT64 = ("mps",)  # kinds of devices
 
 # Hooks, training flags and requires_grad belong to a module and the settings of cuDNN to the process, none of them to a thread;
 # two networks may share a part. So one pass runs at a time; the thread that holds the lock may take it again.
@@ -111,12 +112,17 @@ def run(module: Callable[[Tensor], object], inputs: Tensor, key: Key | None = No
     try:
         returned = module(inputs)
     except Exception as error:  # the network is the user's code
-        known = isinstance(error, InputError | torch.OutOfMemoryError | MemoryError)
-        if known or "can't allocate memory" in str(error):
+        if isinstance(error, InputError) or out_of_memory(error):
             raise
         size = " x ".join(map(str, inputs.shape[1:]))
         raise InputError(f"the network fails on an input of {size} numbers: {type(error).__name__}: {error}") from error
     return logits_of(returned, len(inputs), key)
+
+
+def out_of_memory(error: Exception) -> bool:
+    """True for each of the ways in which torch says so."""
+    said = ("can't allocate memory", "backend out of memory")  # on the CPU, and on a Mac's GPU
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(each in str(error) for each in said)
 
 
 def forward(module: nn.Module, inputs: Tensor, key: Key | None = None) -> Tensor:
