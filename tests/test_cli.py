@@ -680,6 +680,9 @@ def test_a_network_that_nobody_chose_says_what_it_knows(
     (folder(1) / "0").rename(tmp_path / "data" / "dog")
     given = ["evaluate", "--data", str(tmp_path / "data"), "--out", str(tmp_path / "run")]
     one_line(capsys, main(given), "no class 'dog'; ")
+    (tmp_path / "data" / "dog").rename(tmp_path / "data" / "0")
+    assert main(given) == 0
+    assert capsys.readouterr().err.startswith(f"gradcampp: {said}\ngradcampp: cannot tell whether")
     one_line(
         capsys, main(given), "--label-order folder counts the folders, as ImageFolder does; the network is mini, which knows"
     )
@@ -752,16 +755,19 @@ def test_the_profile_of_photographs_says_where_they_come_from(
         assert "github.com/EliSchwartz/imagenet-sample-images" in said
 
 
-def test_ctrl_c_inside_of_torchs_own_start_does_not_abort_it(tmp_path: Path) -> None:
-    """A KeyboardInterrupt that arrives in C++ ends the process with SIGABRT: so leave before it is raised."""
+@pytest.mark.parametrize("loading", ["click", "torch.autograd"])
+def test_ctrl_c_while_modules_load_is_one_line(tmp_path: Path, loading: str) -> None:
+    """A KeyboardInterrupt that arrives in torch's C++ ends the process with SIGABRT: so leave before it is raised."""
     script = (
         "import os, signal, sys\n"
         "class Interrupt:\n"
         "    def find_spec(self, name, *_):\n"
-        "        if name == 'torch.autograd': os.kill(os.getpid(), signal.SIGINT)\n"
+        f"        if name == {loading!r}: os.kill(os.getpid(), signal.SIGINT)\n"
         "sys.meta_path.insert(0, Interrupt())\n"
-        "from gradcampp.cli import main\n"
-        f"sys.exit(main(['scene', '--out', {str(tmp_path / 'scene.png')!r}]))\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs ignore it, and so would this
+        "from gradcampp.__main__ import main\n"
+        f"sys.argv[1:] = ['scene', '--out', {str(tmp_path / 'scene.png')!r}]\n"
+        "sys.exit(main())\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (130, "")

@@ -248,7 +248,7 @@ def test_a_flat_folder_without_labels_names_the_option(tmp_path: Path) -> None:
         (55, 100, 2, True),  # guessing does as well in 18 of 100 runs
         (70, 100, 2, False),  # in 4 of 100,000
         (8, 1000, 1000, False),  # eight times what guessing gives, in 1 of 100,000
-        (0, 9, 1000, False),  # too few to tell
+        (9, 9, 2, False),  # nine right of nine: in 1 of 512
     ],
 )
 def test_an_accuracy_that_guessing_reaches_is_said_loudly(right: int, images: int, classes: int, loud: bool) -> None:
@@ -261,3 +261,10 @@ def test_an_accuracy_that_guessing_reaches_is_said_loudly(right: int, images: in
         )
     manifest["experiment"]["weights"] = "random (seed 0)"
     assert at_chance(manifest, classes) == ""
+
+
+@pytest.mark.parametrize(("right", "images", "classes"), [(0, 6, 10), (0, 1, 1000), (6, 6, 2), (1, 9, 2)])
+def test_a_few_images_cannot_tell(right: int, images: int, classes: int) -> None:
+    said = at_chance({"images": images, "top1": right / images, "experiment": {"weights": "abc"}}, classes)
+    assert said.startswith("cannot tell whether the network knows these classes, of which there are too few images: top-1 ")
+    assert f"{right / images:.2%} of {images} images is no better than chance, {1 / classes:.2%}; check" in said

@@ -160,7 +160,7 @@ def explain(
     print(f"input: {network.preprocessing}")
     print(f"layer {network.layer}, {style.long(scores, network.score)}; wrote {', '.join(map(str, written))}")
     if options["model"] is None:
-        warnings.warn(f"no --model was given, so this is {profiles.MINI}", Notice, stacklevel=1)
+        warnings.warn(profiles.NOT_CHOSEN, Notice, stacklevel=1)
 
 
 @commands.command()

@@ -7,6 +7,7 @@ import ctypes
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterable
 from functools import reduce
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click import option
 
-from gradcampp.errors import InputError
+from gradcampp.errors import InputError, Notice
 from gradcampp.networks.preprocessing import FITS, INTERPOLATIONS
 
 if TYPE_CHECKING:
@@ -160,7 +161,10 @@ def begun(
     profile = profile_of(profiles.Profile(), options, processes)
     network = profiles.network(profile)
     print(f"input: {network.preprocessing}")
-    return execution, profile, network, profiles.photographs(profile, data, network)
+    photographs = profiles.photographs(profile, data, network)
+    if options["model"] is None:
+        warnings.warn(profiles.NOT_CHOSEN, Notice, stacklevel=2)
+    return execution, profile, network, photographs
 
 
 def execution_of(options: dict[str, Any], processes: Processes | None) -> Execution:

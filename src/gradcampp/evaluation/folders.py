@@ -199,11 +199,14 @@ def choose(photographs: list[Photograph], limit: int | None, seed: int | None) -
 def at_chance(manifest: Mapping[str, Any], classes: int) -> str:
     """A loud line where a finished run's top-1 accuracy is no better than guessing, which explains nothing; else empty.
 
-    That is where guessing one of the classes would be right as often, or more so, in over one of a hundred runs.
+    That is where guessing one of the classes would be right as often, or more so, in over one of a hundred runs. Fewer than
+    ten images do not tell a network that guesses from a good one.
     """
     images, right = manifest["images"], round((manifest.get("top1") or 0) * manifest["images"])
     random_weights = str(manifest["experiment"].get("weights", "")).startswith("random")
-    if random_weights or images < 10 or classes < 2 or binom.sf(right - 1, images, 1 / classes) <= 0.01:
+    if random_weights or not images or classes < 2 or binom.sf(right - 1, images, 1 / classes) <= 0.01:
         return ""
     check = "the order of the labels (--label-order, --labels, --classes), the preprocessing (the input line), the weights"
-    return f"WARNING: top-1 {right / images:.2%} of {images} images is no better than chance, {1 / classes:.2%}; check {check}"
+    found = f"top-1 {right / images:.2%} of {images} images is no better than chance, {1 / classes:.2%}"
+    few = "cannot tell whether the network knows these classes, of which there are too few images: "
+    return f"{few if images < 10 else 'WARNING: '}{found}; check {check}"

@@ -24,6 +24,7 @@ from gradcampp.networks.scores import Score
 BUILT_IN = ("mini", "photographs", "paper", "paper-keras")
 DOWNLOADABLE = ("weights", "data", "photograph")  # keys that a download can fill
 MINI = "mini, which knows ten drawn classes only; --model names one for photographs"
+NOT_CHOSEN = f"no --model was given, so this is {MINI}"
 TABLE = ConfigDict(extra="forbid")
 COUNT = Field(ge=1, strict=True, description="a whole number from 1 up")
 Count = Annotated[int, COUNT]
