@@ -158,7 +158,7 @@ def explain(
     if arrays:
         written.append(save_arrays(arrays, network, paths, rows))
     print(f"input: {network.preprocessing}")
-    print(f"layer {network.layer}, {style.long(scores, network.score)}; wrote {', '.join(map(str, written))}")
+    print(f"layer {network.place}, {style.long(scores, network.score)}; wrote {', '.join(map(str, written))}")
     if options["model"] is None:
         warnings.warn(profiles.NOT_CHOSEN, Notice, stacklevel=1)
 
@@ -182,7 +182,7 @@ def evaluate(processes: Processes | None, /, data: Path, out: Path, **options: A
     if network.score != "logit":
         over, accuracy = f"over {profile.threshold:g}", f"; top-1 {manifest['top1']:.2%}, top-5 {manifest['top5']:.2%}"
     skipped = f", {len(manifest['skipped'])} unreadable skipped" if manifest["skipped"] else ""
-    print(f"{out}: {manifest['over_threshold']} of {manifest['images']} images {over}{skipped}{accuracy}; layer {network.layer}")
+    print(f"{out}: {manifest['over_threshold']} of {manifest['images']} images {over}{skipped}{accuracy}; layer {network.place}")
     if network.score != "logit" and (loud := at_chance(manifest, len(network.classes))):
         warnings.warn(loud, Notice, stacklevel=1)
 

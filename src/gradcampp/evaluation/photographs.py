@@ -104,7 +104,7 @@ def _check_tiff(image: Image.Image) -> None:
     tags = getattr(image, "tag_v2", {})
     if tags.get(262) == 0 and max(tags.get(258, (1,))) > 8:  # PhotometricInterpretation, BitsPerSample
         raise ValueError("0 is white in it (WhiteIsZero), and it would be inverted; save it with 0 for black")
-    if tags.get(284) == 2 and max(tags[258]) > 8 and image.tile[0][0] == "raw":  # PlanarConfiguration
+    if tags.get(284) == 2 and max(tags[258]) > 8 and str(getattr(image, "tile", ["raw"])[0][0]) == "raw":  # PlanarConfiguration
         raise ValueError("16 bits a channel, one channel after the other, would be misread; save it with 8 bits a channel")
 
 

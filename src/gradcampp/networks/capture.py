@@ -88,6 +88,12 @@ class Network:
     output: str | int | None = None
     score: Score = "softmax"
 
+    @property
+    def place(self) -> str:
+        """The layer as people read it, with its layout where that is not the usual one: ``norm (tokens:1:14x14, row by row)``."""
+        order = ", row by row" if self.layout and self.layout.axes == TOKENS else ""
+        return self.layer if self.layout in (None, CHANNELS_FIRST) else f"{self.layer} ({self.layout}{order})"
+
     def capture(self, pixels: Tensor, labels: Tensor) -> Capture:
         """Feature maps, gradients and logits of photographs, in float32 or better, on the device of the pixels.
 

@@ -29,7 +29,7 @@ def unwrap(module: nn.Module) -> nn.Module:
     """The network inside the wrappers of torch.compile and of data parallelism.
 
     Raises:
-        InputError: if it is TorchScript or quantised, or lacks its weights: it has no layers that gradients could reach.
+        InputError: if it is TorchScript, exported or quantised, or lacks its weights: no gradients could reach its layers.
     """
     while True:
         parallel = isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel)
@@ -38,9 +38,13 @@ def unwrap(module: nn.Module) -> nn.Module:
             break
         module = inner
     kinds = [type(child) for child in module.modules()]
-    if any(issubclass(kind, torch.jit.ScriptModule) for kind in kinds):
-        raise InputError("the network is TorchScript, whose layers cannot be explained; build it from its Python code instead")
-    if any(".quantized" in kind.__module__ and kind.__name__ != "FloatFunctional" for kind in kinds):
+    script = any(issubclass(kind, torch.jit.ScriptModule) for kind in kinds)
+    if script or "eval" in vars(module):  # which torch.export puts there
+        said = f"the network is {'TorchScript' if script else 'a program of torch.export'}, whose layers cannot be explained"
+        raise InputError(f"{said}; build it from its Python code instead")
+    whole = any(not value.is_floating_point() and not value.is_complex() for value in module.parameters())  # as of bitsandbytes
+    packed = any(hasattr(value, "__tensor_flatten__") for value in module.parameters())  # as of torchao
+    if whole or packed or any(".quantized" in kind.__module__ and kind.__name__ != "FloatFunctional" for kind in kinds):
         raise InputError("the network is quantised, and has no gradients; explain the float network that it was made from")
     values = chain(module.named_parameters(), module.named_buffers())
     empty = [name for name, value in values if nn.parameter.is_lazy(value) or value.is_meta]
