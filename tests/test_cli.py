@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
@@ -584,7 +585,10 @@ def test_no_other_output_is_an_input_either(
     photograph(1).save("explanation.png")
     torch.save(scored().state_dict(), "w.npz")
     Path("claims").mkdir()
+    Path("folder.png").mkdir()
     refused = {
+        "--out folder.png: a folder": explain("explanation.png", "--out", "folder.png"),
+        "99999999999999999999 is not in the range 0<=x<=9223372036854775807": ["scene", "--seed", "9" * 20],
         "would write over e-alphas.png": explain("e-alphas.png", "--out", "e.png", "--alphas"),
         "would write over explanation.png": explain("explanation.png"),
         "would write over w.npz": explain("explanation.png", "--out", "e.png", "--weights", "w.npz", "--arrays", "w.npz"),
@@ -717,6 +721,20 @@ def test_labels_and_their_order_are_options_and_chance_is_loud(
 def records_of(run: Callable[[list[str]], int], command: list[str]) -> pd.DataFrame:
     assert run(command) == 0
     return records.Run(Path(command[4])).records
+
+
+def test_what_does_not_fit_into_memory_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photograph(1).save(tmp_path / "a.png")
+    for error in (RuntimeError("DefaultCPUAllocator: can't allocate memory"), MemoryError(), torch.OutOfMemoryError()):
+        monkeypatch.setattr("gradcampp.evaluation.profiles.load_network", Mock(side_effect=error))
+        one_line(
+            capsys, main(explain(str(tmp_path / "a.png"), "--out", str(tmp_path / "e.png"))), "out of memory; choose a smaller"
+        )
+    monkeypatch.setattr("gradcampp.evaluation.profiles.load_network", Mock(side_effect=RuntimeError("a fault of ours")))
+    with pytest.raises(RuntimeError, match="a fault of ours"):
+        main(explain(str(tmp_path / "a.png"), "--out", str(tmp_path / "e.png")))
 
 
 def test_devices_are_those_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:

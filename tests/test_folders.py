@@ -189,6 +189,7 @@ TABLES = {
     "a tab": "a.jpg\tcat\nb.jpg\t2\n",
     "a space, as Caffe has it": "a.jpg 0\n./b.jpg 2\n",
     "a semicolon, from Windows": "\ufefffilename;class\r\na.jpg;0\r\nb.jpg;2\r\n",
+    "another head": "photo,species\na.jpg,0\nb.jpg,fish\n",
     "quotes": '"a.jpg","cat"\n"b.jpg","fish"\n',
 }
 
@@ -217,7 +218,8 @@ def test_photographs_without_a_row_are_counted_and_folders_may_be_in_the_table(t
         ("a.jpg,bird\n", "row 1: no class 'bird'"),
         ("a.jpg,0,1\n", "row 1: 3 columns; expected image,label"),
         ("a.jpg,0\na.jpg,1\n", "row 2: a.jpg has two labels, 0 and 1"),
-        ("", "no photographs"),
+        ("", "no photograph has a row in "),
+        ("class,image\n0,a.jpg\n", "row 2: no class 'a.jpg'"),
     ],
 )
 def test_wrong_tables_are_explained(tmp_path: Path, text: str, says: str) -> None:

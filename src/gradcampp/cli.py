@@ -88,6 +88,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         where = f" {error.filename}" if error.filename else ""
         reason = f"cannot read or write{where}: {error.strerror or error}; make room, or choose another path"
         return console.leave(console.BAD_INPUT, f"error: {reason}", processes)
+    except (MemoryError, RuntimeError) as error:
+        from gradcampp.networks.running import out_of_memory
+
+        if not out_of_memory(error):
+            raise
+        return console.leave(console.BAD_INPUT, "error: out of memory; choose a smaller --crop, or another --device", processes)
     except KeyboardInterrupt:
         return console.leave(console.INTERRUPTED, console.STOPPED, processes)
 

@@ -32,7 +32,7 @@ TF32 = "relative performance by up to 1.9 percent and standard deviations by up 
 PATH, SHARE = click.Path(path_type=Path), click.FloatRange(0, 1, max_open=True)
 NUMBER = r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?"
 SCORE = ("softmax", "sigmoid", "logit")  # as networks.scores has them
-COUNT, WHOLE = click.IntRange(min=1), click.IntRange(min=0)
+COUNT, WHOLE = click.IntRange(min=1), click.IntRange(0, 2**63 - 1)  # as large as torch takes a seed
 
 
 class Size(click.ParamType):  # type: ignore[type-arg]  # click 8.1 has none
@@ -237,5 +237,5 @@ def check_ending(out: Path, endings: str, name: str = "--out") -> None:
     """Refuse a file that cannot be written before the work is done."""
     if out.suffix.lower() not in endings.replace(",", "").split():
         raise InputError(f"{name} {out}: expected a name that ends in {endings}")
-    if not out.parent.is_dir():
-        raise InputError(f"{name} {out}: the folder {out.parent} does not exist")
+    if out.is_dir() or not out.parent.is_dir():
+        raise InputError(f"{name} {out}: {'a folder' if out.is_dir() else f'the folder {out.parent} does not exist'}")
