@@ -85,6 +85,7 @@ SOFTMAX, SIGMOID = "it ends in a softmax, which would be taken twice", "it ends 
         (nn.Softmax(1), "sigmoid", SOFTMAX),
         (lambda y: y.reshape(-1, 3, 1).softmax(1)[..., 0].clamp(1e-6, 1 - 1e-6), "softmax", SOFTMAX),
         (lambda y: y.log_softmax(1).exp(), "softmax", SOFTMAX),
+        (lambda y: 100 * y.softmax(1), "softmax", rf"lie in \[0, 100\] and sum to 100: {SOFTMAX}"),
         (lambda y: y.relu() / y.relu().sum(1, keepdim=True).clamp(1e-9), "softmax", SOFTMAX),
         (nn.Sigmoid(), "softmax", SIGMOID),
         (nn.Sigmoid(), "sigmoid", SIGMOID),
