@@ -189,6 +189,7 @@ TABLES = {
     "a tab": "a.jpg\tcat\nb.jpg\t2\n",
     "a space, as Caffe has it": "a.jpg 0\n./b.jpg 2\n",
     "a semicolon, from Windows": "\ufefffilename;class\r\na.jpg;0\r\nb.jpg;2\r\n",
+    "another head": "photo,species\na.jpg,0\nb.jpg,fish\n",
     "quotes": '"a.jpg","cat"\n"b.jpg","fish"\n',
 }
 
@@ -217,7 +218,8 @@ def test_photographs_without_a_row_are_counted_and_folders_may_be_in_the_table(t
         ("a.jpg,bird\n", "row 1: no class 'bird'"),
         ("a.jpg,0,1\n", "row 1: 3 columns; expected image,label"),
         ("a.jpg,0\na.jpg,1\n", "row 2: a.jpg has two labels, 0 and 1"),
-        ("", "no photographs"),
+        ("", "no photograph has a row in "),
+        ("class,image\n0,a.jpg\n", "row 2: no class 'a.jpg'"),
     ],
 )
 def test_wrong_tables_are_explained(tmp_path: Path, text: str, says: str) -> None:
@@ -248,7 +250,7 @@ def test_a_flat_folder_without_labels_names_the_option(tmp_path: Path) -> None:
         (55, 100, 2, True),  # guessing does as well in 18 of 100 runs
         (70, 100, 2, False),  # in 4 of 100,000
         (8, 1000, 1000, False),  # eight times what guessing gives, in 1 of 100,000
-        (0, 9, 1000, False),  # too few to tell
+        (9, 9, 2, False),  # nine right of nine: in 1 of 512
     ],
 )
 def test_an_accuracy_that_guessing_reaches_is_said_loudly(right: int, images: int, classes: int, loud: bool) -> None:
@@ -261,3 +263,10 @@ def test_an_accuracy_that_guessing_reaches_is_said_loudly(right: int, images: in
         )
     manifest["experiment"]["weights"] = "random (seed 0)"
     assert at_chance(manifest, classes) == ""
+
+
+@pytest.mark.parametrize(("right", "images", "classes"), [(0, 6, 10), (0, 1, 1000), (6, 6, 2), (1, 9, 2)])
+def test_a_few_images_cannot_tell(right: int, images: int, classes: int) -> None:
+    said = at_chance({"images": images, "top1": right / images, "experiment": {"weights": "abc"}}, classes)
+    assert said.startswith("cannot tell whether the network knows these classes, of which there are too few images: top-1 ")
+    assert f"{right / images:.2%} of {images} images is no better than chance, {1 / classes:.2%}; check" in said

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.testing._internal.two_tensor import TwoTensor
 
 import gradcampp
 from gradcampp.errors import InputError
@@ -232,6 +233,25 @@ def quantised() -> nn.Module:
     return module
 
 
+def exported() -> nn.Module:
+    module: nn.Module = torch.export.export(Scored().eval(), (torch.zeros(1, 3, 16, 16),)).module()
+    return module
+
+
+def of_whole_numbers() -> nn.Module:
+    """As bitsandbytes keeps them."""
+    module = Scored()
+    module.classifier[1].weight = nn.Parameter(torch.ones(3, 6, 1, 1, dtype=torch.int8), requires_grad=False)
+    return module
+
+
+def packed() -> nn.Module:
+    """As torchao keeps them."""
+    module = Scored()
+    module.classifier[1].weight = nn.Parameter(TwoTensor(torch.ones(3, 6, 1, 1), torch.ones(3, 6, 1, 1)))
+    return module
+
+
 def on_meta() -> nn.Module:
     return Scored().to("meta")
 
@@ -245,7 +265,10 @@ def lazy() -> nn.Module:
     ("factory", "says"),
     [
         (scripted, "TorchScript"),
+        (exported, r"a program of torch\.export, whose layers cannot be explained; build it from its Python code"),
         (quantised, "quantised"),
+        (of_whole_numbers, "quantised"),
+        (packed, "quantised"),
         (on_meta, r"no weights yet.*features\.0\.weight"),
         (lazy, "no weights yet"),
     ],

@@ -189,6 +189,8 @@ def test_a_layout_is_asked_for_or_given_and_refused_where_it_does_not_fit() -> N
         with pytest.raises(InputError, match=f"--layout {wrong}: expected channels-first, channels-last or tokens:LEADING"):
             parse(wrong)
     network = gradcampp.load(module, "blocks.0", layout="tokens:1:4x4", resize=32, crop=32)
+    assert network.place == "blocks.0 (tokens:1:4x4, row by row)"  # an order that shapes do not tell
+    assert gradcampp.load("mini").place == "features.block4_relu3"
     assert tuple(network.capture(torch.rand(2, 3, 32, 32), torch.tensor([0, 1])).activations.shape) == (2, 16, 4, 4)
     assert gradcampp.load(Last(), resize=32, crop=32).layout == Layout("channels-last")
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision.models import SqueezeNet1_0_Weights
 
-from gradcampp.errors import InputError
+from gradcampp.errors import InputError, Notice
 from gradcampp.networks.load import load
 from gradcampp.networks.preprocessing import Preprocessing
 from tests.networks import Scored, scored
@@ -156,3 +158,44 @@ def test_networks_of_timm_by_name() -> None:
         load("timm/resnet18z", weights="random")
     with pytest.raises(InputError, match="no weights for timm/resnet18: pass --weights FILE"):
         load("timm/resnet18")
+
+
+class Uneven(Scored):
+    """A network whose answer depends on more than the image."""
+
+    def __init__(self, how: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.how = how
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(self.how(images))
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        lambda x: nn.functional.dropout(x, 0.5, training=True),
+        lambda x: x + torch.randn_like(x),
+        nn.BatchNorm2d(3, track_running_stats=False),
+        lambda x: x - x.mean(0, keepdim=True) / 2,
+    ],
+)
+def test_a_network_that_answers_otherwise_each_time_or_in_each_batch_is_said_loudly(how: Callable[[Tensor], Tensor]) -> None:
+    with pytest.warns(Notice, match="WARNING: the network gives one image other numbers at each call, or beside other images"):
+        load(Uneven(how), "features.4", resize=20, crop=16)
+
+
+@pytest.mark.parametrize("how", [nn.Identity(), nn.Dropout(0.5), nn.BatchNorm2d(3), lambda x: x * torch.nan, lambda x: x * 0])
+def test_a_network_that_answers_the_same_has_no_such_line(how: Callable[[Tensor], Tensor]) -> None:
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        with contextlib.suppress(InputError):
+            load(Uneven(how), "features.4", resize=20, crop=16)
+    assert not [each for each in said if "at each call" in str(each.message)]
+
+
+def test_a_network_in_inference_mode_says_so() -> None:
+    module = scored()
+    module.forward = torch.inference_mode()(module.forward)
+    with pytest.raises(InputError, match=r"runs in torch\.inference_mode, which has no gradients; take that out of its forward"):
+        load(module, resize=20, crop=16)

@@ -159,16 +159,37 @@ def save_deep(path: Path, values: np.ndarray[Any, Any], kind: int) -> None:
 @pytest.mark.parametrize(("channels", "kind"), [(3, 2), (2, 4), (4, 6)])
 def test_deep_colours_that_would_be_nearly_black_are_refused(tmp_path: Path, channels: int, kind: int) -> None:
     """Of 12 bits in 16, Pillow keeps the upper four."""
-    for top in (4095, 16383, 65535):
+    for top in (255, 4095, 16383, 65535):
         values = np.stack([wide(0, top, kind="uint16")] * channels, -1)
         if kind > 2:
             values[..., -1] = 65535  # alpha
         save_deep(tmp_path / f"{top}.png", values, kind)
-    for name in ("4095.png", "16383.png"):
+    for name in ("255.png", "4095.png", "16383.png"):
         for upright in (False, True):
             with pytest.raises(InputError, match="16 bits a channel, the upper two never used, would be nearly black"):
                 read_photograph(tmp_path / name, SMALL, upright)
     assert read_photograph(tmp_path / "65535.png", Preprocessing(16, 16)).max() == 255
+
+
+@pytest.mark.parametrize(
+    ("tags", "says"),
+    [({262: 0, 277: 1}, r"0 is white in it \(WhiteIsZero\)"), ({262: 2, 277: 3, 284: 2}, "one channel after the other")],
+)
+def test_deep_tiffs_that_pillow_misreads_are_refused(tmp_path: Path, tags: dict[int, int], says: str) -> None:
+    """The first would be its negative, and the second noise."""
+    count, size = tags[277], 16 * 16 * 2
+    every = {256: 16, 257: 16, 258: 16, 259: 1, 262: tags[262], 273: 512, 277: count, 278: 16, 279: size, 284: tags.get(284, 1)}
+    lists = {258: [16] * count, 273: [512 + size * plane for plane in range(count)], 279: [size] * count}
+    entries, extra = b"", b""
+    for tag, value in every.items():
+        held = struct.pack(f"<{count}H", *lists[tag]) if tag in lists and count > 2 else struct.pack("<HH", value, 0)
+        if len(held) > 4:
+            held, extra = struct.pack("<I", 256 + len(extra)), extra + held
+        entries += struct.pack("<HHI", tag, 3, count if tag in lists else 1) + held
+    head = (b"II*\0" + struct.pack("<IH", 8, len(every)) + entries + bytes(4)).ljust(256, b"\0") + extra
+    (tmp_path / "a.tif").write_bytes(head.ljust(512, b"\0") + np.arange(256 * count).astype("<u2").tobytes())
+    with pytest.raises(InputError, match=says):
+        read_photograph(tmp_path / "a.tif", SMALL)
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "P with a mask"])

@@ -115,3 +115,10 @@ def test_a_run_tells_the_alphas_at_positive_gradients_and_its_title(tmp_path: Pa
     assert alphas.quantile(run.positive_alphas["pre"], 0) == pytest.approx(0.1, abs=1e-5)
     assert alphas.quantile(run.positive_alphas["pre"], 0.5) == pytest.approx((0.3 + 0.5) / 2, abs=1e-5)
     assert alphas.quantile(run.positive_alphas["post"], 0) == 0.5
+
+
+def test_a_folder_of_an_audit_says_that_it_is_one() -> None:
+    with pytest.raises(
+        InputError, match=r"audit-efficientnet_lite0-relu holds an audit, without prediction, .*; gradcampp evaluate"
+    ):
+        _ = Run(Path(__file__).parents[1] / "evidence" / "audit-efficientnet_lite0-relu").records

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from gradcampp.cam import COLUMNS
 from gradcampp.errors import InputError, Notice
 from gradcampp.evaluation import records
+from gradcampp.evaluation.arrays import save_arrays
 from gradcampp.evaluation.experiment import experiment_of
 from gradcampp.evaluation.folders import list_photographs
 from gradcampp.evaluation.maps import explain
@@ -83,6 +85,7 @@ SOFTMAX, SIGMOID = "it ends in a softmax, which would be taken twice", "it ends 
         (nn.Softmax(1), "sigmoid", SOFTMAX),
         (lambda y: y.reshape(-1, 3, 1).softmax(1)[..., 0].clamp(1e-6, 1 - 1e-6), "softmax", SOFTMAX),
         (lambda y: y.log_softmax(1).exp(), "softmax", SOFTMAX),
+        (lambda y: 100 * y.softmax(1), "softmax", rf"lie in \[0, 100\] and sum to 100: {SOFTMAX}"),
         (lambda y: y.relu() / y.relu().sum(1, keepdim=True).clamp(1e-9), "softmax", SOFTMAX),
         (nn.Sigmoid(), "softmax", SIGMOID),
         (nn.Sigmoid(), "sigmoid", SIGMOID),
@@ -163,6 +166,10 @@ def test_of_a_quantity_there_is_nothing_behind_a_softmax(folder: Callable[..., P
     assert "post: undefined, as nothing follows the outputs (--score logit)" in said.text
     assert {path.name for path in said.files} >= {"figure4-pre.png", "figure6.png"}
     assert not (tmp_path / "report" / "figure4-post.png").exists()
+    own = replace(network(), score="logit")
+    explained = explain(own, torch.zeros(3, 16, 16, dtype=torch.uint8), [0], "pre")
+    with np.load(save_arrays(tmp_path / "a.npz", own, [Path(__file__)], explained)) as found:
+        assert {name.partition("_")[0] for name in found} == {"pre", "logits", "label", "pixels", "evidence"}
     with pytest.raises(InputError, match="so there is no post gradient; choose pre"):
         explain(replace(network(), score="logit"), torch.zeros(3, 16, 16, dtype=torch.uint8), [0], "post")
 

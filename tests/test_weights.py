@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import hashlib
+import math
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -57,6 +58,7 @@ WRAPPED: dict[str, Any] = {
     "backbone.": behind("backbone.", state()),
     "encoder.": behind("model.encoder.", state()),
     "a part behind a prefix": {key.replace("features.", "backbone.features."): value for key, value in state().items()},
+    "with a number that is none": state() | {"features.3.bias": torch.full((6,), math.nan)},
     "beside its tensors": {**state(), "epoch": 3},
     "options and NumPy's numbers": {"model": state(), "args": argparse.Namespace(lr=0.1), "best": np.float64(0.5)},
 }
@@ -67,7 +69,7 @@ def test_wrappers_and_prefixes_come_off_where_one_way_fits(tmp_path: Path, conte
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Notice)  # of what is left out: see below
         found = filled(content, tmp_path / "w.pth")
-    assert all(torch.equal(found[key], value) for key, value in state().items())
+    assert all(torch.equal(found[key], value) or found[key].isnan().all() for key, value in state().items())
 
 
 def test_a_network_around_the_one_of_the_file_is_filled_too(tmp_path: Path) -> None:
@@ -96,6 +98,14 @@ def test_what_is_left_out_is_said(tmp_path: Path) -> None:
             r"the file lacks classifier.1.weight, classifier.1.bias",
         ),
         ({"model": state() | {"features.3.bias": torch.ones(7)}}, r"the file has features.3.bias \(7,\) instead of \(6,\)"),
+        (
+            {key: value.to(torch.int8) for key, value in state().items()},
+            "is of a quantised network, with whole numbers in features",
+        ),
+        (
+            nn.Linear(2, 2),
+            "it is no checkpoint, or holds code .*; expected a .safetensors file or a checkpoint of tensors only, as",
+        ),
         ({"epoch": 3}, "expected a state dictionary of tensors, got dict"),
     ],
 )

@@ -26,8 +26,6 @@ The executable companion to Lerma & Lucas (2022), "Grad-CAM++ is Equivalent to G
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 __all__ = [
     "InputError", "__version__", "alphas", "capture", "explanation_map", "heatmap", "load", "min_max", "relative_performance",
     "upsample", "weights",
@@ -35,6 +33,7 @@ __all__ = [
 
 _MODULES = {"InputError": "errors", "capture": "networks.capture", "load": "networks.load", "relative_performance": "performance"}
 
+TYPE_CHECKING = False  # so that typing need not be loaded before Ctrl-C is heard
 if TYPE_CHECKING:
     from gradcampp.cam import alphas, explanation_map, heatmap, min_max, upsample, weights
     from gradcampp.errors import InputError
@@ -47,10 +46,10 @@ else:  # a type checker would take every name for one of these
 
     def __getattr__(name: str) -> object:
         """A name of ``__all__``, from the module that has it."""
-        from importlib import import_module, metadata
-
         if name not in __all__:
             raise AttributeError(f"module 'gradcampp' has no attribute {name!r}")
+        from importlib import import_module, metadata
+
         module = None if name == "__version__" else import_module(f"gradcampp.{_MODULES.get(name, 'cam')}")
         globals()[name] = getattr(module, name) if module else metadata.version("gradcampp")
         return globals()[name]

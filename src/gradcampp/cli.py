@@ -88,6 +88,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         where = f" {error.filename}" if error.filename else ""
         reason = f"cannot read or write{where}: {error.strerror or error}; make room, or choose another path"
         return console.leave(console.BAD_INPUT, f"error: {reason}", processes)
+    except (MemoryError, RuntimeError) as error:
+        from gradcampp.networks.running import out_of_memory
+
+        if not out_of_memory(error):
+            raise
+        return console.leave(console.BAD_INPUT, "error: out of memory; choose a smaller --crop, or another --device", processes)
     except KeyboardInterrupt:
         return console.leave(console.INTERRUPTED, console.STOPPED, processes)
 
@@ -127,11 +133,12 @@ def explain(
     from gradcampp.evaluation import maps, photographs, profiles
     from gradcampp.evaluation.arrays import save_arrays
     from gradcampp.networks.classes import find
+    from gradcampp.networks.probe import move
     from gradcampp.results.figures import one_image, style
 
     network = profiles.network(profiles.override(profiles.Profile(), options))
     classes = network.classes
-    network.module.to(choose_device(device, None))
+    move(network, choose_device(device, None))
     labels = [find(classes, text) for text in wanted]
     rows: list[maps.Explanation] = []
     paths: list[Path] = []
@@ -157,9 +164,9 @@ def explain(
     if arrays:
         written.append(save_arrays(arrays, network, paths, rows))
     print(f"input: {network.preprocessing}")
-    print(f"layer {network.layer}, {style.long(scores, network.score)}; wrote {', '.join(map(str, written))}")
+    print(f"layer {network.place}, {style.long(scores, network.score)}; wrote {', '.join(map(str, written))}")
     if options["model"] is None:
-        warnings.warn(f"no --model was given, so this is {profiles.MINI}", Notice, stacklevel=1)
+        warnings.warn(profiles.NOT_CHOSEN, Notice, stacklevel=1)
 
 
 @commands.command()
@@ -181,7 +188,7 @@ def evaluate(processes: Processes | None, /, data: Path, out: Path, **options: A
     if network.score != "logit":
         over, accuracy = f"over {profile.threshold:g}", f"; top-1 {manifest['top1']:.2%}, top-5 {manifest['top5']:.2%}"
     skipped = f", {len(manifest['skipped'])} unreadable skipped" if manifest["skipped"] else ""
-    print(f"{out}: {manifest['over_threshold']} of {manifest['images']} images {over}{skipped}{accuracy}; layer {network.layer}")
+    print(f"{out}: {manifest['over_threshold']} of {manifest['images']} images {over}{skipped}{accuracy}; layer {network.place}")
     if network.score != "logit" and (loud := at_chance(manifest, len(network.classes))):
         warnings.warn(loud, Notice, stacklevel=1)
 

@@ -1,18 +1,22 @@
-"""Exit codes, notices, versions and Ctrl-C: the ends of a command, and all that it says besides its results."""
+"""Exit codes, notices, versions and Ctrl-C: the ends of a command, and all that it says besides its results.
+
+Loads in no time, so that Ctrl-C is heard from the first moment on.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
-from types import FrameType
-from typing import TYPE_CHECKING, Any
-
-import click
 
 from gradcampp.errors import Notice
-from gradcampp.files import versions
 
+TYPE_CHECKING = False  # typing takes as long to load as all else here
 if TYPE_CHECKING:
+    from types import FrameType
+    from typing import Any
+
+    import click
+
     from gradcampp.evaluation.processes import Processes
 
 UNEXPECTED, BAD_INPUT = 1, 2
@@ -52,6 +56,8 @@ def show_notice(
 
 def show_versions(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
     """Versions of what decides the numbers, without loading any of it."""
+    from gradcampp.files import versions
+
     if wanted:
         print(", ".join(f"{name} {version}" for name, version in versions().items()))
         context.exit()

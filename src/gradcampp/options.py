@@ -7,6 +7,7 @@ import ctypes
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterable
 from functools import reduce
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click import option
 
-from gradcampp.errors import InputError
+from gradcampp.errors import InputError, Notice
 from gradcampp.networks.preprocessing import FITS, INTERPOLATIONS
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ TF32 = "relative performance by up to 1.9 percent and standard deviations by up 
 PATH, SHARE = click.Path(path_type=Path), click.FloatRange(0, 1, max_open=True)
 NUMBER = r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?"
 SCORE = ("softmax", "sigmoid", "logit")  # as networks.scores has them
-COUNT, WHOLE = click.IntRange(min=1), click.IntRange(min=0)
+COUNT, WHOLE = click.IntRange(min=1), click.IntRange(0, 2**63 - 1)  # as large as torch takes a seed
 
 
 class Size(click.ParamType):  # type: ignore[type-arg]  # click 8.1 has none
@@ -123,7 +124,7 @@ model_options = together(
         type=Device(),
         metavar="NAME",
         default="auto",
-        help="auto, cpu, cuda or cuda:1 (default: auto)",
+        help="auto, cpu, cuda, cuda:1 or mps (default: auto)",
     ),
 )
 
@@ -160,7 +161,10 @@ def begun(
     profile = profile_of(profiles.Profile(), options, processes)
     network = profiles.network(profile)
     print(f"input: {network.preprocessing}")
-    return execution, profile, network, profiles.photographs(profile, data, network)
+    photographs = profiles.photographs(profile, data, network)
+    if options["model"] is None:
+        warnings.warn(profiles.NOT_CHOSEN, Notice, stacklevel=2)
+    return execution, profile, network, photographs
 
 
 def execution_of(options: dict[str, Any], processes: Processes | None) -> Execution:
@@ -177,16 +181,15 @@ def execution_of(options: dict[str, Any], processes: Processes | None) -> Execut
 
 
 def choose_device(name: str, processes: Processes | None) -> str:
-    """The kind of device to use, ``cpu`` or ``cuda``; one of several CUDA devices becomes that of this process.
+    """The kind of device to use, ``cpu``, ``cuda`` or ``mps``; one of several CUDA devices becomes that of this process.
 
     Of several processes on a machine, each makes one its own.
     """
     import torch
 
     device, _, index = name.partition(":")
-    if device == "mps":
-        why = "computes no float64, which softmax scores need" if torch.backends.mps.is_available() else "is not on this machine"
-        raise InputError(f"--device mps {why}; choose cpu or auto")
+    if device == "mps" and not torch.backends.mps.is_available():
+        raise InputError("--device mps is not on this machine; choose cpu or auto")
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError(f"--device {name}: this machine has no CUDA device that torch can use; choose cpu or auto")
     if device == "auto":
@@ -234,5 +237,5 @@ def check_ending(out: Path, endings: str, name: str = "--out") -> None:
     """Refuse a file that cannot be written before the work is done."""
     if out.suffix.lower() not in endings.replace(",", "").split():
         raise InputError(f"{name} {out}: expected a name that ends in {endings}")
-    if not out.parent.is_dir():
-        raise InputError(f"{name} {out}: the folder {out.parent} does not exist")
+    if out.is_dir() or not out.parent.is_dir():
+        raise InputError(f"{name} {out}: {'a folder' if out.is_dir() else f'the folder {out.parent} does not exist'}")

@@ -26,15 +26,14 @@ def save_arrays(file: Path, network: Network, photographs: Sequence[Path], rows:
         photographs: the file of each row.
 
     Returns:
-        The file. Row n of each array is row n of the explanations: ``pre_gradcam`` and five more maps of eqs 2, 3 and 4 before
-        the min-max step, (n, H, W), ``pre_gradcam_weights`` ... (n, K), ``logits`` (n, C), ``label`` (n,) and ``pixels`` in
-        [0, 1], (n, channels, h, w). ``evidence`` is JSON: settings, versions, and SHA-256 of photographs and weights.
+        The file. Row n of each array is row n of the explanations: ``pre_gradcam`` and what other maps there are, of eqs 2, 3
+        and 4 before the min-max step, (n, H, W), ``pre_gradcam_weights`` ... (n, K), ``logits`` (n, C), ``label`` (n,) and
+        ``pixels`` in [0, 1], (n, channels, h, w). ``evidence`` is JSON: settings, versions, SHA-256 of photographs and weights.
     """
-    device = next((parameter.device for parameter in network.module.parameters()), torch.device("cpu"))
     found: dict[str, list[torch.Tensor]] = {}
     for row in rows:  # one at a time: K maps of a large layer are many
-        captured = network.capture(row.pixels[None].to(device), torch.tensor([row.label], device=device))
-        for scores, method in MAPS:
+        captured = network.capture(row.pixels[None], torch.tensor([row.label]))
+        for scores, method in (each for each in MAPS if each[0] in captured.gradients):
             weights = cam.weights(method, captured.activations, captured.gradients[scores])
             found.setdefault(column(scores, method), []).append(cam.heatmap(weights, captured.activations))
             found.setdefault(f"{column(scores, method)}_weights", []).append(weights)
@@ -54,10 +53,10 @@ def save_arrays(file: Path, network: Network, photographs: Sequence[Path], rows:
         "preprocessing": network.preprocessing.settings,
         "input": str(network.preprocessing),
         "probe": probe(network),
-        "device": str(device),
+        "device": str(next((each.device for each in network.module.parameters()), "cpu")),
         "versions": versions(),
     }
-    arrays: dict[str, Any] = {name: torch.cat(parts).cpu().numpy() for name, parts in found.items()}
+    arrays: dict[str, Any] = {name: torch.cat(parts).numpy() for name, parts in found.items()}
     with atomic_write(file) as temporary:
         np.savez_compressed(temporary, evidence=np.array(json.dumps(evidence, indent=2)), **arrays)
     return file

@@ -25,7 +25,6 @@ OTHERS = ("BUFR", "EPS", "FITS", "FLI", "GRIB", "HDF5", "IPTC", "MPEG", "PDF", "
 HIDDEN = (".", "__", "@", "$")  # also __MACOSX, @eaDir, $RECYCLE.BIN
 HEIF = (".heic", ".heif", ".hif")  # read by a plugin of Pillow
 SPLITS = ("train", "training", "test", "testing", "validation", "valid", "val")  # the likeliest last
-HEADS = ("image", "images", "filename", "file", "path", "name", "id", "image_id", "imageid")
 
 
 class Photograph(NamedTuple):
@@ -66,7 +65,7 @@ def list_photographs(folder: Path, classes: Classes, order: Order | None = None,
             raise InputError(f"labels {labels}: {listed(absent)} {'is' if len(absent) == 1 else 'are'} no photograph in {folder}")
         found = [Photograph(image, known[image]) for image in images if image in known]
         left[f"without a row in {labels}"] = len(images) - len(found)
-        expected = "no photographs"
+        expected = f"no photograph has a row in {labels}"
     if not found:
         raise InputError(f"data {folder}: {expected}")
     if any(left.values()):
@@ -171,7 +170,7 @@ def read_labels(path: Path, folder: Path, classes: Classes) -> dict[str, int]:
     found: dict[str, int] = {}
     for number, row in enumerate(rows, start=1):
         cells = [cell.strip() for cell in row]
-        if not any(cells) or (number == 1 and cells[0].lower() in HEADS):
+        if not any(cells):
             continue
         where = f"labels {path}, row {number}"
         if len(cells) != 2:
@@ -182,6 +181,8 @@ def read_labels(path: Path, folder: Path, classes: Classes) -> dict[str, int]:
         try:
             label = of_folder(classes, cells[1])
         except InputError as error:
+            if number == 1 and not image.suffix:  # names of the columns
+                continue
             raise InputError(f"{where}: {str(error).removeprefix(f'class folder {cells[1]!r}: ')}") from None
         if found.setdefault(image.as_posix(), label) != label:
             raise InputError(f"{where}: {image} has two labels, {found[image.as_posix()]} and {label}")
@@ -199,11 +200,14 @@ def choose(photographs: list[Photograph], limit: int | None, seed: int | None) -
 def at_chance(manifest: Mapping[str, Any], classes: int) -> str:
     """A loud line where a finished run's top-1 accuracy is no better than guessing, which explains nothing; else empty.
 
-    That is where guessing one of the classes would be right as often, or more so, in over one of a hundred runs.
+    That is where guessing one of the classes would be right as often, or more so, in over one of a hundred runs. Fewer than
+    ten images do not tell a network that guesses from a good one.
     """
     images, right = manifest["images"], round((manifest.get("top1") or 0) * manifest["images"])
     random_weights = str(manifest["experiment"].get("weights", "")).startswith("random")
-    if random_weights or images < 10 or classes < 2 or binom.sf(right - 1, images, 1 / classes) <= 0.01:
+    if random_weights or not images or classes < 2 or binom.sf(right - 1, images, 1 / classes) <= 0.01:
         return ""
     check = "the order of the labels (--label-order, --labels, --classes), the preprocessing (the input line), the weights"
-    return f"WARNING: top-1 {right / images:.2%} of {images} images is no better than chance, {1 / classes:.2%}; check {check}"
+    found = f"top-1 {right / images:.2%} of {images} images is no better than chance, {1 / classes:.2%}"
+    few = "cannot tell whether the network knows these classes, of which there are too few images: "
+    return f"{few if images < 10 else 'WARNING: '}{found}; check {check}"

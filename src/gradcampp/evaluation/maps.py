@@ -12,6 +12,7 @@ from gradcampp import cam, paper
 from gradcampp.cam import MAPS, METHODS, SCORES, Method, Scores, explanation_map, match_heat, min_max, upsample
 from gradcampp.errors import InputError
 from gradcampp.networks.capture import Capture, Network
+from gradcampp.networks.running import out_of_memory
 from gradcampp.networks.scores import check, kinds, probabilities
 
 STEPS = 8  # of insertion and deletion
@@ -57,10 +58,8 @@ def _unless_out_of_memory(function: Callable[[slice], list[Tensor]], part: slice
     """The function's result, or None: by then the failed attempt's tensors are free again."""
     try:
         return function(part)
-    except torch.OutOfMemoryError:
-        return None
     except (RuntimeError, MemoryError) as error:
-        if isinstance(error, MemoryError) or "can't allocate memory" in str(error):  # how torch says it on the CPU
+        if out_of_memory(error):
             return None
         raise
 
@@ -229,13 +228,12 @@ def explain(network: Network, photograph: Tensor, labels: Sequence[int], scores:
     """
     if scores not in kinds(network.score):
         raise InputError(f"--score {network.score}: nothing follows the outputs, so there is no {scores} gradient; choose pre")
-    device = next((parameter.device for parameter in network.module.parameters()), torch.device("cpu"))
-    pixels = photograph.to(device)[None].float() / 255
+    pixels = photograph[None].float() / 255
     logits = network.logits(pixels)
     if not logits.isfinite().all():
         raise InputError("the network's logits are not finite (NaN, infinity); check the weights, --mean, --std")
     check(logits, network.score)
-    chosen = torch.tensor(list(labels) or [int(logits.argmax())], device=device)
+    chosen = torch.tensor(list(labels) or [int(logits.argmax())])
     captured = network.capture(pixels.expand(len(chosen), -1, -1, -1), chosen)
     kept = [index for index, (kind, _) in enumerate(MAPS) if kind == scores]
     maps = heatmaps(captured)[:, kept]  # (n, 3, H, W)
@@ -246,12 +244,12 @@ def explain(network: Network, photograph: Tensor, labels: Sequence[int], scores:
     alphas = cam.alphas(captured.activations, gradients)
     return [
         Explanation(
-            pixels=pixels[0].cpu(),
+            pixels=pixels[0],
             label=int(label),
-            probabilities=probabilities(logits, network.score)[0].cpu(),
-            maps={MAPS[index][1]: heat.cpu() for index, heat in zip(kept, large[row], strict=True)},
-            alphas=alphas[row][gradients[row] != 0].cpu(),
-            products=products[row][gradients[row] != 0].cpu(),
+            probabilities=probabilities(logits, network.score)[0],
+            maps={MAPS[index][1]: heat for index, heat in zip(kept, large[row], strict=True)},
+            alphas=alphas[row][gradients[row] != 0],
+            products=products[row][gradients[row] != 0],
         )
         for row, label in enumerate(chosen)
     ]

@@ -72,6 +72,7 @@ def read_photograph(path: Path, preprocessing: Preprocessing, upright: bool = Fa
         with Image.open(path) as image:
             if getattr(image, "is_animated", False) and image.format != "MPO":  # of telephones, which means one picture
                 warnings.warn("of a file with several pictures, the first is taken", Notice, stacklevel=2)
+            _check_tiff(image)
             told = _top(image), len(image.getbands()) > 1 and any(";16" in str(tile[3]) for tile in image.tile)  # lost in copies
             turned = ImageOps.exif_transpose(image) if upright else image
             converted = _to_mode(turned, "RGB" if preprocessing.channels == 3 else "L", *told)
@@ -98,6 +99,15 @@ def read_photograph(path: Path, preprocessing: Preprocessing, upright: bool = Fa
     return pixels
 
 
+def _check_tiff(image: Image.Image) -> None:
+    """Refuse TIFFs of more than 8 bits that Pillow reads without a word as something else."""
+    tags = getattr(image, "tag_v2", {})
+    if tags.get(262) == 0 and max(tags.get(258, (1,))) > 8:  # PhotometricInterpretation, BitsPerSample
+        raise ValueError("0 is white in it (WhiteIsZero), and it would be inverted; save it with 0 for black")
+    if tags.get(284) == 2 and max(tags[258]) > 8 and str(getattr(image, "tile", ["raw"])[0][0]) == "raw":  # PlanarConfiguration
+        raise ValueError("16 bits a channel, one channel after the other, would be misread; save it with 8 bits a channel")
+
+
 def _top(image: Image.Image) -> float | None:
     """The number of white that a TIFF names (MaxSampleValue), or that follows from its bits; None where it says 16 or nothing."""
     tags = getattr(image, "tag_v2", {})
@@ -114,7 +124,7 @@ def _to_mode(image: Image.Image, mode: str, top: float | None, deep: bool) -> Im
     """
     if image.mode.startswith("I") or image.mode == "F":
         image = _to_eight_bits(image, top)
-    elif deep and 0 < np.asarray(image.convert("RGB")).max() < 64:
+    elif deep and np.asarray(image.convert("RGB")).max() < 64:
         raise ValueError("16 bits a channel, the upper two never used, would be nearly black; save it with 8 bits a channel")
     if image.has_transparency_data:
         image = image.convert("RGBA")

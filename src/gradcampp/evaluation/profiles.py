@@ -24,11 +24,12 @@ from gradcampp.networks.scores import Score
 BUILT_IN = ("mini", "photographs", "paper", "paper-keras")
 DOWNLOADABLE = ("weights", "data", "photograph")  # keys that a download can fill
 MINI = "mini, which knows ten drawn classes only; --model names one for photographs"
+NOT_CHOSEN = f"no --model was given, so this is {MINI}"
 TABLE = ConfigDict(extra="forbid")
 COUNT = Field(ge=1, strict=True, description="a whole number from 1 up")
 Count = Annotated[int, COUNT]
 SIZE = Field(description="a whole number from 1 up, or two of them, height and width")
-SEED = Field(ge=0, strict=True, description="a whole number from 0 up")
+SEED = Field(ge=0, lt=2**63, strict=True, description="a whole number from 0 up to 2^63 - 1")
 FRACTION = Field(ge=0, lt=1, strict=True, description="a number from 0 up to but not including 1")
 PATH = Field(description="a path")
 YES_OR_NO = Field(strict=True, description="true or false")

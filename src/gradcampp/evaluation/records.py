@@ -206,6 +206,9 @@ def _read(file: Path, columns: Sequence[str], whole: Sequence[str] = ()) -> pa.T
     with file.open("rb") as source:
         there = pq.read_schema(source).names
         if lacking := [name for name in (*columns, *whole) if name not in there]:
+            if any("/" in name for name in there):  # as in evidence/, where only those that an audit reports are kept
+                said = f"{file.parent.parent} holds an audit, without {listed(lacking)}"
+                raise InputError(f"{said}; gradcampp evaluate makes what compare, report and claims read")
             raise ValueError(f"an older version wrote it, without {listed(lacking)}")
         source.seek(0)  # pyarrow takes a path with a colon for an address, and threads keep memory each
         return pq.read_table(source, columns=list(columns), use_threads=False)

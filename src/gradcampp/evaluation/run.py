@@ -32,6 +32,8 @@ from gradcampp.evaluation.processes import Processes
 from gradcampp.evaluation.records import Run
 from gradcampp.files import file_hash
 from gradcampp.networks.capture import Network, computing
+from gradcampp.networks.probe import move
+from gradcampp.networks.running import WITHOUT_FLOAT64
 
 OTHER = "choose another --out"
 CLOCKS = 60.0  # seconds by which those of two machines with one file system may differ
@@ -46,7 +48,7 @@ class Execution:
     Attributes:
         batch_size: images that pass through the network together.
         workers: processes that decode photographs; 0 decodes between the batches.
-        device: ``cpu`` or ``cuda``.
+        device: ``cpu``, ``cuda``, or ``mps``, on which the network runs and all else on the CPU.
         skip_bad_images: leave out unreadable photographs instead of stopping at the first.
     """
 
@@ -86,7 +88,7 @@ def evaluate(
             are not finite. Every finished part is kept.
     """
     processes = processes or Processes()
-    if network.precision == "tf32" and (execution.device == "cpu" or torch.cuda.get_device_capability() < (8, 0)):
+    if network.precision == "tf32" and (execution.device != "cuda" or torch.cuda.get_device_capability() < (8, 0)):
         raise InputError("--precision tf32 needs an NVIDIA GPU of 2020 or later (Ampere); choose float32")
     with contextlib.nullcontext() if processes.rank else records.opened(run, experiment):
         size = _agree(photographs, folder, run, experiment, execution, processes)
@@ -195,7 +197,9 @@ def _work(
     batches = {part: [share[start : start + size] for start in range(0, len(share), size)] for part, share in missing.items()}
     todo = list(itertools.chain(*batches.values()))
     decoded = iter(load(folder, todo, network.preprocessing, execution.workers, pinned=execution.device == "cuda"))
-    network.module.to(execution.device).to(memory_format=network.memory_format)  # while the first batches are decoded
+    network.module.to(memory_format=network.memory_format)
+    move(network, execution.device)  # while the first batches are decoded
+    numbers_on = "cpu" if execution.device in WITHOUT_FLOAT64 else execution.device
     limit = BatchLimit(size)
     with tqdm(total=sum(map(len, missing.values())), unit="image", disable=None) as progress:
         for part, own in batches.items():
@@ -205,7 +209,7 @@ def _work(
             for _ in own:
                 batch = next(decoded)
                 if batch.photographs:
-                    rows, counted = measuring(network, batch, experiment, execution.device, limit)
+                    rows, counted = measuring(network, batch, experiment, numbers_on, limit)
                     tables.append(rows)
                     alphas = {scores: merge(alphas[scores], counted[scores]) for scores in SCORES}
                 for reason in batch.bad.values():

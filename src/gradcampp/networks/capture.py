@@ -6,6 +6,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +29,7 @@ from gradcampp.networks.running import (
     evaluation_mode,
     forward,
     mark,
+    out_of_memory,
     root,
     run,
     unwrap,
@@ -85,38 +88,54 @@ class Network:
     output: str | int | None = None
     score: Score = "softmax"
 
+    @property
+    def place(self) -> str:
+        """The layer as people read it, with its layout where that is not the usual one: ``norm (tokens:1:14x14, row by row)``."""
+        order = ", row by row" if self.layout and self.layout.axes == TOKENS else ""
+        return self.layer if self.layout in (None, CHANNELS_FIRST) else f"{self.layer} ({self.layout}{order})"
+
     def capture(self, pixels: Tensor, labels: Tensor) -> Capture:
-        """Feature maps, gradients and logits of photographs, in float32 or better.
+        """Feature maps, gradients and logits of photographs, in float32 or better, on the device of the pixels.
 
         Args:
-            pixels: in [0, 1], (B, 3, crop, crop), on the device of the module.
+            pixels: in [0, 1], (B, 3, crop, crop), on the CPU or the device of the module.
             labels: class to explain for each photograph, (B,) int64.
 
         Raises:
             InputError: as :func:`capture`, or if the pixels are on another scale.
         """
-        with computing(self.precision, self._device(pixels)):
-            return capture(self.module, self.layer, self._inputs(pixels), labels, self.layout, self.output, self.score)
+        inputs = self._inputs(pixels)
+        labels = _brought(labels, inputs.device)
+        with computing(self.precision, inputs.device.type):
+            found = capture(self.module, self.layer, inputs, labels, self.layout, self.output, self.score)
+        back = partial(Tensor.to, device=pixels.device)  # also where float64 is, which some devices do not know
+        slopes = {scores: back(values) for scores, values in found.gradients.items()}
+        return Capture(back(found.activations), slopes, back(found.logits), found.layout)
 
     def logits(self, pixels: Tensor) -> Tensor:
-        """The logits of photographs, (B, C), in float32 or better; pixels as in :meth:`capture`.
+        """The logits of photographs, (B, C), in float32 or better; pixels and device as in :meth:`capture`.
 
         Raises:
             InputError: if the network does not return class logits, or the pixels are on another scale.
         """
-        with computing(self.precision, self._device(pixels)):
-            return _single(forward(self.module, self._inputs(pixels), self.output))
-
-    def _device(self, pixels: Tensor) -> str:
-        check_images(self.module, pixels, "pixels")
-        low, high = torch.stack(pixels.aminmax()).tolist()
-        if low < -0.5 or high > 1.5:  # bicubic resizing and added noise go a little beyond
-            raise InputError(f"pixels: expected values in [0, 1], before the normalisation; got {low:.3g} to {high:.3g}")
-        return pixels.device.type
+        inputs = self._inputs(pixels)
+        with computing(self.precision, inputs.device.type):
+            return _single(forward(self.module, inputs, self.output)).to(pixels.device)
 
     def _inputs(self, pixels: Tensor) -> Tensor:
+        home = next((each.device for each in chain(self.module.parameters(), self.module.buffers())), torch.device("cpu"))
+        pixels = _brought(pixels, home)
+        check_images(self.module, pixels, "pixels")
+        low, high = pixels.min().item(), pixels.max().item()
+        if low < -0.5 or high > 1.5:  # bicubic resizing and added noise go a little beyond
+            raise InputError(f"pixels: expected values in [0, 1], before the normalisation; got {low:.3g} to {high:.3g}")
         inputs: Tensor = normalize(pixels, list(self.preprocessing.mean), list(self.preprocessing.std))
         return inputs.contiguous(memory_format=self.memory_format)
+
+
+def _brought(values: Tensor, device: torch.device) -> Tensor:
+    """What is on the CPU, on the device; what is elsewhere, or no tensor at all, is for others to refuse."""
+    return values.to(device) if isinstance(values, Tensor) and values.device.type == "cpu" else values
 
 
 def _single(values: Tensor) -> Tensor:
@@ -230,7 +249,7 @@ def check_labels(labels: object, logits: Tensor) -> None:
         raise InputError(f"labels: expected one for each image, ({len(logits)},), got {tuple(labels.shape)}")
     if labels.device != logits.device:
         raise InputError(f"labels: on {labels.device}, and the network on {logits.device}; move one of them")
-    low, high = torch.stack(labels.aminmax()).tolist()
+    low, high = torch.stack(labels.cpu().aminmax()).tolist()
     if low < 0 or high >= logits.shape[1]:
         raise InputError(f"labels: from {low} to {high}, and the network has the classes 0 to {logits.shape[1] - 1}")
 
@@ -253,8 +272,9 @@ def _gradients(logits: Tensor, labels: Tensor, place: GradientEdge, score: Score
     wanted = cotangents(_single(logits.detach()), labels, score).to(logits.dtype)  # (2 or 1, B, C)
     try:
         return torch.autograd.grad(logits, place, wanted, retain_graph=True, is_grads_batched=True, allow_unused=True)[0]
-    except torch.OutOfMemoryError:
-        raise
-    except RuntimeError:  # an operation of the head that cannot be batched, such as one's own autograd.Function
+    except RuntimeError as error:
+        if out_of_memory(error):
+            raise
+        # an operation of the head cannot be batched, such as one's own autograd.Function
         passes = [torch.autograd.grad(logits, place, one, retain_graph=True, allow_unused=True)[0] for one in wanted]
         return None if passes[0] is None else torch.stack(passes)

@@ -73,6 +73,8 @@ def default_layer(module: nn.Module, inputs: Tensor, output: Key | None = None, 
     def finished(child: nn.Module, given: tuple[object, ...], result: object) -> Tensor | None:
         if threading.get_ident() != thread or not isinstance(result, Tensor) or not result.is_floating_point():
             return None
+        if result.is_inference():
+            raise InputError("the network runs in torch.inference_mode, which has no gradients; take that out of its forward")
         result, place = mark(result)
         before = given[0] if given and isinstance(given[0], Tensor) else result
         pooled = isinstance(child, _POOLING)

@@ -34,6 +34,7 @@ from gradcampp.scenes.shapes import CLASSES
 
 RANDOM = "random"
 TIMM = "timm/"
+CHANCE = 1e-3  # of the norm of outputs; memory formats and batch sizes moved them by 1e-5 at most
 
 
 def load(
@@ -143,9 +144,13 @@ def load(
         raise InputError(f"{classes} has {len(names)} names, and the network {count} classes; expected one name a class")
     memory_format = torch.channels_last
     try:
-        forward(module, blank.contiguous(memory_format=memory_format), output)
+        again = forward(module, noise[:1].contiguous(memory_format=memory_format), output)
     except InputError:  # it reshapes its maps in a way that needs them contiguous
         memory_format = torch.contiguous_format
+        again = forward(module, noise[:1], output)
+    if not (again - outputs[:1]).norm() <= CHANCE * outputs.norm() and outputs.isfinite().all():
+        said = "gives one image other numbers at each call, or beside other images (dropout, noise, batch statistics)"
+        warnings.warn(f"WARNING: the network {said}, also in evaluation mode: so will its maps be", Notice, stacklevel=2)
     given = parse(layout) if layout is not None else None
     layer = layer or default_layer(module, blank, output, given)
     network = Network(module, layer, preprocessing, names, name, identity, memory_format, precision, given, output, score)

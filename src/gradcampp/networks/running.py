@@ -18,6 +18,7 @@ from gradcampp.networks.outputs import Key, logits_of
 
 Precision = Literal["float32", "tf32"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+WITHOUT_FLOAT64 = ("mps",)  # kinds of devices
 
 # Hooks, training flags and requires_grad belong to a module and the settings of cuDNN to the process, none of them to a thread;
 # two networks may share a part. So one pass runs at a time; the thread that holds the lock may take it again.
@@ -28,7 +29,7 @@ def unwrap(module: nn.Module) -> nn.Module:
     """The network inside the wrappers of torch.compile and of data parallelism.
 
     Raises:
-        InputError: if it is TorchScript or quantised, or lacks its weights: it has no layers that gradients could reach.
+        InputError: if it is TorchScript, exported or quantised, or lacks its weights: no gradients could reach its layers.
     """
     while True:
         parallel = isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel)
@@ -37,9 +38,13 @@ def unwrap(module: nn.Module) -> nn.Module:
             break
         module = inner
     kinds = [type(child) for child in module.modules()]
-    if any(issubclass(kind, torch.jit.ScriptModule) for kind in kinds):
-        raise InputError("the network is TorchScript, whose layers cannot be explained; build it from its Python code instead")
-    if any(".quantized" in kind.__module__ and kind.__name__ != "FloatFunctional" for kind in kinds):
+    script = any(issubclass(kind, torch.jit.ScriptModule) for kind in kinds)
+    if script or "eval" in vars(module):  # which torch.export puts there
+        said = f"the network is {'TorchScript' if script else 'a program of torch.export'}, whose layers cannot be explained"
+        raise InputError(f"{said}; build it from its Python code instead")
+    whole = any(not value.is_floating_point() and not value.is_complex() for value in module.parameters())  # as of bitsandbytes
+    packed = any(hasattr(value, "__tensor_flatten__") for value in module.parameters())  # as of torchao
+    if whole or packed or any(".quantized" in kind.__module__ and kind.__name__ != "FloatFunctional" for kind in kinds):
         raise InputError("the network is quantised, and has no gradients; explain the float network that it was made from")
     values = chain(module.named_parameters(), module.named_buffers())
     empty = [name for name, value in values if nn.parameter.is_lazy(value) or value.is_meta]
@@ -111,12 +116,17 @@ def run(module: Callable[[Tensor], object], inputs: Tensor, key: Key | None = No
     try:
         returned = module(inputs)
     except Exception as error:  # the network is the user's code
-        known = isinstance(error, InputError | torch.OutOfMemoryError | MemoryError)
-        if known or "can't allocate memory" in str(error):
+        if isinstance(error, InputError) or out_of_memory(error):
             raise
         size = " x ".join(map(str, inputs.shape[1:]))
         raise InputError(f"the network fails on an input of {size} numbers: {type(error).__name__}: {error}") from error
     return logits_of(returned, len(inputs), key)
+
+
+def out_of_memory(error: Exception) -> bool:
+    """True for each of the ways in which torch says so."""
+    said = ("can't allocate memory", "backend out of memory")  # on the CPU, and on a Mac's GPU
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(each in str(error) for each in said)
 
 
 def forward(module: nn.Module, inputs: Tensor, key: Key | None = None) -> Tensor:

@@ -85,11 +85,12 @@ def check(outputs: Tensor, score: Score, last_operation: Callable[[], str] = str
             "score), or --score logit where it is a quantity"
         )
     as_they_are = "or choose --score logit, which explains the outputs as they are"
-    sums = bool(((values.sum(1) - 1).abs() < SUM_TOLERANCE).all())
-    if between and (last.startswith("Softmax") or (count > 1 and sums)):
+    whole = 100 if values.max() > 1 else 1  # percentages
+    sums = bool((values >= 0).all() and ((values.sum(1) / whole - 1).abs() < SUM_TOLERANCE).all())
+    if (between and last.startswith("Softmax")) or (count > 1 and sums):
         raise InputError(
-            "the network's outputs lie in [0, 1] and sum to 1: it ends in a softmax, which would be taken twice; let it return "
-            f"the logits before its softmax (replace that by torch.nn.Identity()), {as_they_are}"
+            f"the network's outputs lie in [0, {whole}] and sum to {whole}: it ends in a softmax, which would be taken twice; "
+            f"let it return the logits before its softmax (replace that by torch.nn.Identity()), {as_they_are}"
         )
     if between and last.startswith(("Sigmoid", "Hardsigmoid")):
         raise InputError(

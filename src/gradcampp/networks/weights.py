@@ -75,7 +75,9 @@ def read(path: Path, rename: Callable[[States], States] = dict) -> Checkpoint:
             content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load meets damaged files with anything from KeyError to AssertionError
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        expected = "expected a .safetensors file or a checkpoint of tensors only"
+        if "weights only" in reason.lower().replace("_", " "):  # of which torch says in many words how to run its code
+            reason = "it is no checkpoint, or holds code (a whole module, TorchScript)"
+        expected = "expected a .safetensors file or a checkpoint of tensors only, as of torch.save(network.state_dict(), FILE)"
         raise InputError(f"cannot read weights {path}: {reason}; {expected}") from None
     states = {where: rename(tensors) for where, tensors in _states(content)}
     if not states:
@@ -120,15 +122,18 @@ def fill(name: str, module: nn.Module, checkpoint: Checkpoint) -> None:
     """
     ways = _ways(module, checkpoint)
     good = [way for way in ways if not way.faults]
-    others = [way for way in good if any(not torch.equal(way.tensors[key], good[0].tensors[key]) for key in way.tensors)]
+    others = [way for way in good[1:] if any(not _same(each, good[0].tensors[key]) for key, each in way.tensors.items())]
     if others:
         names = [way.where or "its top" for way in (good[0], *others)]
         told = f"hold {name} more than once, as {listed(names, 5)}; save the one you mean in a file of its own"
         raise InputError(f"weights {checkpoint.path} {told}")
     best = good[0] if good else ways[0]
+    known = module.state_dict()
+    whole = [key for key, value in best.tensors.items() if known[key].is_floating_point() and not value.is_floating_point()]
     wrong = {
         "lacks": best.lacks,
         "has unknown": best.unknown,
+        "is of a quantised network, with whole numbers in": whole,
         "has": [f"{key} {(*given.shape,)} instead of {(*right.shape,)}" for key, (given, right) in best.shapes.items()],
     }
     for says, keys in wrong.items():
@@ -137,6 +142,10 @@ def fill(name: str, module: nn.Module, checkpoint: Checkpoint) -> None:
     if best.off:
         warnings.warn(f"weights {checkpoint.path}: left out {listed(best.off)}, which are not of {name}", Notice, stacklevel=2)
     module.load_state_dict(best.tensors, strict=False)  # keys are checked above
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    return one is other or torch.equal(one, other)  # NaN is not equal to itself
 
 
 def classes_of_head(module: nn.Module, checkpoint: Checkpoint) -> int | None:
