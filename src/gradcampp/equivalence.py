@@ -13,6 +13,7 @@ where nothing differs: in such a run it takes Grad-CAM for Grad-CAM++, and then 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
 from typing import Literal
@@ -235,14 +236,7 @@ def of_run(records: pd.DataFrame, scores: Scores) -> dict[str, Means]:
     return {name: means for name, means in found.items() if means is not None}
 
 
-def _or_nothing(records: pd.DataFrame, scores: Scores) -> dict[str, Means]:
-    try:
-        return of_run(records, scores)
-    except UndefinedError:
-        return {}
-
-
-def equivalence(records: pd.DataFrame, margin: float, share: float = SHARE) -> pd.DataFrame:
+def equivalence(records: pd.DataFrame, margin: float) -> pd.DataFrame:
     """Grad-CAM++ against Grad-CAM+, read as a test of difference and as one of equivalence, in the paper and in this run.
 
     The paper prints no intervals; they follow from the numbers that it gives and hold whatever was rounded away.
@@ -250,7 +244,6 @@ def equivalence(records: pd.DataFrame, margin: float, share: float = SHARE) -> p
     Args:
         records: of a run, with ``label`` and the six scores.
         margin: a factor, above 1.
-        share: of the gain over Grad-CAM.
 
     Returns:
         A row for the paper, for this run by image, and by class where classes have several images, for either kind of score
@@ -261,19 +254,18 @@ def equivalence(records: pd.DataFrame, margin: float, share: float = SHARE) -> p
 
     Source: Lerma & Lucas (2022), section 4.
     """
-    rows = []
+    table = []
     for scores in SCORES:
         whole, _, over = (paper.CELLS[scores, pair] for pair in paper.PAIRS)
-        rows.append(("paper", scores, over.relative_performance, over.mean / whole.mean, of_paper(scores)))
-        for name, means in _or_nothing(records, scores).items():
-            part = float(means.difference / means.gain) if means.gain else np.nan
-            rows.append((f"this run, {name}", scores, float(np.exp(means.difference)), part, means))
-    table = []
-    for source, scores, ratio, part, means in rows:
-        (low, high), (first, last) = means.ratio().hull(), means.ratio(0.95).hull()
-        factor = decide_factor(means, margin), control(means, margin)
-        differs = first > 1 or last < 1
-        own = (part, *means.share().hull(), decide_share(means, share))
-        table.append((source, scores, means.n, means.freedom + 1, ratio, low, high, differs, *factor, *own))
+        rows = [("paper", over.relative_performance, over.mean / whole.mean, of_paper(scores))]
+        with suppress(UndefinedError):  # the paper stands alone where this run says nothing
+            for name, means in of_run(records, scores).items():
+                part = float(means.difference / means.gain) if means.gain else np.nan
+                rows.append((f"this run, {name}", float(np.exp(means.difference)), part, means))
+        for source, ratio, part, means in rows:
+            (low, high), (first, last) = means.ratio().hull(), means.ratio(0.95).hull()
+            factor = decide_factor(means, margin), control(means, margin)
+            own = (part, *means.share().hull(), decide_share(means))
+            table.append((source, scores, means.n, means.freedom + 1, ratio, low, high, first > 1 or last < 1, *factor, *own))
     names = ["source", "scores", "n", "groups", "ratio", "low", "high", "differs", "by_factor", "control"]
     return pd.DataFrame(table, columns=[*names, "share", "share_low", "share_high", "by_share"])

@@ -22,16 +22,19 @@ from gradcampp.claims.claim import (
     ROUNDING,
     Claim,
     Finding,
+    above,
+    below,
     cannot_tell,
     claim,
     empirical,
     empirical_of_scores,
     of_paper,
+    ratio,
     require_paper,
+    resampled,
     sharpened,
     verdict,
 )
-from gradcampp.claims.intervals import above, below, ratio, resampled
 from gradcampp.equivalence import SHARE, Means, control, decide_factor, decide_share, of_run
 from gradcampp.evaluation.records import Run
 from gradcampp.paper import PAIRS, Pair
