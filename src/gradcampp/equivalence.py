@@ -171,7 +171,7 @@ def _of_deviations(n: int, gain: Floats, difference: Floats, whole: Floats, plus
     return Means(n, gain, difference, whole**2 / n, over**2 / n, covariance / n, n - 1)
 
 
-def simulated(scores: Scores, n: int, share: float, repetitions: int = 20_000, seed: int = 0) -> Means:
+def simulated(scores: Scores, n: int, share: float, repetitions: int = 20_000) -> Means:
     """The means of many made-up runs of n images, (repetitions,), with the paper's gain and its standard deviations.
 
     Grad-CAM++ differs from Grad-CAM+ by exactly a ``share`` of the gain in them: at ``SHARE`` each "equivalent" is a false
@@ -181,16 +181,16 @@ def simulated(scores: Scores, n: int, share: float, repetitions: int = 20_000, s
     centre = np.array([whole.mean, share * whole.mean])
     both = (whole.std**2 + over.std**2 - plus.std**2) / 2
     covariance = np.array([[whole.std**2, both], [both, over.std**2]])
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     gain, difference = rng.multivariate_normal(centre, covariance / n, repetitions).T
     found = np.asarray(wishart.rvs(n - 1, covariance / (n - 1) / n, repetitions, random_state=rng))  # (repetitions, 2, 2)
     return Means(n, gain, difference, found[:, 0, 0], found[:, 1, 1], found[:, 0, 1], n - 1)
 
 
-def rate(means: Means, margin: float = SHARE) -> float:
+def rate(means: Means) -> float:
     """Part of many runs that the share of the gain calls equivalent."""
     found = means.share()
-    return float(((found.low > -margin) & (found.high < margin)).mean())
+    return float(((found.low > -SHARE) & (found.high < SHARE)).mean())
 
 
 def decide(interval: Interval, low: float, high: float) -> Decision:
