@@ -419,7 +419,8 @@ def test_claims_about_scenes_that_the_run_has_not_are_not_tested(tmp_path: Path,
     run = made_up(tmp_path, as_in_the_paper=True)
     rows = localisation(0.01, pointing=0.8)
     vars(run)["localisation"] = rows[kept(rows)]
-    found = {entry.claim.name: entry.finding for entry in ledger.ledger(run, MEASURED) if "masks" in entry.claim.command}
+    of_scenes = [one for one in MEASURED if "masks" in one.command]
+    found = {entry.claim.name: entry.finding for entry in ledger.ledger(run, of_scenes)}
     assert len(found.pop("beyond-other-class").evidence) > 0  # of its own scenes
     assert len(found) == 3
     assert {name for name, finding in found.items() if finding.verdict == "holds"} == tested
