@@ -7,9 +7,8 @@ once and nothing is written to the source tree; a mutant is killed when one of t
 tests/test_NAME.py, where NAME is the last part of MODULE, and what ``FURTHER_TESTS`` adds. Changed are expressions and
 bare calls, everywhere but in docstrings, annotations, decorators, assertions and what is raised.
 
-The score is the killed part of all mutants but the equivalent ones, which ``EQUIVALENT`` lists with a reason each.
-Exit code 1: a score below 90 %, or an entry of ``EQUIVALENT`` that a test refutes or that fits no mutant. The last
-line is JSON.
+The score is the killed part of all mutants; those that no test can kill are among the survivors. Exit code 1: a score
+below 90 %. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -53,18 +52,6 @@ PRELOADED = ("hypothesis.extra.numpy", "pandas", "pytorch_grad_cam", "scipy.stat
 
 class Refused(Exception):  # noqa: N818
     """One line that says why nothing can be judged."""
-
-
-class Equivalent(NamedTuple):
-    """A mutant that no test can kill, by its changed line as ``ast.unparse`` writes it."""
-
-    module: str
-    before: str
-    after: str
-    reason: str
-
-
-EQUIVALENT: tuple[Equivalent, ...] = ()
 
 
 # What is changed
@@ -334,7 +321,6 @@ class Target(NamedTuple):
     name: str  # as it is imported
     path: Path
     tests: tuple[Path, ...]
-    equivalents: tuple[Equivalent, ...] = ()
 
 
 def target(module: str) -> Target:
@@ -345,7 +331,7 @@ def target(module: str) -> Target:
     for needed in (path, *tests):
         if not needed.is_file():
             raise Refused(f"{module}: no file {needed.relative_to(ROOT)}")
-    return Target(f"gradcampp.{module}", path, tests, tuple(entry for entry in EQUIVALENT if entry.module == module))
+    return Target(f"gradcampp.{module}", path, tests)
 
 
 class Loader(importlib.abc.Loader):
@@ -489,17 +475,13 @@ class Judged:
     mutants: list[Mutant]
     outcomes: dict[Mutant, Outcome]
 
-    def equivalent(self, mutant: Mutant) -> Equivalent | None:
-        """The entry of the list of equivalent mutants."""
-        return next((entry for entry in self.target.equivalents if entry[1:3] == (mutant.before, mutant.after)), None)
-
     def having(self, *wanted: Outcome) -> list[Mutant]:
-        """The mutants with an outcome, in the order of the source, without the equivalent ones."""
-        return [mutant for mutant in self.mutants if self.outcomes.get(mutant) in wanted and not self.equivalent(mutant)]
+        """The mutants with an outcome, in the order of the source."""
+        return [mutant for mutant in self.mutants if self.outcomes.get(mutant) in wanted]
 
     @property
     def score(self) -> float:
-        """The killed part of the mutants that can be."""
+        """The killed part of the mutants that were judged."""
         killed, survived = len(self.having("killed", "timed out")), len(self.having("survived"))
         return killed / (killed + survived) if killed + survived else 1.0
 
@@ -517,32 +499,14 @@ def judge_all(judged: Judged, jobs: int, limit: float | None = None) -> None:
             judged.outcomes[judged.mutants[verdict.number]] = verdict.outcome
 
 
-def complaints(judged: Judged) -> list[str]:
-    """The equivalent mutants that are none, or that no mutant is."""
-    entries = {mutant: judged.equivalent(mutant) for mutant in judged.mutants}
-    return [
-        *(
-            f"listed as equivalent, but {judged.outcomes[mutant]}: {entry.before}  ->  {entry.after}"
-            for mutant, entry in entries.items()
-            if entry and judged.outcomes[mutant] != "survived"
-        ),
-        *(
-            f"listed as equivalent, but no mutant: {entry.before}  ->  {entry.after}"
-            for entry in judged.target.equivalents
-            if entry not in entries.values()
-        ),
-    ]
-
-
 def report(results: Sequence[Judged]) -> str:
     """The table, then every survivor."""
-    columns = ["module", "mutants", "killed", "timed out", "survived", "equivalent", "score"]
+    columns = ["module", "mutants", "killed", "timed out", "survived", "score"]
     rows = [
         [
             judged.target.name,
             len(judged.outcomes),
             *(len(judged.having(outcome)) for outcome in get_args(Outcome)),
-            sum(judged.equivalent(mutant) is not None for mutant in judged.outcomes),
             f"{judged.score:.1%}",
         ]
         for judged in results
@@ -579,10 +543,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if interrupted:
         print("interrupted: these are the mutants judged so far")
         return 130
-    wrong = [line for judged in results for line in complaints(judged)]
-    print("".join(f"{line}\n" for line in wrong), end="")
     print(json.dumps({"scores": {judged.target.name: round(judged.score, 4) for judged in results}, "required": REQUIRED}))
-    return 1 if wrong or any(judged.score < REQUIRED for judged in results) else 0
+    return 1 if any(judged.score < REQUIRED for judged in results) else 0
 
 
 if __name__ == "__main__":

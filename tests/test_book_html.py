@@ -5,12 +5,8 @@ Skipped where there is no Chromium on the PATH or no book: `make book` builds on
 
 from __future__ import annotations
 
-import functools
-import http.server
 import itertools
 import re
-import shutil
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,23 +14,20 @@ from urllib.parse import urldefrag, urljoin, urlparse
 
 import pytest
 
+pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
 import gradcampp
-from book import build, pdf
+from book import build
 from book.explorer import export
 from gradcampp import cli, paper
 from gradcampp.claims import cards, ledger
 from gradcampp.claims.results import CELLS
 from gradcampp.evaluation import gallery
+from tests.browsing import served
 from tests.conftest import ROOT, SECTIONS
 
 SITE = ROOT / "runs" / "mini" / "book" / "_build" / "html"
-CHROMIUM = next(filter(None, map(shutil.which, pdf.CHROMIUM)), None)
-
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason=f"no browser: expected one of {', '.join(pdf.CHROMIUM)} on the PATH"),
-    pytest.mark.skipif(not (SITE / "index.html").exists(), reason="no book in runs/mini/book: make book builds it"),
-]
+pytestmark = pytest.mark.skipif(not (SITE / "index.html").exists(), reason="no book in runs/mini/book: make book builds it")
 
 
 @dataclass
@@ -89,25 +82,10 @@ LOOK = """() => {
 }"""
 
 
-class _Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_arguments: Any) -> None:
-        """Say nothing."""
-
-
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=str(SITE)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/"
-    server.shutdown()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as started:
-        running = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield running
-        running.close()
+    with served(SITE) as found:
+        yield found
 
 
 def listening(page: Any, address: str) -> list[str]:

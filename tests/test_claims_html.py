@@ -13,9 +13,9 @@ import pytest
 
 from gradcampp.claims import cards, ledger
 from gradcampp.claims.results import CELLS
-from tests.test_book_html import SITE, browser, pytestmark
+from tests.test_book_html import SITE, pytestmark
 
-__all__ = ["browser", "pytestmark"]
+__all__ = ["pytestmark"]
 
 LEDGER = (SITE / "notebooks" / "08_claims.html").as_uri()
 LEFT = """() => {

@@ -139,7 +139,6 @@ def test_a_linear_function_added_to_any_score() -> None:
 def test_other_rates_by_hand() -> None:
     """g = s = 1: 1 / (2 + lam)."""
     assert fractions(counterexamples.other_rates()) == [Fraction(1, 2 + 1), Fraction(1, 2 + 2)]
-    assert fractions(counterexamples.other_rates((1, 5, 8))) == [Fraction(1, 3), Fraction(1, 7), Fraction(1, 10)]
 
 
 def test_equation_9_does_not_solve_equation_6_by_hand() -> None:

@@ -32,7 +32,7 @@ from gradcampp.networks.capture import Capture, Network, forward
 from gradcampp.networks.load import load
 from gradcampp.networks.scores import probabilities
 from gradcampp.scenes import CLASSES, SIZE, Scene
-from tests.browsing import chromium, served, visiting, write_page
+from tests.browsing import visiting, write_page
 from tests.conftest import ROOT
 
 BOOK = ROOT / "book"
@@ -324,18 +324,6 @@ def test_each_statement_about_the_photographs_is_true(shots: dict[str, Truth]) -
 
 
 # --- the browser --------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def host(site: Path) -> Iterator[str]:
-    with served(site) as address:
-        yield address
 
 
 PAGE = "book/explorer.html"

@@ -17,9 +17,9 @@ from playwright.sync_api import Browser, Locator, Page
 from gradcampp import cam
 from gradcampp.cam import Method
 from gradcampp.evaluation import gallery
-from tests.test_explorer import BOOK, CLOSE, PAGE, Open, SceneTruth, browser, host, open_page, picture, scenes, site
+from tests.test_explorer import BOOK, CLOSE, PAGE, Open, SceneTruth, open_page, picture, scenes, site
 
-__all__ = ["browser", "host", "open_page", "scenes", "site"]
+__all__ = ["open_page", "scenes", "site"]
 
 
 def shown(page: Page) -> dict[str, Any]:

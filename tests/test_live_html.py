@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from tests.browsing import leave_untouched
-from tests.test_book_html import SITE, address, browser, listening, pytestmark
+from tests.test_book_html import SITE, address, listening, pytestmark
 
-__all__ = ["address", "browser", "pytestmark"]
+__all__ = ["address", "pytestmark"]
 
 PAGES = [("03_derivation", 24, 1), ("04_what_is_wrong", 22, 8)]  # cells that run in the page, and cells that need torch
 MOST = 20e6  # bytes that the first cell may load

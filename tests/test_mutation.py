@@ -12,7 +12,7 @@ import pytest
 
 from tests import mutation
 from tests.conftest import ROOT
-from tests.mutation import Equivalent, Judged, Mutant, Target
+from tests.mutation import Judged, Mutant, Target
 
 HALF = '''
 def half(low, high):
@@ -123,14 +123,6 @@ def test_the_mutants_of_gradcampp_differ_and_their_source_is_python() -> None:
             compile(mutant.source, module, "exec")
 
 
-def test_every_equivalent_mutant_is_one_of_a_judged_module_and_says_why() -> None:
-    for entry in mutation.EQUIVALENT:
-        assert entry.module in mutation.MODULES
-        found = mutation.mutants(mutation.target(entry.module).path.read_text("utf-8"))
-        assert (entry.before, entry.after) in {(mutant.before, mutant.after) for mutant in found}
-        assert entry.reason
-
-
 @pytest.mark.parametrize(
     ("test", "survivors"),
     [
@@ -202,28 +194,18 @@ except Refused as error:
     assert reason in in_a_new_process(tmp_path, HALF, tests, statements)
 
 
-def judged(*outcomes: mutation.Outcome, equivalents: tuple[Equivalent, ...] = ()) -> Judged:
+def judged(*outcomes: mutation.Outcome) -> Judged:
     """Mutants named 0, 1, 2, ... with these outcomes."""
     mutants = [Mutant(number, "before", str(number), "") for number in range(len(outcomes))]
-    return Judged(Target("toy", Path("toy.py"), (), equivalents), mutants, dict(zip(mutants, outcomes, strict=True)))
+    return Judged(Target("toy", Path("toy.py"), ()), mutants, dict(zip(mutants, outcomes, strict=True)))
 
 
-def test_the_score_counts_what_could_be_killed() -> None:
-    same = Equivalent("toy", "before", "3", "the same function")
-    result = judged("killed", "timed out", "survived", "survived", equivalents=(same,))
+def test_the_score_counts_what_was_killed_or_took_too_long() -> None:
+    result = judged("killed", "timed out", "survived")
     assert result.score == 2 / 3
-    assert mutation.complaints(result) == []
     lines = mutation.report([result]).splitlines()
-    assert lines[2].split() == ["toy", "4", "1", "1", "1", "1", "66.7%"]
+    assert lines[2].split() == ["toy", "3", "1", "1", "1", "66.7%"]
     assert lines[3:] == ["toy.py:2", "  - before", "  + 2"]
-
-
-def test_a_wrong_list_of_equivalent_mutants_is_reported() -> None:
-    entries = (Equivalent("toy", "before", "0", "no"), Equivalent("toy", "gone", "1", "no"))
-    assert mutation.complaints(judged("killed", equivalents=entries)) == [
-        "listed as equivalent, but killed: before  ->  0",
-        "listed as equivalent, but no mutant: gone  ->  1",
-    ]
 
 
 def test_an_unknown_module_is_refused_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -32,7 +32,7 @@ from gradcampp.networks.capture import Network
 from gradcampp.networks.lite0 import INNER_LAYER, LAYER, NAME
 from gradcampp.networks.load import load
 from gradcampp.networks.scores import probabilities
-from tests.browsing import Visit, chromium, served, visiting, write_page
+from tests.browsing import Visit, visiting, write_page
 from tests.conftest import ROOT, photograph
 
 BOOK = ROOT / "book"
@@ -64,18 +64,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     export.write(root / "photograph", [export.Sample(root / "a-sample.png", "A sample", "“A sample” by a test, CC0")])
     write_page(BOOK / "photograph.md", root)
     return root
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def host(site: Path) -> Iterator[str]:
-    with served(site) as address:
-        yield address
 
 
 @pytest.fixture

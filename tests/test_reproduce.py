@@ -39,6 +39,12 @@ def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are made and not written, which takes most of the time of a small run; the whole run above has them all."""
+    monkeypatch.setattr(report, "draw", lambda *_: [])
+
+
 def test_everything_of_the_paper_is_there(reproduced: Path) -> None:
     names = {path.name for path in reproduced.iterdir()}
     assert {f"{stem}.{ending}" for stem in FIGURES | EXTRA for ending in ("png", "svg")} <= names
@@ -112,6 +118,7 @@ def test_scenes_of_another_seed_or_number_are_not_mixed_with_these(
         assert (reproduced / "localisation.parquet").read_bytes() == measured
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_run_that_says_it_is_finished_has_its_localisation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
 
@@ -186,6 +193,7 @@ def test_the_competition_is_measured_on_a_pair_for_five_scenes(reproduced: Path)
         assert one[method] == pytest.approx(rows[rows["map"] == name]["other"].mean())
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_any_network_and_folder_will_do(folder: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     photograph(5).save(tmp_path / "p.png")
     own = ["--model", "tests.networks:scored", "--resize", "20", "--crop", "16", "--threshold", "0.3", "--data", str(folder())]
@@ -199,6 +207,7 @@ def test_any_network_and_folder_will_do(folder: Callable[..., Path], tmp_path: P
     assert "layer = features.4, and this one has features.1" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_run_that_is_not_what_it_should_be_says_so_loudly(
     folder: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

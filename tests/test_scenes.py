@@ -138,11 +138,11 @@ def test_distractors_are_of_all_other_classes_and_lie_behind(monkeypatch: pytest
     monkeypatch.setattr("gradcampp.scenes.scene._object", spy)
     numbers: set[int] = set()
     met: set[tuple[int, int]] = set()
-    for i in range(10 * CYCLE):
-        clear = draw(0, "others", i, clear=True)
+    for i in range(6 * CYCLE):
+        clear = draw(0, "distractors", i, clear=True)
         assert clear.distractors.shape == (0, SIZE, SIZE)
         drawn_labels.clear()
-        hard = draw(0, "others", i)
+        hard = draw(0, "distractors", i)
         own, others = drawn_labels[: len(hard.masks)], drawn_labels[len(hard.masks) :]
         assert set(own) == {hard.label}
         assert hard.label not in others

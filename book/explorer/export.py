@@ -220,9 +220,10 @@ def write(folder: Path) -> list[Path]:
     embedded = load("mini")
     pictures = [scene_data(exhibit, embedded) for exhibit in EXHIBITS]
     listing = [{"name": one["name"], "title": one["title"], "thumbnail": _thumbnail(one["picture"])} for one in pictures]
+    networks = {layer: load(lite0.NAME, name) for layer, (name, _) in LAYERS.items()}
+    layers = {layer: words for layer, (_, words) in LAYERS.items()}
     for shot in SHOTS:
-        seen = [shot_data(shot, layer, load(lite0.NAME, name)) for layer, (name, _) in LAYERS.items()]
-        layers = {layer: words for layer, (_, words) in LAYERS.items()}
+        seen = [shot_data(shot, layer, network) for layer, network in networks.items()]
         small = _thumbnail(seen[0]["picture"])
         listing.append({"name": shot.name, "title": shot.title, "thumbnail": small, "layers": layers})
         pictures += seen

@@ -17,8 +17,6 @@ Scores = Literal["pre", "post"]
 
 METHODS: tuple[Method, ...] = get_args(Method)
 SCORES: tuple[Scores, ...] = get_args(Scores)
-
-
 POWER_STEPS = 40  # of match_heat, at most: about eight are needed
 POWER_TOLERANCE = 1e-6  # relative, of the mean heat
 

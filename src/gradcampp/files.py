@@ -41,3 +41,10 @@ def atomic_write(path: Path) -> Iterator[Path]:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
         raise
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write a file in UTF-8, whole or not at all; its path comes back."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, "utf-8")
+    return path

@@ -121,9 +121,9 @@ def linear_part_in_general() -> tuple[Expr, Expr]:
     return sp.simplify(after - before), sp.expand(_residual(moved, alphas, maps) - _residual(value, alphas, maps))
 
 
-def other_rates(rates: tuple[int, ...] = (1, 2)) -> list[Expr]:
-    """Alphas of one unit with gradient 1 and sum 1, for different lam in eq. 12: 1/3 and 1/4 (section 3.1.5)."""
-    return [derivation.equation_12(sp.Integer(1), sp.Integer(1), sp.Integer(rate)) for rate in rates]
+def other_rates() -> list[Expr]:
+    """Alphas of one unit with gradient 1 and sum 1, for lam = 1 and 2 in eq. 12: 1/3 and 1/4 (section 3.1.5)."""
+    return [derivation.equation_12(sp.Integer(1), sp.Integer(1), sp.Integer(rate)) for rate in (1, 2)]
 
 
 def unsolved_by_equation_9() -> tuple[Expr, Expr]:

@@ -16,8 +16,6 @@ from sympy.printing.latex import LatexPrinter
 from gradcampp.algebra.derivation import Expr, Step, without_curvature
 
 GRADIENT = "Y'"  # this function, the alphas and the sums s of a layer of any size have the indices l, a, b for arguments
-
-
 RELU = r"\operatorname{ReLU}"
 COLOUR = "#d04a02"  # of what is lost: as far from white as from black
 

@@ -28,15 +28,15 @@ class Check(NamedTuple):
     seen: str
 
 
-def random_layer(seed: int, batch: int = 8, channels: int = 6, side: int = 5) -> tuple[Tensor, Tensor]:
-    """Feature maps after a ReLU and gradients of very different sizes, (B, K, H, W) each, float64."""
+def random_layer(seed: int, batch: int = 8) -> tuple[Tensor, Tensor]:
+    """Feature maps after a ReLU and gradients of very different sizes, (batch, 6, 5, 5) each, float64."""
     generator = torch.Generator().manual_seed(seed)
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(shape, generator=generator, dtype=torch.float64)
 
-    activations = normal(batch, channels, side, side).relu() * normal(batch, channels, 1, 1).exp()
-    return activations, normal(batch, channels, side, side) * normal(batch, channels, 1, 1).exp()
+    activations = normal(batch, 6, 5, 5).relu() * normal(batch, 6, 1, 1).exp()
+    return activations, normal(batch, 6, 5, 5) * normal(batch, 6, 1, 1).exp()
 
 
 def tame_alphas() -> Check:

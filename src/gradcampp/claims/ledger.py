@@ -18,7 +18,7 @@ from tqdm import tqdm
 from gradcampp.claims import alphas, beyond, derivation, methods, metric, premises, results
 from gradcampp.claims.claim import CANNOT_TELL, NOT_TESTED, Claim, Finding, Role, UntestedError, Verdict, is_experiment, several
 from gradcampp.evaluation.records import Run
-from gradcampp.files import atomic_write
+from gradcampp.files import write_text
 from gradcampp.networks import mini
 from gradcampp.performance import UndefinedError, summaries
 
@@ -73,17 +73,6 @@ def _row(claim: Claim, run: Run | None) -> Row:
     return Row(claim, finding, claim.expected if is_embedded_default(run) else None)
 
 
-def across(runs: Mapping[str, Run]) -> pd.DataFrame:
-    """The verdict of every empirical claim on several runs: a row for each claim, by name, and a column for each run.
-
-    Each cell is a :class:`Row`.
-
-    Raises:
-        InputError: as :func:`ledger`.
-    """
-    return pd.DataFrame({name: {row.claim.name: row for row in ledger(run, MEASURED)} for name, run in runs.items()})
-
-
 def in_words(rows: Mapping[str, Row]) -> str:
     """The verdicts of one claim on several runs, by title, as a phrase: ``holds on A and B, cannot be told on C``."""
     verdicts = list(dict.fromkeys(row.finding.verdict for row in rows.values()))
@@ -110,7 +99,8 @@ def judge(runs: Mapping[str, Run]) -> list[Judged]:
         InputError: as :func:`ledger`.
     """
     proved: list[Judged] = [{MATHEMATICS: row} for row in ledger(claims=PROVED)]
-    return proved + [dict(rows) for _, rows in across(runs).iterrows()]
+    measured = {title: ledger(run, MEASURED) for title, run in runs.items()}
+    return proved + [dict(zip(measured, rows, strict=True)) for rows in zip(*measured.values(), strict=True)]
 
 
 def claim_of(rows: Judged) -> Claim:
@@ -197,5 +187,4 @@ def _found(row: Row) -> dict[str, Any]:
 
 
 def _write(content: list[dict[str, Any]], file: Path) -> None:
-    with atomic_write(file) as temporary:
-        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    write_text(file, json.dumps(content, indent=2, ensure_ascii=False) + "\n")

@@ -23,13 +23,13 @@ from gradcampp.claims.claim import (
     Claim,
     Finding,
     UntestedError,
+    above,
     cannot_tell,
     claim,
     empirical,
     sharpened,
     verdict,
 )
-from gradcampp.claims.intervals import above
 from gradcampp.evaluation.localisation import averages, gains, rivalry_gains
 from gradcampp.evaluation.records import Run
 from gradcampp.paper import PAIRS, Pair

@@ -16,12 +16,13 @@ from gradcampp.claims.claim import (
     EQUIVALENCE_MARGIN,
     Finding,
     UntestedError,
+    above,
     cannot_tell,
     empirical,
     empirical_of_scores,
+    ratio,
     verdict,
 )
-from gradcampp.claims.intervals import above, ratio
 from gradcampp.equivalence import control, of_run
 from gradcampp.evaluation.records import Run
 from gradcampp.paper import Pair

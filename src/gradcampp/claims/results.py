@@ -22,20 +22,23 @@ from gradcampp.claims.claim import (
     ROUNDING,
     Claim,
     Finding,
+    above,
+    below,
     cannot_tell,
     claim,
     empirical,
     empirical_of_scores,
     of_paper,
+    ratio,
     require_paper,
+    resampled,
     sharpened,
     verdict,
 )
-from gradcampp.claims.intervals import above, below, ratio, resampled
 from gradcampp.equivalence import SHARE, Means, control, decide_factor, decide_share, of_run
 from gradcampp.evaluation.records import Run
 from gradcampp.paper import PAIRS, Pair
-from gradcampp.performance import Summary, compared, interval, log_relative_performance, relative_performance
+from gradcampp.performance import compared, interval, log_relative_performance, relative_performance
 
 PLUSPLUS_VS_PLUS = PAIRS[2]
 
@@ -130,11 +133,6 @@ def rounding() -> Finding:
     told = f"{plus} * {over} = {plus * over:.4f} is printed {whole} and {first} + {second} as {total}"
     apart = round(plus * over, 2) != whole and round(first + second, 2) != total
     return sharpened(room > 0, f"{told}: rounding, not a contradiction (room {room:.4f})", more=apart)
-
-
-def _compared(run: Run, scores: Scores) -> tuple[Summary, ...]:
-    """Grad-CAM++ against Grad-CAM, Grad-CAM+ against Grad-CAM, and Grad-CAM++ against Grad-CAM+."""
-    return tuple(compared(run.records, scores).values())
 
 
 def _logs(run: Run, scores: Scores, pairs: tuple[Pair, ...] = PAIRS) -> NDArray[np.float64]:
@@ -308,7 +306,7 @@ def figure_6(run: Run) -> Finding:
 @empirical("4-additive-run", section="4", table=2, criterion="within 1e-9", role="definition")
 def additive_run(run: Run) -> Finding:
     """The means of this run add up."""
-    means = [[summary.mean for summary in _compared(run, scores)] for scores in SCORES]
+    means = [[summary.mean for summary in compared(run.records, scores).values()] for scores in SCORES]
     gap = max(abs(whole - plus - extra) for whole, plus, extra in means)
     return verdict(gap < 1e-9, f"largest gap {gap:.1e}")
 

@@ -62,14 +62,12 @@ def tables(runs: Mapping[str, Run], repeated: bool) -> dict[str, pd.DataFrame]:
 
     Source: Lerma & Lucas (2022), Tables 1 and 2.
     """
-    first, second = _of_paper()
+    rows = _of_paper()
     for run in runs.values():
-        own, moments = _of_run(run)
-        first, second = first | own, second | moments
+        rows |= _of_run(run)
     if not repeated:
-        absent: Rows = {("the paper, repeated", f"not run: `{paper.COMMAND}`"): {}}
-        first, second = first | absent, second | absent
-    return {"table1": _frame(first), "table2": _frame(second)}
+        rows["the paper, repeated", f"not run: `{paper.COMMAND}`"] = {}
+    return {"table1": _frame(rows, "as it is", "at equal heat"), "table2": _frame(rows, "mean", "deviation")}
 
 
 def weakening(runs: Mapping[str, Run]) -> pd.DataFrame:
@@ -122,32 +120,28 @@ def _maps(records: pd.DataFrame, scores: Scores) -> dict[str, object]:
     }
 
 
-Rows = dict[tuple[str, str], dict[tuple[str, str], str]]
+Rows = dict[tuple[str, str], dict[tuple[str, str], str]]  # source and methods; in each the kind of score and the quantity
 
 
-def _of_paper() -> tuple[Rows, Rows]:
-    first: Rows = {(PAPER, paper.pair_name(pair)): {} for pair in paper.PAIRS}
-    second: Rows = {key: {} for key in first}
+def _of_paper() -> Rows:
+    rows: Rows = {(PAPER, paper.pair_name(pair)): {} for pair in paper.PAIRS}
     for (scores, pair), cell in paper.CELLS.items():
-        key = (PAPER, paper.pair_name(pair))
-        first[key][LONG[scores], "as it is"] = f"{cell.relative_performance:.2f}"
-        second[key] |= {(LONG[scores], "mean"): f"{cell.mean:.2f}", (LONG[scores], "deviation"): f"{cell.std:.2f}"}
-    return first, second
+        found = {"as it is": cell.relative_performance, "mean": cell.mean, "deviation": cell.std}
+        rows[PAPER, paper.pair_name(pair)] |= {(LONG[scores], name): f"{value:.2f}" for name, value in found.items()}
+    return rows
 
 
-def _of_run(run: Run) -> tuple[Rows, Rows]:
-    records = run.records
-    source = named(run, records)
-    first: Rows = {(source, paper.pair_name(pair)): {} for pair in paper.PAIRS}
-    second: Rows = {key: {} for key in first}
-    for (scores, pair), found in summaries(records).items():
-        key, kind = (source, paper.pair_name(pair)), LONG[scores]
-        first[key] |= {
-            (kind, "as it is"): _with_interval(found),
-            (kind, "at equal heat"): _at_equal_heat(records, scores, pair),
+def _of_run(run: Run) -> Rows:
+    source = named(run, run.records)
+    rows: Rows = {(source, paper.pair_name(pair)): {} for pair in paper.PAIRS}
+    for (scores, pair), found in summaries(run.records).items():
+        rows[source, paper.pair_name(pair)] |= {
+            (LONG[scores], "as it is"): _with_interval(found),
+            (LONG[scores], "at equal heat"): _at_equal_heat(run.records, scores, pair),
+            (LONG[scores], "mean"): _number(found.mean),
+            (LONG[scores], "deviation"): _number(found.std),
         }
-        second[key] |= {(kind, "mean"): _number(found.mean), (kind, "deviation"): _number(found.std)}
-    return first, second
+    return rows
 
 
 def _at_equal_heat(records: pd.DataFrame, scores: Scores, pair: paper.Pair) -> str:
@@ -167,9 +161,9 @@ def _number(value: float) -> str:
     return UNDEFINED if math.isnan(value) else f"{value:.3f}"
 
 
-def _frame(rows: Rows) -> pd.DataFrame:
-    kinds = [LONG[scores] for scores in SCORES]
-    columns = sorted({key: None for cells in rows.values() for key in cells}, key=lambda key: kinds.index(key[0]))
+def _frame(rows: Rows, *quantities: str) -> pd.DataFrame:
+    known = {key for cells in rows.values() for key in cells}
+    columns = [(LONG[scores], quantity) for scores in SCORES for quantity in quantities if (LONG[scores], quantity) in known]
     cells = [[values.get(key, "") for key in columns] for values in rows.values()]
     index = pd.MultiIndex.from_tuples(list(rows), names=["", "methods"])
     return pd.DataFrame(cells, index=index, columns=pd.MultiIndex.from_tuples(columns))

@@ -13,7 +13,7 @@ from gradcampp.evaluation import localisation
 from gradcampp.evaluation.experiment import over_threshold
 from gradcampp.evaluation.profiles import Expected
 from gradcampp.evaluation.records import Run
-from gradcampp.files import atomic_write
+from gradcampp.files import write_text
 from gradcampp.performance import UndefinedError
 from gradcampp.results import comparison, tables
 from gradcampp.results.figures import comparison as comparisons
@@ -75,7 +75,7 @@ def write(run: Run, out: Path, expected: Expected | None = None) -> Report:
         texts.append(check.text)
         contents["selfcheck.csv"] = check.rows.to_csv(index=False)
         warnings = check.warnings
-    files = [_write(out / name, content) for name, content in contents.items()]
+    files = [write_text(out / name, content) for name, content in contents.items()]
     return Report("\n".join(texts), files + draw(figures, out), warnings)
 
 
@@ -93,7 +93,7 @@ def compare(runs: Mapping[str, Run], out: Path) -> Report:
     readable = found.map(lambda value: f"{value:.4g}" if isinstance(value, float) else value)
     out.mkdir(parents=True, exist_ok=True)
     contents = {"csv": found.to_csv(index=False), "md": tables.formatted(readable, "github") + "\n"}
-    files = [_write(out / f"comparison.{ending}", content) for ending, content in contents.items()]
+    files = [write_text(out / f"comparison.{ending}", content) for ending, content in contents.items()]
     figures = {"comparison": comparisons.weakening(runs)}
     return Report(f"{comparison.TITLE}\n\n{tables.formatted(readable, 'simple')}\n", files + draw(figures, out))
 
@@ -108,10 +108,4 @@ def summary(run: Run, report: Report, out: Path) -> Path:
     environment = Environment(loader=PackageLoader("gradcampp", "resources"), autoescape=True, undefined=StrictUndefined)
     figures = {path.stem for path in report.files if path.suffix == ".png"}
     page = environment.get_template("summary.html.j2").render(manifest=run.manifest, report=report, figures=figures)
-    return _write(out / "summary.html", page)
-
-
-def _write(path: Path, content: str) -> Path:
-    with atomic_write(path) as temporary:
-        temporary.write_text(content, "utf-8")
-    return path
+    return write_text(out / "summary.html", page)
