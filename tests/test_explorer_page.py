@@ -266,7 +266,7 @@ def test_a_photograph_has_two_layers_and_says_whose_it_is(open_page: Open) -> No
     words = page.locator(".gx-credit").inner_text()
     assert all(part in words for part in (shown_by.title, shown_by.author, shown_by.licence, "EfficientNet-Lite0"))
     assert page.locator(".gx-credit a").first.get_attribute("href") == shown_by.source
-    layers.get_by_role("radio", name="inside the last block").check()
+    layers.get_by_role("radio", name="behind the depthwise convolution").check()
     page.wait_for_function("gradcamppExplorer.shown().layer === 'inner'")
     page.get_by_role("radio", name="Grad-CAM", exact=True).check()
     assert "The map is zero everywhere." in settled(page)["said"]

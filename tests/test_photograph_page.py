@@ -41,7 +41,7 @@ CLOSE = {  # float32 in another order of summation; a map that nearly cancels ma
     "head": 1e-4,
     "inner": 1e-3,  # and a unit of the head within rounding of 0 or 6 passes its gradient in one and not in the other
 }
-LAYER_TEXTS = ("the last ones", "inside the last block")
+LAYER_TEXTS = ("the last ones", "behind the depthwise convolution")
 PACKAGED = {
     "sklearn.datasets.images": ("china.jpg", "flower.jpg"),
     "skimage.data": ("chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg", "camera.png"),

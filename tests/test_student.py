@@ -174,4 +174,4 @@ def test_verdicts_read_as_a_sentence_for_every_run() -> None:
     }
     claim = ledger.CLAIMS[0]
     rows = {title: ledger.Row(claim, Finding(verdict, ""), None) for title, verdict in verdicts.items()}
-    assert ledger.in_words(rows) == "holds on A, C and E, cannot be told on B, is not tested on D"
+    assert ledger.in_words(rows) == "holds on A, C and E; on B it cannot be told; on D it is not tested"

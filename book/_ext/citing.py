@@ -124,7 +124,7 @@ def foot(chapter: Chapter, work: Work, repository: str) -> str:
     if chapter.number:
         entry = html.escape(bibtex(chapter, work))
         box = f'<div class="highlight-bibtex notranslate"><div class="highlight"><pre>{entry}\n</pre></div></div>'
-        parts.append(f'<details class="gp-cite" id="cite"><summary>Cite this chapter</summary>{box}</details>')
+        parts.append(f'<details class="gp-cite" id="cite-this-chapter"><summary>Cite this chapter</summary>{box}</details>')
     if repository:
         about = {"title": f"{chapter.title}: ", "body": f"Page {chapter.name}, version {work.version}\n\n"}
         link = html.escape(f"{repository}/issues/new?{urlencode(about)}")

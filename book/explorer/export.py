@@ -86,7 +86,7 @@ SHOTS: tuple[Shot, ...] = (
 )
 LAYERS = {  # names of layers in the network, and what a reader chooses
     "head": (lite0.LAYER, "the last ones"),
-    "inner": (lite0.INNER_LAYER, "inside the last block"),
+    "inner": (lite0.INNER_LAYER, "behind the depthwise convolution"),
 }
 
 

@@ -110,7 +110,7 @@ const gradcamppPhotograph = (() => {
   const MOST = 2; // classes at a time
   const LAYERS = {
     head: { text: "the last ones", note: `${layers.head}, 1280 × 7 × 7` },
-    inner: { text: "inside the last block", note: `${layers.inner}, 1152 × 7 × 7` },
+    inner: { text: "behind the depthwise convolution", note: `${layers.inner}, 1152 × 7 × 7` },
   };
   const NOTES = {
     head:

@@ -22,7 +22,7 @@ import click
 from click import option
 
 from gradcampp import console
-from gradcampp.errors import InputError, Notice
+from gradcampp.errors import InputError, Notice, listed
 from gradcampp.options import (
     COUNT,
     PATH,
@@ -139,7 +139,11 @@ def explain(
     network = profiles.network(profiles.override(profiles.Profile(), options))
     classes = network.classes
     move(network, choose_device(device, None))
-    labels = [find(classes, text) for text in wanted]
+    found = [find(classes, text) for text in wanted]
+    labels = list(dict.fromkeys(found))
+    if len(labels) < len(found):
+        twice = listed([classes.label(label) for label in labels if found.count(label) > 1])
+        warnings.warn(f"--class names {twice} more than once; drawn once", Notice, stacklevel=1)
     rows: list[maps.Explanation] = []
     paths: list[Path] = []
     for path in photos:

@@ -12,6 +12,7 @@ The decorated name is the :class:`Claim`; its sentence is the docstring of the c
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -95,9 +96,16 @@ def below(low: float, high: float, value: float, evidence: str) -> Finding:
     return above(-high, -low, -value, evidence)
 
 
+def number(value: float, sign: str = "") -> str:
+    """A number with three decimals from 0.1 to 10, and with three significant digits elsewhere; ``sign`` may be ``"+"``."""
+    size = abs(value)
+    places = 3 if not 0 < size < math.inf or 0.1 <= size < 10 else max(0, 2 - math.floor(math.log10(size)))
+    return f"{value:{sign}z,.{places}f}"
+
+
 def ratio(found: Summary) -> str:
     """A relative performance with its interval, as evidence."""
-    return f"{found.relative_performance:.3f} [{found.low:.3f}, {found.high:.3f}], n = {found.n}"
+    return f"{number(found.relative_performance)} [{number(found.low)}, {number(found.high)}], n = {found.n}"
 
 
 def resampled(statistic: Callable[..., Any], *columns: Any) -> tuple[float, float]:

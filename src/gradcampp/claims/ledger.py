@@ -74,14 +74,15 @@ def _row(claim: Claim, run: Run | None) -> Row:
 
 
 def in_words(rows: Mapping[str, Row]) -> str:
-    """The verdicts of one claim on several runs, by title, as a phrase: ``holds on A and B, cannot be told on C``."""
+    """The verdicts of one claim on several runs, by title, as a phrase: ``holds on A and B; on C it cannot be told``."""
     verdicts = list(dict.fromkeys(row.finding.verdict for row in rows.values()))
     said = {CANNOT_TELL: "cannot be told", NOT_TESTED: "is not tested"}
-    phrases = []
+    phrases: list[str] = []
     for verdict in verdicts:
         titles = [title for title, row in rows.items() if row.finding.verdict == verdict]
-        phrases.append(f"{said.get(verdict, verdict)} on {listed(titles)}")
-    return ", ".join(phrases)
+        words, where = said.get(verdict, verdict), f"on {listed(titles)}"
+        phrases.append(f"{where} it {words}" if phrases else f"{words} {where}")
+    return "; ".join(phrases)
 
 
 def listed(titles: list[str]) -> str:

@@ -145,7 +145,7 @@ def _finds_more(run: Run, pair: Pair) -> Finding:
     means = rows.groupby("map")["instance_recall"].mean()
     first, second = (float(means[column("pre", method)]) for method in pair)
     row = gains(rows).query("metric == 'instance_recall'").iloc[0]
-    told = f"recall {first:.4f} and {second:.4f}, difference {row['difference']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}]"
+    told = f"recall {first:.4f} and {second:.4f}, difference {row['difference']:+z.4f} [{row['low']:+z.4f}, {row['high']:+z.4f}]"
     told = f"{told}, n = {row['n']}"
     if min(first, second) >= CEILING:
         return cannot_tell(f"{told}: both at the ceiling, {CEILING} or more")
@@ -167,6 +167,10 @@ def finds_more_than_plus(run: Run) -> Finding:
     return _finds_more(run, PAIRS[2])
 
 
+def _gained(row: pd.Series[Any]) -> str:
+    return f"{row['difference']:+z.3f} [{row['low']:+z.3f}, {row['high']:+z.3f}]"
+
+
 @of_scenes(
     "beyond-other-class",
     section="2.1.2",
@@ -183,8 +187,11 @@ def heats_the_other_class(run: Run) -> Finding:
     if seen.empty:
         raise UntestedError("in no scene with two classes is the explained class one of the network's two first")
     means, gained = seen.groupby("map")[["other", "points_at_other"]].mean(), rivalry_gains(seen)
-    row = gained[(gained["methods"] == paper.pair_name(PAIRS[1])) & (gained["metric"] == "other")].iloc[0]
     on, at = (", ".join(f"{means[name][column('pre', method)]:.1%}" for method in METHODS) for name in means)
-    told = f"on the other object {on} of the heat (Grad-CAM, Grad-CAM+, Grad-CAM++), and the hottest pixel in {at}"
-    told = f"{told}; Grad-CAM+ less Grad-CAM {row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}], {row['n']} pairs"
+    row, hottest, of_plusplus = (
+        gained[(gained["methods"] == paper.pair_name(pair)) & (gained["metric"] == metric)].iloc[0]
+        for pair, metric in ((PAIRS[1], "other"), (PAIRS[1], "points_at_other"), (PAIRS[0], "points_at_other"))
+    )
+    told = f"on the other object {on} of the heat (Grad-CAM, Grad-CAM+, Grad-CAM++), Grad-CAM+ less Grad-CAM {_gained(row)}, in "
+    told += f"{row['n']} drawn pairs; the hottest pixel in {at}, less Grad-CAM {_gained(hottest)} and {_gained(of_plusplus)}"
     return above(row["low"], row["high"], 0, told, matters=HUNDREDTH)

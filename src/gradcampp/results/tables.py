@@ -106,7 +106,7 @@ def differences(records: pd.DataFrame) -> pd.DataFrame:
 
 def readable(name: str, table: pd.DataFrame) -> pd.DataFrame:
     """The table of a name in ``TITLES`` as people read it: every cell a string, the interval behind its value."""
-    form = {"differences": ".4f", "localisation_gain": "+.4f", "competition": ".4f"}.get(name, ".3f")
+    form = {"differences": "z.4f", "localisation_gain": "+z.4f", "competition": "z.4f"}.get(name, "z.3f")
     cells = table.map(lambda value: f"{value:{form}}" if isinstance(value, float) else str(value)).mask(table.isna(), UNDEFINED)
     if name not in ("table1", "table2"):
         return cells
