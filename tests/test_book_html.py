@@ -44,7 +44,7 @@ pytestmark = [
 
 
 @dataclass(frozen=True)
-class Shown:
+class Seen:
     """A picture of a page as it is shown: ``theme`` light or dark, ``phone`` or laptop; width and height in pixels.
 
     ``ground`` is the colour behind it, ``changed`` what style sheets do to its colours.
@@ -83,7 +83,7 @@ class Page:
     ids: set[str] = field(default_factory=set)
     links: list[str] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
-    figures: list[Shown] = field(default_factory=list)
+    figures: list[Seen] = field(default_factory=list)
     unrendered: list[str] = field(default_factory=list)
     formulas: int = 0
     headings: list[str] = field(default_factory=list)
@@ -122,9 +122,9 @@ FIGURES = """(theme) => {
 }"""
 
 
-def figures(tab: Any, phone: bool) -> list[Shown]:
+def figures(tab: Any, phone: bool) -> list[Seen]:
     """The pictures that a page shows in both themes."""
-    return [Shown(theme, phone, *found) for theme in ("light", "dark") for found in tab.evaluate(FIGURES, theme)]
+    return [Seen(theme, phone, *found) for theme in ("light", "dark") for found in tab.evaluate(FIGURES, theme)]
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):

@@ -14,7 +14,7 @@ from myst_nb.ext.glue.directives import PasteFigureDirective
 from myst_nb.ext.glue.utils import retrieve_glue_data
 
 
-class Figure(PasteFigureDirective):  # type: ignore[misc]
+class FigureInViews(PasteFigureDirective):  # type: ignore[misc]
     """The figure of that name that a notebook glues, in its views."""
 
     def run(self) -> list[nodes.Node]:
@@ -34,5 +34,5 @@ class Figure(PasteFigureDirective):  # type: ignore[misc]
 
 def setup(app: Any) -> dict[str, bool]:
     """What Sphinx calls to load the extension."""
-    app.add_directive_to_domain("glue", "figure", Figure, override=True)
+    app.add_directive_to_domain("glue", "figure", FigureInViews, override=True)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -126,7 +126,7 @@ def _view(figure: Figure) -> tuple[Pixels, dict[str, bytes]]:
 
 
 def texts(figure: Figure) -> Iterator[list[float]]:
-    """What :func:`views` says of every text that is drawn; ticks outside their axis are not."""
+    """Place and size of every text that is drawn, as :func:`views` describes them; ticks outside their axis are not drawn."""
     hidden = set()
     for axis in (each for panel in figure.axes for each in (panel.xaxis, panel.yaxis)):
         low, high = sorted(axis.get_view_interval())
