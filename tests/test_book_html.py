@@ -5,14 +5,20 @@ Skipped where there is no Chromium on the PATH or no book: `make book` builds on
 
 from __future__ import annotations
 
+import io
 import itertools
+import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urldefrag, urljoin, urlparse
 
+import numpy as np
 import pytest
+from PIL import Image
+from PIL.ExifTags import Base
 
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
@@ -30,6 +36,23 @@ SITE = ROOT / "runs" / "mini" / "book" / "_build" / "html"
 pytestmark = pytest.mark.skipif(not (SITE / "index.html").exists(), reason="no book in runs/mini/book: make book builds it")
 
 
+@dataclass(frozen=True)
+class Seen:
+    """A picture of a page as it is shown: ``theme`` light or dark, ``phone`` or laptop; width and height in pixels.
+
+    ``ground`` is the colour behind it, ``changed`` what style sheets do to its colours.
+    """
+
+    theme: str
+    phone: bool
+    alt: str
+    address: str
+    width: float
+    height: float
+    ground: str
+    changed: str
+
+
 @dataclass
 class Page:
     """What a browser found on a page.
@@ -40,8 +63,7 @@ class Page:
         links: every address that it links to, absolute.
         html: as it stands after all scripts have run.
         complaints: console errors, failed requests, requests to elsewhere.
-        figures: of every picture of the content but the small ones on buttons, whose words say what they show: alternative
-            text, width and height as shown.
+        figures: every picture of the content but the small ones on buttons, whose words say what they show.
         unrendered: formulas that MathJax left alone or could not read.
         formulas: how many there are.
         headings: texts of all headings.
@@ -54,7 +76,7 @@ class Page:
     ids: set[str] = field(default_factory=set)
     links: list[str] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
-    figures: list[tuple[str, float, float]] = field(default_factory=list)
+    figures: list[Seen] = field(default_factory=list)
     unrendered: list[str] = field(default_factory=list)
     formulas: int = 0
     headings: list[str] = field(default_factory=list)
@@ -71,8 +93,6 @@ LOOK = """() => {
         html: document.documentElement.outerHTML,
         title: (content.querySelector("h1") || {}).textContent || "",
         headings: all("h1, h2, h3, h4", content).map(node => node.textContent.replace(/#$/, "").trim()),
-        figures: all("img", content).filter(node => !node.closest("#gradcampp-explorer label, .gp-samples"))
-            .map(node => [node.alt, node.clientWidth, node.clientHeight]),
         formulas: all(".math", content).length,
         scrolling: all(".cell_input pre, div.highlight pre", content)
             .filter(node => node.clientWidth && node.scrollWidth > node.clientWidth).map(node => node.textContent),
@@ -80,6 +100,24 @@ LOOK = """() => {
             .concat(all("mjx-merror, [data-mjx-error]").map(node => node.textContent)),
     };
 }"""
+
+
+FIGURES = """(theme) => {
+    document.documentElement.dataset.theme = theme;
+    const ground = (node) => {
+        const own = getComputedStyle(node).backgroundColor;
+        return own !== "rgba(0, 0, 0, 0)" || !node.parentElement ? own : ground(node.parentElement);
+    };
+    return [...(document.querySelector("article") || document.body).querySelectorAll("img")]
+        .filter(node => !node.closest("#gradcampp-explorer label, .gp-samples") && node.checkVisibility())
+        .map(node => [node.alt, node.currentSrc, node.clientWidth, node.clientHeight, ground(node),
+            getComputedStyle(node).filter]);
+}"""
+
+
+def figures(tab: Any, phone: bool) -> list[Seen]:
+    """The pictures that a page shows in both themes."""
+    return [Seen(theme, phone, *found) for theme in ("light", "dark") for found in tab.evaluate(FIGURES, theme)]
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +160,7 @@ def pages(address: str, browser: Any) -> dict[str, Page]:
         )
         tab.evaluate("window.MathJax ? MathJax.startup.promise.then(() => true) : true")
         seen = tab.evaluate(LOOK)
+        shown = figures(tab, phone=False)
         tab.set_viewport_size({"width": 390, "height": 844})
         width = tab.evaluate("document.documentElement.scrollWidth")
         found[name] = Page(
@@ -130,7 +169,7 @@ def pages(address: str, browser: Any) -> dict[str, Page]:
             ids=set(seen["ids"]),
             links=seen["links"],
             complaints=list(complaints),
-            figures=[(alt, wide, high) for alt, wide, high in seen["figures"]],
+            figures=shown + figures(tab, phone=True),
             unrendered=seen["unrendered"],
             formulas=seen["formulas"],
             headings=seen["headings"],
@@ -177,12 +216,47 @@ def test_photographs_are_shown_with_title_author_and_licence(pages: dict[str, Pa
 
 
 def test_every_figure_has_an_alternative_text_and_can_be_seen(pages: dict[str, Page]) -> None:
-    pictures = {name: page.figures for name, page in pages.items()}
-    assert sum(map(len, pictures.values())) >= 6
-    for name, figures in pictures.items():
-        for alt, width, height in figures:
-            assert len(alt.split()) > 3, (name, alt)
-            assert min(width, height) > 50, (name, alt)
+    for name, page in pages.items():
+        counts = Counter((figure.theme, figure.phone) for figure in page.figures)
+        assert len(set(counts.values())) <= 1, name
+        for figure in page.figures:
+            assert len(figure.alt.split()) > 3, (name, figure)
+            assert min(figure.width, figure.height) > 50, (name, figure)
+    assert sum(len(page.figures) for page in pages.values()) >= 4 * 20
+
+
+def luminance(colours: Any) -> Any:
+    """Relative luminance of WCAG 2 of colours (..., 3) in [0, 255]."""
+    shares = np.asarray(colours) / 255
+    linear = np.where(shares <= 0.04045, shares / 12.92, ((shares + 0.055) / 1.055) ** 2.4)
+    return linear @ [0.2126, 0.7152, 0.0722]
+
+
+def test_texts_of_figures_stand_out_from_a_light_and_a_dark_page_and_can_be_read_on_a_phone(pages: dict[str, Page]) -> None:
+    """As large and as dark or light as WCAG asks: letters of 9 pixels, a contrast of 4.5 with what is behind the picture."""
+    grounds = set()
+    for name, page in pages.items():
+        for figure in page.figures:
+            said = (name, figure.address.rpartition("/")[2], figure.theme, figure.phone)
+            assert figure.changed == "none", said
+            ground = [int(share) for share in re.findall(r"\d+", figure.ground)]
+            assert len(ground) == 3, said  # nothing behind it is transparent
+            grounds.add((figure.theme, *ground))
+            picture = Image.open(SITE / urlparse(figure.address).path.lstrip("/"))
+            pixels = np.asarray(picture.convert("RGBA")).astype(float)
+            assert pixels[[0, 0, -1, -1], [0, -1, 0, -1], 3].max() == 0, said  # no box around it
+            opaque = pixels[..., 3:] / 255
+            own, behind = luminance(opaque * pixels[..., :3] + (1 - opaque) * ground), luminance(ground)
+            texts = json.loads(picture.getexif()[Base.ImageDescription])
+            assert texts or figure.alt.startswith("Left, a photograph"), said
+            for *box, size in texts:
+                assert not figure.phone or size * figure.width >= 9, said
+                left, top, right, bottom = (round(share * picture.width) for share in box)
+                letters = own[max(top, 0) : bottom, max(left, 0) : right]
+                contrast = max((letters.max() + 0.05) / (behind + 0.05), (behind + 0.05) / (letters.min() + 0.05))
+                assert contrast >= 4.5, (said, box)
+    assert {theme for theme, *_ in grounds} == {"light", "dark"}
+    assert max(luminance(ground) for theme, *ground in grounds if theme == "dark") < 0.1  # the pages are dark, then
 
 
 def test_no_page_is_wider_than_a_phone(pages: dict[str, Page]) -> None:
@@ -258,15 +332,16 @@ def test_search_finds_a_word_of_the_paper(browser: Any, address: str) -> None:
     assert complaints == []
 
 
-def test_a_figure_keeps_a_light_ground_in_dark_mode(browser: Any, address: str) -> None:
+def test_a_figure_is_dark_on_a_screen_that_asks_for_it_and_changes_with_the_page(browser: Any, address: str) -> None:
     tab = browser.new_page(color_scheme="dark")
     listening(tab, address)
-    tab.goto(f"{address}notebooks/02_methods.html", wait_until="networkidle")
-    assert tab.evaluate("document.documentElement.dataset.theme") == "dark"
-    seen = tab.evaluate(
-        "(({backgroundColor, filter}) => [backgroundColor, filter])(getComputedStyle(document.querySelector('article img')))"
-    )
-    assert seen == ["rgb(255, 255, 255)", "none"]
+    tab.goto(f"{address}notebooks/04_what_is_wrong.html", wait_until="networkidle")
+    for theme, (low, high) in {"dark": (0, 60), "light": (240, 255)}.items():
+        tab.evaluate("theme => { document.documentElement.dataset.theme = theme; }", theme if theme == "light" else "dark")
+        shot = np.asarray(Image.open(io.BytesIO(tab.locator("article figure img:visible").screenshot())).convert("L"))
+        assert low <= np.median(shot) <= high  # most of this figure is ground
+        assert abs(float(np.median(shot)) - float(shot[0, 0])) <= 1
+    tab.close()
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,9 @@ def test_a_figure_is_a_png_on_white_ground_for_the_book_and_below_its_cell(shown
     pixels = matplotlib.image.imread(io.BytesIO(picture))
     assert pixels.shape[:2] == (160, 160)
     assert (pixels[0, 0, :3] == 1).all()
+    views = json.loads(bundle[f"{PREFIX}views"])
+    assert sorted(views) == ["narrow-dark", "narrow-light", "wide-dark", "wide-light"]
+    assert all(base64.b64decode(view)[8:12] == b"WEBP" for view in views.values())
 
 
 @pytest.mark.usefixtures("shown")

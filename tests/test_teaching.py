@@ -165,7 +165,7 @@ def test_the_plans_of_lecture_and_module_go_through_all_slides_in_order() -> Non
 
 def chapter(folder: Path, **glued: str) -> slides.Chapters:
     """A folder with one executed notebook, 01_one."""
-    kinds = {"fig-a": "image/png"}
+    kinds = {"fig-a": "views"}
     outputs = [
         {"data": {f"{slides.RECORD}{kinds.get(name, 'text/plain')}": value}, "metadata": {"scrapbook": {"name": name}}}
         for name, value in glued.items()
@@ -178,9 +178,10 @@ def chapter(folder: Path, **glued: str) -> slides.Chapters:
 
 
 def test_a_slide_has_the_numbers_figures_and_formulas_of_its_chapter(tmp_path: Path) -> None:
-    found = chapter(tmp_path, n="'0.998'", **{"fig-a": "aGVs\nbG8="})
+    found = chapter(tmp_path, n="'0.998'", **{"fig-a": '{"wide-light": "aGVs", "wide-dark": "bG8="}'})
     text = slides.filled("# A\n\n{{figure 01_one fig-a}}\n\n{{equation 3}}\n\nIt is {{01_one n}}.", found)
-    assert 'alt="A map with a &lt;peak&gt;." src="data:image/png;base64,aGVsbG8="' in text
+    assert '(prefers-color-scheme: dark)" srcset="data:image/webp;base64,bG8="><img' in text
+    assert 'alt="A map with a &lt;peak&gt;." src="data:image/webp;base64,aGVs"' in text
     assert "$$\na < b\n$$" in text
     assert "It is 0.998." in text
     for wrong in ("{{01_one m}}", "{{02_two n}}", "{{equation 4}}"):

@@ -47,10 +47,10 @@ class Chapters:
         kind, content = self._output(chapter, name, "text/plain", "text/markdown")
         return str(ast.literal_eval(content)) if kind == "text/plain" else content
 
-    def figure(self, chapter: str, name: str) -> tuple[str, str]:
-        """A figure that a chapter glues, as base64 of a PNG, and its alternative text."""
+    def figure(self, chapter: str, name: str) -> tuple[dict[str, str], str]:
+        """A figure that a chapter glues, its views as base64 of WebP, and its alternative text."""
         described = {key: " ".join(text.split()) for key, text in ALTERNATIVE.findall(_prose(self.notebooks[chapter]) + "\n")}
-        return "".join(self._output(chapter, name, "image/png")[1].split()), described[name]
+        return json.loads(self._output(chapter, name, "views")[1]), described[name]
 
     def _output(self, chapter: str, name: str, *kinds: str) -> tuple[str, str]:
         for cell in self.notebooks.get(chapter, {"cells": []})["cells"]:
@@ -70,8 +70,10 @@ def filled(text: str, chapters: Chapters) -> str:
     """The slides in Markdown, with what the chapters have in the place of what they are asked for."""
 
     def figure(match: re.Match[str]) -> str:
-        picture, words = chapters.figure(match[1], match[2])
-        return f'<figure><img alt="{html.escape(words)}" src="data:image/png;base64,{picture}"></figure>'
+        views, words = chapters.figure(match[1], match[2])
+        light, dark = (f"data:image/webp;base64,{views[view]}" for view in ("wide-light", "wide-dark"))
+        source = f'<source media="screen and (prefers-color-scheme: dark)" srcset="{dark}">'
+        return f'<figure><picture>{source}<img alt="{html.escape(words)}" src="{light}"></picture></figure>'
 
     text = FIGURE.sub(figure, text)
     text = EQUATION.sub(lambda match: f"$$\n{chapters.equation(int(match[1]))}\n$$", text)

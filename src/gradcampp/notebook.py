@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-import io
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,8 +20,8 @@ from gradcampp.networks import lite0
 from gradcampp.networks.capture import Network
 from gradcampp.networks.load import load
 from gradcampp.results import reproduce
+from gradcampp.results.figures import views
 
-DOTS_PER_INCH = 160
 _PREFIX = "application/papermill.record/"
 
 
@@ -123,16 +123,18 @@ def glue(name: str, value: object, form: str = "") -> None:
 
     Args:
         name: unique in the notebook.
-        value: a figure, which becomes a PNG on white ground; a table or ``IPython.display.Markdown``, which become
-            Markdown; or anything that :func:`format` takes, a string as it is.
+        value: a figure, which becomes a PNG on white ground and, for the book, pictures for light and dark pages and for
+            phones, as which it is left stacked; a table or ``IPython.display.Markdown``, which become Markdown; or anything
+            that :func:`format` takes, a string as it is.
         form: a format specification such as ``.3f`` or ``,``, for a table that of its floating-point numbers.
     """
     from IPython.display import Markdown, display  # every notebook has it; the command line does without
 
+    more = {}
     if isinstance(value, Figure):
-        buffer = io.BytesIO()
-        value.savefig(buffer, format="png", dpi=DOTS_PER_INCH, facecolor="white")
-        shown = {"image/png": base64.b64encode(buffer.getvalue()).decode()}
+        pixels, drawn = views.views(value)
+        shown = {"image/png": base64.b64encode(views.png(pixels)).decode()}
+        more = {f"{_PREFIX}views": json.dumps({each: base64.b64encode(file).decode() for each, file in drawn.items()})}
     elif isinstance(value, pd.DataFrame):
         shown = {"text/markdown": _table(value, form)}
     elif isinstance(value, Markdown):
@@ -140,7 +142,7 @@ def glue(name: str, value: object, form: str = "") -> None:
     else:
         shown = {}
     kept = shown or {"text/plain": repr(format(value, form))}
-    bundle = {f"{_PREFIX}{kind}": content for kind, content in kept.items()} | shown
+    bundle = {f"{_PREFIX}{kind}": content for kind, content in kept.items()} | more | shown
     display(bundle, raw=True, metadata={"scrapbook": {"name": name, "mime_prefix": _PREFIX}})  # type: ignore[no-untyped-call]
 
 

@@ -204,7 +204,7 @@ def alpha_pole() -> Figure:
             right.plot(place, value, "o", color=PALETTE[3], markersize=7, markerfacecolor="none")
             right.annotate(
                 f"{value}", (place, value), (-12, -8) if negative else (0, 10), textcoords="offset points", fontsize=9,
-                ha="right" if negative else "center", va="top" if negative else "bottom", color=PALETTE[3],
+                ha="right" if negative else "center", va="top" if negative else "bottom",
             )  # fmt: skip
         right.set_yscale("symlog", linthresh=1e5)
         right.set(ylim=(-3e7, 3e7), yticks=[-1e7, -1e6, -1e5, 0, 1e5, 1e6, 1e7])
