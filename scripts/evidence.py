@@ -43,7 +43,7 @@ WEIGHTS = {
 RUNS = {  # network and layer: how tables and sentences call them
     ("squeezenet1_0", "features.12"): "SqueezeNet",
     (lite0.NAME, lite0.LAYER): "Lite0 (last maps)",
-    (lite0.NAME, lite0.INNER_LAYER): "Lite0 (in a block)",
+    (lite0.NAME, lite0.INNER_LAYER): "Lite0 (depthwise)",
 }
 
 
