@@ -29,7 +29,7 @@ PAGE = """::::{{container}}
 ::::
 
 What speaks for {first} and for {second}, by EfficientNet-Lite0: before the softmax, at its last feature maps
-(`{head}`) and behind the expansion of its last block (`{inside}`).
+(`{head}`) and in its last block behind the expansion, the first convolution there (`{inside}`).
 Largest difference of the Grad-CAM++ map from that of Grad-CAM+: {differences}.
 The photographs, cropped: {credit}.
 """
