@@ -33,6 +33,7 @@ from gradcampp.claims.intervals import above
 from gradcampp.evaluation.localisation import averages, gains, rivalry_gains
 from gradcampp.evaluation.records import Run
 from gradcampp.paper import PAIRS, Pair
+from gradcampp.performance import percent
 
 of_scenes = partial(empirical, command="gradcampp reproduce, which knows its scenes' masks")
 
@@ -135,7 +136,8 @@ def points_at_the_object(run: Run) -> Finding:
     """The heatmap is hottest where the object of its class is."""
     table = averages(_on_scenes(run, False, "gradcam"))
     row = table[table["metric"] == "pointing_game"].iloc[0]
-    told = f"its hottest pixel is on the object in {row['mean']:.1%} [{row['low']:.1%}, {row['high']:.1%}]"
+    low, high = percent(row["low"]), percent(row["high"])
+    told = f"its hottest pixel is on the object in {percent(row['mean'])} [{low}, {high}]"
     return above(row["low"], row["high"], 0.5, f"{told} of {row['n']} scenes with one")
 
 
@@ -184,7 +186,8 @@ def heats_the_other_class(run: Run) -> Finding:
         raise UntestedError("in no scene with two classes is the explained class one of the network's two first")
     means, gained = seen.groupby("map")[["other", "points_at_other"]].mean(), rivalry_gains(seen)
     row = gained[(gained["methods"] == paper.pair_name(PAIRS[1])) & (gained["metric"] == "other")].iloc[0]
-    on, at = (", ".join(f"{means[name][column('pre', method)]:.1%}" for method in METHODS) for name in means)
-    told = f"on the other object {on} of the heat (Grad-CAM, Grad-CAM+, Grad-CAM++), and the hottest pixel in {at}"
+    of = [[percent(means[name][column("pre", method)]) for method in METHODS] for name in means]
+    on, at = (f"{first}, {second} and {third}" for first, second, third in of)
+    told = f"by Grad-CAM, Grad-CAM+ and Grad-CAM++ the other object has {on} of the heat, and the hottest pixel in {at}"
     told = f"{told}; Grad-CAM+ less Grad-CAM {row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}], {row['n']} pairs"
     return above(row["low"], row["high"], 0, told, matters=HUNDREDTH)

@@ -35,7 +35,7 @@ from gradcampp.claims.intervals import above, below, ratio, resampled
 from gradcampp.equivalence import SHARE, Means, control, decide_factor, decide_share, of_run
 from gradcampp.evaluation.records import Run
 from gradcampp.paper import PAIRS, Pair
-from gradcampp.performance import Summary, compared, interval, log_relative_performance, relative_performance
+from gradcampp.performance import Summary, compared, interval, log_relative_performance, percent, relative_performance
 
 PLUSPLUS_VS_PLUS = PAIRS[2]
 
@@ -218,7 +218,7 @@ def _share(means: Means) -> str:
     low, high = means.share().hull()
     if math.isinf(low):
         return f"none, as a gain over Grad-CAM is not certain, n = {means.n}"
-    return f"{float(means.difference / means.gain):+.3f} [{low:+.3f}, {high:+.3f}], n = {means.n}"
+    return f"{float(means.difference / means.gain):+z.3f} [{low:+z.3f}, {high:+z.3f}], n = {means.n}"
 
 
 @empirical_of_scores(
@@ -231,7 +231,8 @@ def consistent(run: Run, scores: Scores) -> Finding:
     logs = _logs(run, scores, (PLUSPLUS_VS_PLUS,))[0]
     close = int((np.abs(logs) < math.log(EQUIVALENCE_MARGIN)).sum())
     low, high = proportion_confint(close, logs.size, method="wilson")
-    return above(low, high, 0.95, f"{close} of {logs.size} images: {close / logs.size:.1%} [{low:.1%}, {high:.1%}]")
+    share, *ends = map(percent, (close / logs.size, low, high))
+    return above(low, high, 0.95, f"{close} of {logs.size} images: {share} [{', '.join(ends)}]")
 
 
 @empirical_of_scores("table-2-narrowest", section="4", table=2, criterion="smallest std, by a 95 % bootstrap interval")
@@ -328,7 +329,7 @@ def _cell(table: int, quantity: str, words: str, scores: Scores, pair: Pair) -> 
     def check(run: Run) -> Finding:
         ours = getattr(compared(run.records, scores)[pair], quantity)
         room = 0.005 + 1.96 * _error(quantity, _logs(run, scores, (pair,))[0])
-        text = f"paper {printed:.2f}, this run {ours:.3f}, room {room:.3f}"
+        text = f"paper {printed:.2f}, this run {ours:z.3f}, room {room:.3f}"
         require_paper(run, text)
         return verdict(abs(ours - printed) <= room, text)
 
