@@ -356,3 +356,19 @@ def test_binder_has_what_the_package_needs_and_nothing_to_build_with() -> None:
 
 def requirement_name(line: str) -> str:
     return re.split(r"[<>=!~]", line)[0]
+
+
+def test_a_number_says_which_cell_computed_it_and_links_there_where_the_page_shows_it(tmp_path: Path) -> None:
+    provenance = pytest.importorskip("book._ext.provenance", reason="the tools that build the book are not installed")
+    executed = notebook("# Text", "1 + 1", "2 + 2")
+    for place, name in ((2, "low"), (3, "high")):
+        output = {"output_type": "display_data", "data": {}, "metadata": {"scrapbook": {"name": name}}}
+        executed["cells"][place]["outputs"] = [{"output_type": "stream", "name": "stdout", "text": "2"}, output]
+    (tmp_path / "a.ipynb").write_text(json.dumps(executed), "utf-8")
+    assert provenance.places(tmp_path / "a.ipynb") == {"low": 2, "high": 3}
+    assert provenance.said("low", 2) == "computed when this book was built: low, of cell 3 of this chapter’s notebook"
+    found = provenance.listed({"low": ("0.1", 2), "high": ("0.2 " * 40, 3)}, {2: "cell-3"})
+    first, second = (item.astext() for item in found)
+    assert first == "0.1: low, cell 3"
+    assert [node["refid"] for node in found.findall(lambda node: "refid" in getattr(node, "attributes", {}))] == ["cell-3"]
+    assert second.endswith(" …: high, cell 4, not shown here")

@@ -215,6 +215,12 @@ def test_photographs_are_shown_with_title_author_and_licence(pages: dict[str, Pa
             assert gallery.LICENCES[own.licence] in pages[name].links, name
 
 
+def test_every_computed_number_of_the_prose_says_which_cell_it_is_from(pages: dict[str, Page]) -> None:
+    chapters = {name: page.html for name, page in pages.items() if name.startswith("notebooks/")}
+    assert all(html.count('class="pasted-text"') == html.count(" of this chapter’s notebook") > 0 for html in chapters.values())
+    assert all('<details class="gp-numbers">' in html for html in chapters.values())
+
+
 def test_every_figure_has_an_alternative_text_and_can_be_seen(pages: dict[str, Page]) -> None:
     for name, page in pages.items():
         counts = Counter((figure.theme, figure.phone) for figure in page.figures)

@@ -16,6 +16,7 @@ from gradcampp.performance import (
     confidence_drops,
     drop_and_increase,
     log_relative_performance,
+    percent,
     relative_performance,
     summarise,
 )
@@ -209,3 +210,21 @@ def test_a_score_that_stays_the_same_is_no_increase() -> None:
 
 def test_the_drop_of_a_map_that_helps_is_none() -> None:
     assert confidence_drops([0.8, 0.5, 0.5], [0.2, 0.5, 0.9]).tolist() == pytest.approx([0.75, 0.0, 0.0], rel=4 * UNIT)
+
+
+@pytest.mark.parametrize(
+    ("share", "form", "shown"),
+    [
+        (1, ".1%", "100.0%"),
+        (0.9998, ".1%", ">99.9%"),
+        (0.9994, ".1%", "99.9%"),
+        (0.998, ".0%", ">99%"),
+        (0, ".0%", "0%"),
+        (2e-4, ".1%", "<0.1%"),
+        (np.float32(0.99999), ".2%", ">99.99%"),
+        (-2e-4, ".0%", "-0%"),
+        (1.0002, ".1%", "100.0%"),
+    ],
+)
+def test_only_all_is_100_percent_and_only_none_is_0(share: float, form: str, shown: str) -> None:
+    assert percent(share, form) == shown

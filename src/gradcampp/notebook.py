@@ -19,6 +19,7 @@ from gradcampp.evaluation.run import Execution
 from gradcampp.networks import lite0
 from gradcampp.networks.capture import Network
 from gradcampp.networks.load import load
+from gradcampp.performance import percent
 from gradcampp.results import reproduce
 from gradcampp.results.figures import views
 
@@ -141,9 +142,13 @@ def glue(name: str, value: object, form: str = "") -> None:
         shown = {"text/markdown": value.data}
     else:
         shown = {}
-    kept = shown or {"text/plain": repr(format(value, form))}
+    kept = shown or {"text/plain": repr(_text(value, form))}
     bundle = {f"{_PREFIX}{kind}": content for kind, content in kept.items()} | more | shown
     display(bundle, raw=True, metadata={"scrapbook": {"name": name, "mime_prefix": _PREFIX}})  # type: ignore[no-untyped-call]
+
+
+def _text(value: object, form: str) -> str:
+    return percent(float(value), form) if form.endswith("%") else format(value, form)  # type: ignore[arg-type]
 
 
 def _table(rows: pd.DataFrame, form: str) -> str:
@@ -152,7 +157,7 @@ def _table(rows: pd.DataFrame, form: str) -> str:
         return _two_headers(rows)
 
     def cell(value: object) -> str:
-        return format(value, form if isinstance(value, float) else "").replace("|", "\\|").replace("\n", " ")
+        return _text(value, form if isinstance(value, float) else "").replace("|", "\\|").replace("\n", " ")
 
     cells = {cell(str(name)): list(map(cell, rows[name])) for name in rows.columns}
     sides = ["right" if pd.api.types.is_numeric_dtype(rows[name]) else "left" for name in rows.columns]

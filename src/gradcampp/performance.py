@@ -203,3 +203,11 @@ def confidence_drops(scores: ArrayLike, explained: ArrayLike) -> NDArray[np.floa
     """
     whole, left = np.asarray(scores, np.float64), np.asarray(explained, np.float64)
     return np.maximum(0, whole - left) / whole
+
+
+def percent(share: float, form: str = ".1%") -> str:
+    """A share from 0 to 1 as a percentage that reads 0 or 100 only where it is that: 0.9998 is ``>99.9%``, and 1 ``100.0%``."""
+    shown, step = format(share, form), 10.0 ** -(int(form[1:-1]) + 2)
+    if 0 < share < 0.5 and shown == format(0, form):
+        return f"<{step:{form}}"
+    return f">{1 - step:{form}}" if 0.5 < share < 1 and shown == format(1, form) else shown

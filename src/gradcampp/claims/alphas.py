@@ -35,6 +35,7 @@ from gradcampp.claims.claim import (
 )
 from gradcampp.evaluation.alphas import box, share
 from gradcampp.evaluation.records import Run
+from gradcampp.performance import percent
 from gradcampp.shrinkage import shrinkage
 
 SAME_MAP = 0.1  # two min-max maps that differ by no more than this at any pixel count as practically the same
@@ -109,7 +110,7 @@ def eq_14() -> Finding:
 def small_terms(run: Run, scores: Scores) -> Finding:
     """The second term of the denominator is usually small against 2."""
     small = share(alphas(run, scores), 1 / (2 + 0.5), 1 / (2 - 0.5))
-    return verdict(small > 0.5, f"{small:.1%} of the products are below 1/2 in size")
+    return verdict(small > 0.5, f"{percent(small)} of the products are below 1/2 in size")
 
 
 @empirical_of_scores("fig-3-4", section="3.3", figure=(3, 4), criterion="median within 0.01 of 1/2, quartiles within 0.1")
@@ -128,7 +129,7 @@ def same_map(run: Run, scores: Scores) -> Finding:
     require_bounds(run)
     differences = values(run, f"{scores}_difference")
     same = (differences <= SAME_MAP).mean()
-    told = f"{same:.1%} of {len(differences)} images; median of the largest difference {differences.median():.4f}"
+    told = f"{percent(same)} of {len(differences)} images; median of the largest difference {differences.median():.4f}"
     return verdict(same > 0.5, told)
 
 
@@ -153,7 +154,7 @@ def half_by_contribution(run: Run, scores: Scores) -> Finding:
     """The alphas are nearly 1/2 in the mean over what each unit adds to the map."""
     require_bounds(run)
     found = values(run, f"{scores}_effective_alpha")
-    told = f"{(found >= 0.4).mean():.1%} of {len(found)} images; median {found.median():.3f}"
+    told = f"{percent((found >= 0.4).mean())} of {len(found)} images; median {found.median():.3f}"
     return verdict((found >= 0.4).mean() > 0.5, told)
 
 

@@ -33,6 +33,7 @@ from gradcampp.claims.claim import (
 from gradcampp.evaluation.localisation import averages, gains, rivalry_gains
 from gradcampp.evaluation.records import Run
 from gradcampp.paper import PAIRS, Pair
+from gradcampp.performance import percent
 
 of_scenes = partial(empirical, command="gradcampp reproduce, which knows its scenes' masks")
 
@@ -135,7 +136,8 @@ def points_at_the_object(run: Run) -> Finding:
     """The heatmap is hottest where the object of its class is."""
     table = averages(_on_scenes(run, False, "gradcam"))
     row = table[table["metric"] == "pointing_game"].iloc[0]
-    told = f"its hottest pixel is on the object in {row['mean']:.1%} [{row['low']:.1%}, {row['high']:.1%}]"
+    low, high = percent(row["low"]), percent(row["high"])
+    told = f"its hottest pixel is on the object in {percent(row['mean'])} [{low}, {high}]"
     return above(row["low"], row["high"], 0.5, f"{told} of {row['n']} scenes with one")
 
 
@@ -187,7 +189,7 @@ def heats_the_other_class(run: Run) -> Finding:
     if seen.empty:
         raise UntestedError("in no scene with two classes is the explained class one of the network's two first")
     means, gained = seen.groupby("map")[["other", "points_at_other"]].mean(), rivalry_gains(seen)
-    on, at = (", ".join(f"{means[name][column('pre', method)]:.1%}" for method in METHODS) for name in means)
+    on, at = (", ".join(percent(means[name][column("pre", method)]) for method in METHODS) for name in means)
     row, hottest, of_plusplus = (
         gained[(gained["methods"] == paper.pair_name(pair)) & (gained["metric"] == metric)].iloc[0]
         for pair, metric in ((PAIRS[1], "other"), (PAIRS[1], "points_at_other"), (PAIRS[0], "points_at_other"))

@@ -50,10 +50,7 @@ def negative_control(run: Run, scores: Scores) -> Finding:
     f"reaches 1 and ends below {EQUIVALENCE_MARGIN}",
 )
 def warmth(run: Run, scores: Scores) -> Finding:
-    """A map of ones, which points at nothing, does better than Grad-CAM+ by the paper's metric.
-
-    The images are those whose own score is over the threshold, so that the map of ones has at least that.
-    """
+    """A map of ones, which points at nothing, does better than Grad-CAM+ by the paper's metric, in images over the threshold."""
     compared(run.records, scores)
     rows = run.records[["score", column(scores, "gradcam+")]].dropna()
     found = summarise(rows["score"], rows[column(scores, "gradcam+")])
@@ -79,12 +76,12 @@ def _with_controls(run: Run, *columns: str) -> tuple[NDArray[np.float64], ...]:
     criterion=f"95 % interval above 1; fails where it reaches 1 and ends below {EQUIVALENCE_MARGIN}",
 )
 def better_at_equal_heat(run: Run, scores: Scores) -> Finding:
-    """Grad-CAM++ does better than Grad-CAM with a map that is as warm: of its power with the same mean heat."""
+    """Grad-CAM++ does better than Grad-CAM at equal heat: with its map raised to the power that makes both equally warm."""
     whole = compared(run.records, scores)[paper.PAIRS[0]].relative_performance
     matched, plus = (at_equal_heat(run.records, scores, method) for method in ("gradcam++", "gradcam+"))
     if matched is None or plus is None:
         raise UntestedError("the run was made without controls")
-    told = f"{ratio(matched)}, and as it is {number(whole)}; Grad-CAM+ as warm {ratio(plus)}"
+    told = f"{ratio(matched)}, and as it is {number(whole)}; Grad-CAM+ at equal heat {ratio(plus)}"
     return above(matched.low, matched.high, 1, told, matters=EQUIVALENCE_MARGIN)
 
 

@@ -39,7 +39,7 @@ from gradcampp.claims.claim import (
 from gradcampp.equivalence import SHARE, Decision, Means, control, decide_factor, decide_share, of_run
 from gradcampp.evaluation.records import Run
 from gradcampp.paper import PAIRS, Pair
-from gradcampp.performance import compared, interval, log_relative_performance, relative_performance
+from gradcampp.performance import compared, interval, log_relative_performance, percent, relative_performance
 
 PLUSPLUS_VS_PLUS = PAIRS[2]
 
@@ -245,7 +245,8 @@ def consistent(run: Run, scores: Scores) -> Finding:
     logs = _logs(run, scores, (PLUSPLUS_VS_PLUS,))[0]
     close = int((np.abs(logs) < math.log(EQUIVALENCE_MARGIN)).sum())
     low, high = proportion_confint(close, logs.size, method="wilson")
-    return above(low, high, 0.95, f"{close} of {logs.size} images: {close / logs.size:.1%} [{low:.1%}, {high:.1%}]")
+    share, *ends = map(percent, (close / logs.size, low, high))
+    return above(low, high, 0.95, f"{close} of {logs.size} images: {share} [{', '.join(ends)}]")
 
 
 @empirical_of_scores("table-2-narrowest", section="4", table=2, criterion="smallest std, by a 95 % bootstrap interval")

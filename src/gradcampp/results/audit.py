@@ -16,7 +16,7 @@ from gradcampp.errors import InputError
 from gradcampp.evaluation import audit
 from gradcampp.evaluation.records import read_manifest
 from gradcampp.files import atomic_write
-from gradcampp.performance import confidence_drops, summarise
+from gradcampp.performance import confidence_drops, percent, summarise
 from gradcampp.results import report, tables
 from gradcampp.results.figures.style import COLOURS, LONG, REFERENCE, canvas
 
@@ -278,9 +278,10 @@ def units(rows: pd.DataFrame) -> list[str]:
         if np.isnan(share["pole"]):
             lines.append(f"{LONG[kind]}: no unit has a gradient")
             continue
-        beyond = ", ".join(f"{share[f'{epsilon:.0e}']:.1%} for {epsilon:.0e}" for epsilon in audit.EPSILONS)
+        beyond = ", ".join(f"{percent(share[f'{epsilon:.0e}'])} for {epsilon:.0e}" for epsilon in audit.EPSILONS)
         lines.append(
             f"{LONG[kind]}: of the positive gradients, an epsilon exceeds the true denominator at {beyond}; "
-            f"{share['zero']:.1%} of all units have no gradient, {share['pole']:.1%} of the others an alpha beyond [-1, 1]"
+            f"{percent(share['zero'])} of all units have no gradient, "
+            f"{percent(share['pole'])} of the others an alpha beyond [-1, 1]"
         )
     return lines

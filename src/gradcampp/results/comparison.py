@@ -158,7 +158,7 @@ def _with_interval(found: Summary) -> str:
 
 
 def _number(value: float) -> str:
-    return UNDEFINED if math.isnan(value) else f"{value:.3f}"
+    return UNDEFINED if math.isnan(value) else f"{value:z.3f}"
 
 
 def _frame(rows: Rows, *quantities: str) -> pd.DataFrame:
