@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -38,7 +39,12 @@ RUNS = {  # network and layer: how tables and sentences call them, how many phot
 }
 
 
-def shortened(values: pa.ChunkedArray) -> pa.Array:
+def commit() -> str:
+    """The commit that is checked out."""
+    return subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def shortened(values: pa.ChunkedArray | pd.Series[float]) -> pa.Array:
     """Numbers in float32 with so many bits that four digits stay."""
     whole = values.to_numpy().astype(np.float32)
     bits = whole.view(np.int32)
@@ -89,7 +95,6 @@ def readme(folder: Path, name: str) -> str:
 @click.option("--only", help="One of them, as squeezenet1_0-features.12.")
 def main(data: Path, squeezenet: Path, out: Path, work: Path, only: str | None) -> None:
     """Make the audits in evidence/ again."""
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
     for (model, layer), (title, limit, controls) in RUNS.items():
         name = f"{model}-{layer}"
         if only not in (None, name):
@@ -100,7 +105,7 @@ def main(data: Path, squeezenet: Path, out: Path, work: Path, only: str | None) 
         run = evaluate(network, photographs, data, work / name, experiment, Execution(8, 0, "cpu"), measuring=audit.measure)
         made = {
             "title": title,
-            "commit": commit,
+            "commit": commit(),
             "command": "python scripts/audits.py --data DIR --squeezenet FILE",
             "photographs": PHOTOGRAPHS,
             "weights": WEIGHTS[model],

@@ -62,6 +62,7 @@ FURTHER = ("matched", "insertion", "deletion")  # with controls, before the soft
 EPSILONS = (1e-6, 1e-7, 1e-8)
 SHARES = (*(f"{epsilon:.0e}" for epsilon in EPSILONS), "underflow", "zero", "pole")
 TOP = 0.2  # share of the units that count as the hottest
+ROUNDING = 1e-5  # min-max maps nowhere further apart are scored once
 
 
 def name(scores: Scores, formula: str, what: str) -> str:
@@ -81,7 +82,7 @@ def measure(
 
     Of a formula, against eq. 13 in float64: ``weights``, half the L1 distance of both when their absolute values sum to 1; of
     the coarse min-max maps the ``mean`` and ``largest`` absolute difference, ``pearson``, ``spearman`` and the part of the
-    ``top`` fifth of the units that they share; ``score`` (eq. 15) and mean ``heat``. Null where it is not defined: no weights,
+    ``top`` fifth of the units that they share; ``score`` (eq. 15) and mean ``heat``, once for maps within 1e-5. Null where it is not defined: no weights,
     a constant map. Of the units with positive gradient, the share where an epsilon exceeds the true denominator of eq. 9
     (``1e-06``, ...); of those with a gradient, the share where its square is 0 (``underflow``) or alpha is beyond [-1, 1]
     (``pole``); of all, that without a gradient (``zero``).
@@ -104,8 +105,8 @@ def measure(
         values = []
         for kind in SCORES:
             compared, maps = _against_equation_13(activations, capture.gradients[kind])
-            scored, heat = score_explanation_maps(network, maps, pixels, labels, limit)
-            values.append(torch.cat([compared, scored.cpu()[..., None], heat.cpu()[..., None]], 2).flatten(1))
+            seen = [_scored(network, own, pixels[i : i + 1], labels[i : i + 1], limit) for i, own in enumerate(maps)]
+            values.append(torch.cat([compared, torch.stack(seen)], 2).flatten(1))
             if kind == "pre":
                 candidates = maps[:, [FORMULAS.index(formula) for formula in CANDIDATES]]
         values += [_shares(activations, capture.gradients[kind]) for kind in SCORES]
@@ -135,6 +136,15 @@ def _against_equation_13(activations: Tensor, gradients: Tensor) -> tuple[Tensor
     stretched = cam.min_max(torch.stack(maps, 1))
     compared = [compare(stretched[:, place], reference) for place in range(len(FORMULAS))]
     return torch.cat([torch.stack(found, 1)[..., None].cpu(), torch.stack(compared, 1)], 2), stretched
+
+
+def _scored(network: Network, maps: Tensor, pixels: Tensor, label: Tensor, limit: BatchLimit) -> Tensor:
+    """Score and mean heat of the maps (F, H, W) of one photograph, (F, 2) on the CPU; many formulas give one map."""
+    apart = (maps[:, None] - maps).abs().amax((2, 3))
+    first = (apart <= ROUNDING).int().argmax(1).where(apart.diagonal() == 0, torch.arange(len(maps), device=maps.device))
+    distinct, places = first.unique(return_inverse=True)
+    found = score_explanation_maps(network, maps[None, distinct], pixels, label, limit)
+    return torch.cat(found).T[places].cpu()
 
 
 def _unit(weights: Tensor) -> Tensor:
