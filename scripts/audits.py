@@ -71,7 +71,7 @@ def compared(network: Network, photographs: Sequence[Photograph], data: Path, ex
         captured = network.capture(pixels, labels)
         scores = probabilities(captured.logits, network.score).gather(1, labels[:, None])[:, 0]
         hashes = [file_hash(data / each.image) for each in batch]
-        rows = pd.DataFrame(batch, columns=["image", "label"]).assign(score=scores, sha256=hashes)
+        rows = pd.DataFrame(batch, columns=["image", "label"]).assign(score=scores.numpy(), sha256=hashes)
         over = over_threshold(scores, experiment)
         pairs = [(captured.activations[over], captured.gradients[kind][over]) for kind in SCORES]
         found = [audit.against_equation_13(*pair)[0] for pair in pairs]
@@ -84,7 +84,7 @@ def compared(network: Network, photographs: Sequence[Photograph], data: Path, ex
 
 def compact(run: Path, out: Path, told: dict[str, Any], further: pd.DataFrame | None = None) -> None:
     """Write a finished audit, and rows beside it, as one small part, with what its manifest is to say besides."""
-    rows = pd.concat([audit.read(run), further]).sort_values("label")
+    rows = pd.concat([audit.read(run), further]).sort_values("label", kind="stable")
     rows = rows.reindex(columns=[*KEPT, *audit.COLUMNS, *audit.OF_UNITS, *audit.CONTROLS])
     table = pa.Table.from_pandas(rows, preserve_index=False)
     columns = [shortened(column) if pa.types.is_floating(column.type) else column for column in table.columns]
