@@ -2,7 +2,8 @@
 
     python scripts/collages.py --data DIR --squeezenet FILE [--out DIR] [--only MODEL-LAYER]
 
-DIR and FILE are those of scripts/evidence.py. Only numbers are kept: no collage is written anywhere.
+DIR and FILE are those of scripts/evidence.py. Kept are numbers, where the explained class is one of the network's two first; no
+collage is written anywhere.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import click
 import numpy as np
+import pandas as pd
 import torch
 
 from gradcampp.errors import InputError
@@ -46,6 +48,14 @@ def collage(pair: Sequence[Photograph], data: Path, preprocessing: Preprocessing
     return Scene(torch.cat(halves, 2).permute(1, 2, 0).numpy(), labels, masks, np.array(labels), masks[:0])
 
 
+def kept(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of explained classes among the network's two first, their numbers to three digits."""
+    found = rows[rows["rank"] <= 2].reset_index(drop=True)
+    for column in found.select_dtypes("floating"):
+        found[column] = shortened(found[column]).to_numpy(zero_copy_only=False).astype(np.float64)
+    return found
+
+
 @click.command()
 @click.option("--data", type=click.Path(path_type=Path), required=True, help="The photographs, in class folders 0 to 999.")
 @click.option("--squeezenet", type=click.Path(path_type=Path), required=True, help="Weights of SqueezeNet, .safetensors.")
@@ -60,11 +70,14 @@ def main(data: Path, squeezenet: Path, out: Path, only: str | None) -> None:
         network = load(model, layer, weights=squeezenet if model.startswith("squeezenet") else None)
         chosen = pairs(list_photographs(data, network.classes))
         scenes = [collage(pair, data, network.preprocessing) for pair in chosen]
-        rows = localisation.compete(network, scenes, 4)
-        for column in rows.select_dtypes("floating"):
-            rows[column] = shortened(rows[column]).to_numpy(zero_copy_only=False).astype(np.float64)
+        rows = kept(localisation.compete(network, scenes, 4))
         made = {"command": "python scripts/collages.py --data DIR --squeezenet FILE", "commit": commit()}
-        told = made | {"photographs": Run(out / name).manifest["data"]["sha256"], "weights": network.weights, "layer": layer}
+        told = made | {
+            "pairs": len(chosen),
+            "photographs": Run(out / name).manifest["data"]["sha256"],
+            "weights": network.weights,
+            "layer": layer,
+        }
         rows.attrs["settings"] = json.dumps(told)
         with atomic_write(out / name / "competition.parquet") as temporary:
             rows.to_parquet(temporary, compression="zstd", compression_level=19)
