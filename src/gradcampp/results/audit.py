@@ -232,8 +232,9 @@ def figure(found: Mapping[str, pd.DataFrame]) -> Figure:
                 look = {"color": COLOURS[kind], "label": LONG[kind], "markersize": 4, "linewidth": 1.2}
                 axis.errorbar(values, where, xerr=np.maximum(apart, 0), fmt="os"[place], **look)
                 axis.axvline(own.loc["Grad-CAM+", "mean"], **{**REFERENCE, "color": COLOURS[kind]})
-            axis.set(xscale="log", xlim=(FLOOR / 1.5, 1), yticks=range(len(order)), title=title)
-            axis.set_yticklabels(order, fontsize=8)
+            axis.set(xscale="log", xlim=(FLOOR / 1.5, 1), yticks=range(len(order)), yticklabels=order)
+            axis.set_title(title, fontsize=9)
+            axis.tick_params(labelsize=8)
             axis.grid(axis="y", color="0.92", zorder=0)
         drawn.supxlabel("mean difference of the min-max map from that of eq. 13 (at the left edge: 0.0001 or less)", fontsize=9)
         drawn.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
