@@ -62,7 +62,7 @@ def tf_keras_vis(activations: Tensor, gradients: Tensor) -> Tensor:
 def xplique(activations: Tensor, gradients: Tensor) -> Tensor:
     """xplique 1.3 and 2.0: the mean of the activations instead of their sum, and a mean over the units at the end."""
     below = 2 * gradients**2 + activations.mean(PLANE, keepdim=True) * gradients**3
-    return gradients**2 / torch.where(below == 0, 1e-4, below) / gradients[0, 0].numel()
+    return gradients**2 / torch.where(below == 0, 1e-4, below) / gradients.shape[2:].numel()
 
 
 PROGRAMS: dict[str, Alphas] = {

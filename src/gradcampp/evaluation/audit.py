@@ -57,11 +57,12 @@ MAPS: dict[str, Maps] = {
 }
 FORMULAS = (*WEIGHTS, *MAPS)
 CANDIDATES = ("1/(2 + |s g|)", "1/(2 + ReLU(s g))", "signed, 1/(2 + |s g|)")  # for eq. 13, also at equal heat and by pixels
-MEASURES = ("weights", "mean", "largest", "pearson", "spearman", "top", "score", "heat")
+MEASURES = ("weights", "mean", "largest", "pearson", "spearman", "top", "score")
 FURTHER = ("matched", "insertion", "deletion")  # with controls, before the softmax
 EPSILONS = (1e-6, 1e-7, 1e-8)
 SHARES = (*(f"{epsilon:.0e}" for epsilon in EPSILONS), "underflow", "zero", "pole")
 TOP = 0.2  # share of the units that count as the hottest
+ROUNDING = 1e-5  # min-max maps nowhere further apart are scored once
 
 
 def name(scores: Scores, formula: str, what: str) -> str:
@@ -81,10 +82,10 @@ def measure(
 
     Of a formula, against eq. 13 in float64: ``weights``, half the L1 distance of both when their absolute values sum to 1; of
     the coarse min-max maps the ``mean`` and ``largest`` absolute difference, ``pearson``, ``spearman`` and the part of the
-    ``top`` fifth of the units that they share; ``score`` (eq. 15) and mean ``heat``. Null where it is not defined: no weights,
-    a constant map. Of the units with positive gradient, the share where an epsilon exceeds the true denominator of eq. 9
-    (``1e-06``, ...); of those with a gradient, the share where its square is 0 (``underflow``) or alpha is beyond [-1, 1]
-    (``pole``); of all, that without a gradient (``zero``).
+    ``top`` fifth of the units that they share; ``score`` (eq. 15), computed once for maps within 1e-5. Null where it is not
+    defined: no weights, a constant map. Of the units with positive gradient, the share where an epsilon exceeds the true
+    denominator of eq. 9 (``1e-06``, ...); of those with a gradient, the share where its square is 0 (``underflow``) or alpha is
+    beyond [-1, 1] (``pole``); of all, that without a gradient (``zero``).
     """
     table, alphas = measured.measure(network, batch, experiment, device, limit)
     scores = table["score"].to_numpy()
@@ -103,12 +104,12 @@ def measure(
         capture = Capture(activations, {"pre": pre, "post": post}, logits)
         values = []
         for kind in SCORES:
-            compared, maps = _against_equation_13(activations, capture.gradients[kind])
-            scored, heat = score_explanation_maps(network, maps, pixels, labels, limit)
-            values.append(torch.cat([compared, scored.cpu()[..., None], heat.cpu()[..., None]], 2).flatten(1))
+            compared, maps = against_equation_13(activations, capture.gradients[kind])
+            seen = [_scored(network, own, pixels[i : i + 1], labels[i : i + 1], limit) for i, own in enumerate(maps)]
+            values.append(torch.cat([compared, torch.stack(seen)[..., None]], 2).flatten(1))
             if kind == "pre":
                 candidates = maps[:, [FORMULAS.index(formula) for formula in CANDIDATES]]
-        values += [_shares(activations, capture.gradients[kind]) for kind in SCORES]
+        values += [shares(activations, capture.gradients[kind]) for kind in SCORES]
         row = torch.cat([part.cpu() for part in values], 1)
         found[over, : row.shape[1]] = row.numpy()
         if experiment["controls"]:
@@ -120,8 +121,8 @@ def measure(
     return table, alphas
 
 
-def _against_equation_13(activations: Tensor, gradients: Tensor) -> tuple[Tensor, Tensor]:
-    """Distance of each formula, (B, F, 6) float64 on the CPU, and its min-max maps, (B, F, H, W)."""
+def against_equation_13(activations: Tensor, gradients: Tensor) -> tuple[Tensor, Tensor]:
+    """Distance of each formula by all measures but the score, (B, F, 6) float64 on the CPU; min-max maps, (B, F, H, W)."""
     exact = activations.double()
     weights = cam.weights("gradcam++", exact, gradients.double())
     reference = cam.min_max(cam.heatmap(weights, exact))
@@ -135,6 +136,14 @@ def _against_equation_13(activations: Tensor, gradients: Tensor) -> tuple[Tensor
     stretched = cam.min_max(torch.stack(maps, 1))
     compared = [compare(stretched[:, place], reference) for place in range(len(FORMULAS))]
     return torch.cat([torch.stack(found, 1)[..., None].cpu(), torch.stack(compared, 1)], 2), stretched
+
+
+def _scored(network: Network, maps: Tensor, pixels: Tensor, label: Tensor, limit: BatchLimit) -> Tensor:
+    """Scores of the maps (F, H, W) of one photograph, (F,) on the CPU; many formulas give one map."""
+    apart = (maps[:, None] - maps).abs().amax((2, 3))
+    first = (apart <= ROUNDING).int().argmax(1).where(apart.diagonal() == 0, torch.arange(len(maps), device=maps.device))
+    distinct, places = first.unique(return_inverse=True)
+    return score_explanation_maps(network, maps[None, distinct], pixels, label, limit)[0][0, places].cpu()
 
 
 def _unit(weights: Tensor) -> Tensor:
@@ -167,15 +176,15 @@ def _pearson(one: Tensor, other: Tensor) -> Tensor:
     return found
 
 
-def _shares(activations: Tensor, gradients: Tensor) -> Tensor:
+def shares(activations: Tensor, gradients: Tensor) -> Tensor:
     """Shares of the units of each photograph, (B, 6) float64 in the order of ``SHARES``."""
     units = (1, 2, 3)
     some, positive = gradients != 0, gradients > 0
     below = variants.denominators(activations.double(), gradients.double())
     wild = cam.alphas(activations.double(), gradients.double()).abs() > 1
-    shares = [((below < epsilon) & positive).sum(units) / positive.sum(units) for epsilon in EPSILONS]
-    shares += [((gradients**2 == 0) & some).sum(units) / some.sum(units), (~some).double().mean(units)]
-    return torch.stack([*shares, (wild & some).sum(units) / some.sum(units)], 1).double()
+    found = [((below < epsilon) & positive).sum(units) / positive.sum(units) for epsilon in EPSILONS]
+    found += [((gradients**2 == 0) & some).sum(units) / some.sum(units), (~some).double().mean(units)]
+    return torch.stack([*found, (wild & some).sum(units) / some.sum(units)], 1).double()
 
 
 def _further(
@@ -228,7 +237,7 @@ def read(run: Path) -> pd.DataFrame:
 
 def long(rows: pd.DataFrame) -> pd.DataFrame:
     """A row for each photograph over the threshold, kind of score and formula: measures, and eq. 13's score, ``reference``."""
-    over = rows[rows[column("pre", "gradcam")].notna() | rows[column("post", "gradcam")].notna()]
+    over = rows[rows[name("pre", "", "zero")].notna()]
     parts = []
     for scores in SCORES:
         for formula in FORMULAS:

@@ -78,8 +78,8 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
     Returns:
         ``scores``, ``formula``, ``n`` photographs with a finite map, ``undefined`` and ``empty`` maps; ``mean``, the mean over
         photographs of the mean difference of the min-max maps, with its 95 % interval ``low``, ``high`` (Student's t); medians of
-        ``weights``, ``largest``, ``pearson``, ``spearman``, ``top``, and the ``worst`` of the largest differences; ``ratio``, the
-        relative performance against eq. 13 (eq. 16), with ``ratio_low`` and ``ratio_high``.
+        ``weights``, ``largest``, ``pearson``, ``spearman``, ``top``, and the ``worst`` of the largest differences; of those
+        ``scored``, ``ratio``, the relative performance against eq. 13 (eq. 16), with ``ratio_low`` and ``ratio_high``.
 
     Raises:
         InputError: if fewer than two photographs score over the threshold and have a map of eq. 13.
@@ -92,12 +92,13 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
     for (scores, formula), own in rows.groupby(["scores", "formula"], sort=False):
         defined = own[own["mean"].notna()]
         ends = _interval(defined["mean"])
-        told = _ratio(own, "score", "reference")
+        scored = own[own["score"].notna() & own["reference"].notna()]
+        told = len(scored), *_ratio(scored, "score", "reference")
         medians = [defined[name].median() for name in ("weights", "largest", "pearson", "spearman", "top")]
-        counts = len(defined), len(own) - len(defined), int((own["heat"] == 0).sum())
+        counts = len(defined), len(own) - len(defined), int(defined["pearson"].isna().sum())
         found.append((scores, formula, *counts, defined["mean"].mean(), *ends, *medians, defined["largest"].max(), *told))
     names = ["scores", "formula", "n", "undefined", "empty", "mean", "low", "high"]
-    names += ["weights", "largest", "pearson", "spearman", "top", "worst", "ratio", "ratio_low", "ratio_high"]
+    names += ["weights", "largest", "pearson", "spearman", "top", "worst", "scored", "ratio", "ratio_low", "ratio_high"]
     return pd.DataFrame(found, columns=names)
 
 
@@ -138,7 +139,7 @@ def beside(found: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Packages in several audits: rows are an audit and a formula, columns the kind of score and a measure; strings."""
     rows: dict[tuple[str, str], dict[tuple[str, str], str]] = {}
     for title, own in found.items():
-        source = f"{title} (n = {own['n'].max()})"
+        source = f"{title} (n = {own['n'].max()}; scores of {own['scored'].max()})"
         for kind, formula in ((kind, formula) for formula in SHOWN for kind in SCORES):
             row = own[(own["scores"] == kind) & (own["formula"] == formula)].iloc[0]
             rows.setdefault((source, formula), {}).update(
@@ -167,7 +168,7 @@ def candidates(rows: pd.DataFrame) -> pd.DataFrame:
     plusplus = column("pre", "gradcam++")
     named = [("eq. 13", "eq. 13", plusplus), ("1/2", "Grad-CAM+", column("pre", "gradcam+"))]
     named += [(formula, formula, "") for formula in audit.CANDIDATES]
-    over, found = rows[rows["pre/eq. 13/mean"].notna()], []
+    over, found = rows[rows["pre/eq. 13/score"].notna()], []
     for alpha, formula, known in named:  # by the columns of a run, or by those of an audit
         score, matched, insertion, deletion = (
             known + (what and f"_{what}") if known else audit.name("pre", formula, what or "score")
@@ -231,8 +232,9 @@ def figure(found: Mapping[str, pd.DataFrame]) -> Figure:
                 look = {"color": COLOURS[kind], "label": LONG[kind], "markersize": 4, "linewidth": 1.2}
                 axis.errorbar(values, where, xerr=np.maximum(apart, 0), fmt="os"[place], **look)
                 axis.axvline(own.loc["Grad-CAM+", "mean"], **{**REFERENCE, "color": COLOURS[kind]})
-            axis.set(xscale="log", xlim=(FLOOR / 1.5, 1), yticks=range(len(order)), title=title)
-            axis.set_yticklabels(order, fontsize=8)
+            axis.set(xscale="log", xlim=(FLOOR / 1.5, 1), yticks=range(len(order)), yticklabels=order)
+            axis.set_title(title, fontsize=9)
+            axis.tick_params(labelsize=8)
             axis.grid(axis="y", color="0.92", zorder=0)
         drawn.supxlabel("mean difference of the min-max map from that of eq. 13 (at the left edge: 0.0001 or less)", fontsize=9)
         drawn.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
