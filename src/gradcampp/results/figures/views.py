@@ -121,7 +121,7 @@ def _view(figure: Figure) -> tuple[Pixels, dict[str, bytes]]:
     files = {}
     for mode, drawn in (("light", pixels), ("dark", dark)):
         buffer = io.BytesIO()
-        Image.fromarray(drawn).save(buffer, "webp", lossless=not pictures, quality=90 if pictures else 40, exif=exif)
+        Image.fromarray(drawn).save(buffer, "webp", lossless=not pictures, quality=90 if pictures else 20, method=2, exif=exif)
         files[mode] = buffer.getvalue()
     return pixels, files
 
