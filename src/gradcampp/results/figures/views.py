@@ -106,21 +106,22 @@ def _height(axis: Axes, panel: float) -> float:
 
 def _view(figure: Figure) -> tuple[Pixels, dict[str, bytes]]:
     buffer = io.BytesIO()
+    figure.set_dpi(DOTS_PER_INCH)  # of the figure and of its file, so that texts are measured where they are drawn
     figure.savefig(buffer, format="rgba", dpi=DOTS_PER_INCH, transparent=True)
-    pixels = np.frombuffer(buffer.getvalue(), np.uint8).reshape(-1, int(figure.get_figwidth() * DOTS_PER_INCH), 4)
+    pixels = np.frombuffer(buffer.getvalue(), np.uint8).reshape(-1, int(figure.bbox.width), 4)
     dark = inverted(pixels)
     pictures = [axis for axis in figure.axes if axis.images or any(isinstance(each, QuadMesh) for each in axis.collections)]
     for axis in pictures:  # their colours mean something
-        box, dots = axis.get_window_extent(), DOTS_PER_INCH / figure.dpi
-        high, deep = max(0, int(len(pixels) - box.y1 * dots)), math.ceil(len(pixels) - box.y0 * dots)
-        inside = np.s_[high:deep, max(0, int(box.x0 * dots)) : math.ceil(box.x1 * dots)]
+        box = axis.get_window_extent()
+        high, deep = max(0, int(len(pixels) - box.y1)), math.ceil(len(pixels) - box.y0)
+        inside = np.s_[high:deep, max(0, int(box.x0)) : math.ceil(box.x1)]
         dark[inside] = pixels[inside]
     exif = Image.Exif()
     exif[Base.ImageDescription] = json.dumps(list(texts(figure)))
     files = {}
     for mode, drawn in (("light", pixels), ("dark", dark)):
         buffer = io.BytesIO()
-        Image.fromarray(drawn).save(buffer, "webp", lossless=not pictures, quality=90 if pictures else 40, exif=exif)
+        Image.fromarray(drawn).save(buffer, "webp", lossless=not pictures, quality=90 if pictures else 20, method=2, exif=exif)
         files[mode] = buffer.getvalue()
     return pixels, files
 
