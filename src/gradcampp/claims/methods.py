@@ -30,7 +30,7 @@ from gradcampp.claims.claim import (
     verdict,
 )
 from gradcampp.claims.intervals import above
-from gradcampp.evaluation.localisation import averages, gains, rivalry_gains
+from gradcampp.evaluation.localisation import averages, gains, rivalry_gains, with_heat
 from gradcampp.evaluation.records import Run
 from gradcampp.paper import PAIRS, Pair
 
@@ -180,11 +180,13 @@ def heats_the_other_class(run: Run) -> Finding:
     if rows is None:
         raise UntestedError("the run has no scenes with two classes")
     seen = rows[(rows["rank"] <= 2) & rows["map"].isin([column("pre", method) for method in METHODS])]
+    every, seen = len(seen), with_heat(seen)
     if seen.empty:
-        raise UntestedError("in no scene with two classes is the explained class one of the network's two first")
+        raise UntestedError("in no scene with two classes is the explained class one of the network's two first, with maps of it")
     means, gained = seen.groupby("map")[["other", "points_at_other"]].mean(), rivalry_gains(seen)
     row = gained[(gained["methods"] == paper.pair_name(PAIRS[1])) & (gained["metric"] == "other")].iloc[0]
     on, at = (", ".join(f"{means[name][column('pre', method)]:.1%}" for method in METHODS) for name in means)
     told = f"on the other object {on} of the heat (Grad-CAM, Grad-CAM+, Grad-CAM++), and the hottest pixel in {at}"
     told = f"{told}; Grad-CAM+ less Grad-CAM {row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}], {row['n']} pairs"
+    told += f"; {(every - len(seen)) // len(METHODS)} explanations with an empty map are left out" if every > len(seen) else ""
     return above(row["low"], row["high"], 0, told, matters=HUNDREDTH)
