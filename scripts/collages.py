@@ -1,6 +1,6 @@
 """Measure again in evidence/ how warm a rival gets: two photographs side by side, each of whose classes is explained in turn.
 
-    python scripts/collages.py --data DIR --squeezenet FILE [--out DIR] [--only MODEL-LAYER]
+    python -m scripts.collages --data DIR --squeezenet FILE [--out DIR] [--only MODEL-LAYER]
 
 DIR and FILE are those of scripts/evidence.py. Kept are numbers, where the explained class is one of the network's two first; no
 collage is written anywhere.
@@ -18,14 +18,15 @@ import numpy as np
 import pandas as pd
 import torch
 
-from gradcampp.errors import InputError
 from gradcampp.evaluation import localisation
 from gradcampp.evaluation.folders import Photograph, list_photographs
-from gradcampp.evaluation.photographs import Preprocessing, read_photograph
+from gradcampp.evaluation.photographs import read_photograph
 from gradcampp.evaluation.records import Run
 from gradcampp.files import atomic_write
 from gradcampp.networks.load import load
+from gradcampp.networks.preprocessing import Preprocessing
 from gradcampp.scenes import Scene
+from scripts import run
 from scripts.audits import commit, shortened
 from scripts.evidence import ROOT, RUNS
 
@@ -51,7 +52,7 @@ def collage(pair: Sequence[Photograph], data: Path, preprocessing: Preprocessing
 def kept(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows of explained classes among the network's two first, their numbers to three digits."""
     found = rows[rows["rank"] <= 2].reset_index(drop=True)
-    for column in found.select_dtypes("floating"):
+    for column in found.select_dtypes(np.floating):
         found[column] = shortened(found[column]).to_numpy(zero_copy_only=False).astype(np.float64)
     return found
 
@@ -71,7 +72,7 @@ def main(data: Path, squeezenet: Path, out: Path, only: str | None) -> None:
         chosen = pairs(list_photographs(data, network.classes))
         scenes = [collage(pair, data, network.preprocessing) for pair in chosen]
         rows = kept(localisation.compete(network, scenes, 4))
-        made = {"command": "python scripts/collages.py --data DIR --squeezenet FILE", "commit": commit()}
+        made = {"command": "python -m scripts.collages --data DIR --squeezenet FILE", "commit": commit()}
         told = made | {
             "pairs": len(chosen),
             "photographs": Run(out / name).manifest["data"]["sha256"],
@@ -85,7 +86,4 @@ def main(data: Path, squeezenet: Path, out: Path, only: str | None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        raise SystemExit(f"collages: {error}") from None
+    run(main)

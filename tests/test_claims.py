@@ -405,6 +405,11 @@ def test_a_run_without_scenes_of_two_classes_says_so(tmp_path: Path) -> None:
     assert "20 drawn pairs; the hottest pixel in 10.0%, 10.0%, 10.0%, less Grad-CAM +0.000 [+0.000, +0.000] and" in evidence
     with pytest.raises(UntestedError, match="two first"):
         BY_NAME["beyond-other-class"].check(in_memory(tmp_path, competition=rows[rows["rank"] > 2]))
+    empty = (rows["map"] == "pre_gradcam") & (rows["pair"] < 3)
+    told = BY_NAME["beyond-other-class"].check(in_memory(tmp_path, competition=rows.assign(
+        **{name: rows[name].mask(empty, 0) for name in ("own", "other")}
+    )))  # fmt: skip
+    assert told.evidence.endswith("17 pairs; 6 explanations with an empty map are left out")
 
 
 def test_printed_numbers_have_the_room_of_rounding_and_sampling(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from gradcampp.evaluation.localisation import (
     pointing_game,
     rivalry,
     rivalry_gains,
+    with_heat,
 )
 from gradcampp.evaluation.maps import heatmaps
 from gradcampp.networks.load import load
@@ -159,6 +160,22 @@ def test_heat_on_two_objects_is_that_of_their_masks() -> None:
                 assert (row["points_at_own"], row["points_at_other"]) == (own[hottest], other[hottest])
                 assert row["score"] == pytest.approx(scores[label], abs=1e-5)
                 assert row["rank"] == 1 + sum(score > scores[label] for score in scores)
+
+
+def test_an_empty_map_has_no_share_and_its_explanation_is_left_out_of_all_methods() -> None:
+    """Counted as a share of 0, an empty map of Grad-CAM would keep a rival coldest."""
+    rng = np.random.default_rng(5)
+    keys = [(place, explained, name) for place in range(12) for explained in (0, 1) for name in COLUMNS]
+    rows = pd.DataFrame(keys, columns=["pair", "explained", "map"]).assign(**{name: rng.random(len(keys)) for name in RIVALRY})
+    empty = (rows["map"] == "pre_gradcam") & ((rows["pair"] == 3) | ((rows["pair"] == 5) & (rows["explained"] == 0)))
+    rows.loc[empty, list(RIVALRY)] = 0.0
+    gone = rows["map"].str.startswith("pre") & ((rows["pair"] == 3) | ((rows["pair"] == 5) & (rows["explained"] == 0)))
+    pd.testing.assert_frame_equal(with_heat(rows), rows[~gone])
+    for found in (rivalry(rows), rivalry_gains(rows)):
+        assert found.groupby("scores")["n"].unique().map(list).to_dict() == {"pre": [11], "post": [12]}
+        assert found.notna().all().all()
+    pd.testing.assert_frame_equal(rivalry_gains(rows), rivalry_gains(rows[~gone]))
+    assert with_heat(rows[empty]).empty
 
 
 def test_a_pair_counts_once_however_often_it_is_explained() -> None:

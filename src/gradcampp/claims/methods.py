@@ -30,7 +30,7 @@ from gradcampp.claims.claim import (
     sharpened,
     verdict,
 )
-from gradcampp.evaluation.localisation import averages, gains, rivalry_gains
+from gradcampp.evaluation.localisation import averages, gains, rivalry_gains, with_heat
 from gradcampp.evaluation.records import Run
 from gradcampp.paper import PAIRS, Pair
 from gradcampp.performance import percent
@@ -186,8 +186,9 @@ def heats_the_other_class(run: Run) -> Finding:
     if rows is None:
         raise UntestedError("the run has no scenes with two classes")
     seen = rows[(rows["rank"] <= 2) & rows["map"].isin([column("pre", method) for method in METHODS])]
+    every, seen = len(seen), with_heat(seen)
     if seen.empty:
-        raise UntestedError("in no scene with two classes is the explained class one of the network's two first")
+        raise UntestedError("in no scene with two classes is the explained class one of the network's two first, with maps of it")
     means, gained = seen.groupby("map")[["other", "points_at_other"]].mean(), rivalry_gains(seen)
     on, at = (", ".join(percent(means[name][column("pre", method)]) for method in METHODS) for name in means)
     row, hottest, of_plusplus = (
@@ -196,4 +197,5 @@ def heats_the_other_class(run: Run) -> Finding:
     )
     told = f"on the other object {on} of the heat (Grad-CAM, Grad-CAM+, Grad-CAM++), Grad-CAM+ less Grad-CAM {_gained(row)}, in "
     told += f"{row['n']} drawn pairs; the hottest pixel in {at}, less Grad-CAM {_gained(hottest)} and {_gained(of_plusplus)}"
+    told += f"; {(every - len(seen)) // len(METHODS)} explanations with an empty map are left out" if every > len(seen) else ""
     return above(row["low"], row["high"], 0, told, matters=HUNDREDTH)

@@ -77,6 +77,12 @@ def compete(network: Network, pairs: Sequence[Scene], batch_size: int) -> pd.Dat
     return pd.DataFrame(rows)
 
 
+def with_heat(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of :func:`compete` but for explanations one of whose maps, of that kind of score, is empty: it has no shares."""
+    before = rows["map"].str.startswith("pre")
+    return rows[(rows["own"] + rows["other"] > 0).groupby([rows["pair"], rows["explained"], before]).transform("all")]
+
+
 def _rivals(heat: Heat, own: Masks, other: Masks) -> dict[str, float]:
     """The measures of ``RIVALRY`` of one map, of masks (h, w)."""
     found = [energy_inside(heat, mask[None]) for mask in (own, other)]
@@ -205,19 +211,21 @@ def gains(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def rivalry(rows: pd.DataFrame) -> pd.DataFrame:
-    """Mean of each measure of :func:`compete` by method, of its rows, with its bootstrap interval.
+    """Mean of each measure of :func:`compete` by method, of its rows :func:`with_heat`, with its bootstrap interval.
 
     The two explanations of one picture are not independent: a pair counts once, by the mean of what is there of it.
 
     Returns:
         ``scores``, ``metric``, ``method``, ``n`` (pairs), ``mean``, ``low``, ``high`` (95 %).
     """
-    return _by_method(_means(_wide(rows, RIVALRY)))[["scores", "metric", "method", "n", "mean", "low", "high"]]
+    wide = _wide(with_heat(rows), RIVALRY)
+    found = pd.concat([_means(wide[[name]].dropna()) for name in wide])
+    return _by_method(found)[["scores", "metric", "method", "n", "mean", "low", "high"]]
 
 
 def rivalry_gains(rows: pd.DataFrame) -> pd.DataFrame:
-    """Differences of the methods pair by pair, of rows of :func:`compete`; the columns are those of :func:`gains`."""
-    return _differences(rows, RIVALRY)
+    """Differences of the methods pair by pair, of rows of :func:`compete` :func:`with_heat`, with columns as of :func:`gains`."""
+    return _differences(with_heat(rows), RIVALRY)
 
 
 def _differences(rows: pd.DataFrame, metrics: Iterable[str]) -> pd.DataFrame:
@@ -225,7 +233,9 @@ def _differences(rows: pd.DataFrame, metrics: Iterable[str]) -> pd.DataFrame:
         return pd.DataFrame(columns=["scores", "methods", "metric", "n", "difference", "low", "high"])
     wide = _wide(rows, metrics).swaplevel(axis=1)
     found = {
-        (scores, paper.pair_name(pair)): _means(pd.DataFrame(wide[column(scores, pair[0])] - wide[column(scores, pair[1])]))
+        (scores, paper.pair_name(pair)): _means(
+            pd.DataFrame(wide[column(scores, pair[0])] - wide[column(scores, pair[1])]).dropna()
+        )
         for scores in SCORES
         for pair in paper.PAIRS
         if {column(scores, method) for method in pair} <= set(rows["map"])
