@@ -27,13 +27,14 @@ from gradcampp.options import (
     COUNT,
     PATH,
     SCORES,
-    WHOLE,
+    SEED,
     begun,
     check_apart,
     check_ending,
     check_inputs,
     choose_device,
     execution_of,
+    folder_options,
     model_options,
     profile_of,
     run_options,
@@ -174,10 +175,7 @@ def explain(
 
 
 @commands.command()
-@option("--data", type=PATH, required=True, metavar="DIR", help="one folder a class, named by index, WordNet id or name")
-@option("--out", type=PATH, required=True, metavar="RUN", help="run folder; an interrupted run in it goes on")
-@model_options
-@run_options
+@folder_options
 @click.pass_obj
 def evaluate(processes: Processes | None, /, data: Path, out: Path, **options: Any) -> None:
     """Score the explanation maps of a folder of photographs."""
@@ -198,10 +196,7 @@ def evaluate(processes: Processes | None, /, data: Path, out: Path, **options: A
 
 
 @commands.command()
-@option("--data", type=PATH, required=True, metavar="DIR", help="one folder a class, named by index, WordNet id or name")
-@option("--out", type=PATH, required=True, metavar="DIR", help="for records and report; an interrupted audit in it goes on")
-@model_options
-@run_options
+@folder_options
 @click.pass_obj
 def audit(processes: Processes | None, /, data: Path, out: Path, **options: Any) -> None:
     """Compare what programs call Grad-CAM++ with the paper's formula."""
@@ -328,7 +323,7 @@ def download(profile: str, to: Path | None) -> None:
 @commands.command()
 @option("--class", "wanted", multiple=True, metavar="NAME", help="class; twice for a pair")
 @option("--instances", type=COUNT, metavar="N", help="1 to 4 (default: drawn from the seed)")
-@option("--seed", type=WHOLE, metavar="N", default=0, help="another seed, another scene (default: 0)")
+@option("--seed", type=SEED, metavar="N", default=0, help="another seed, another scene (default: 0)")
 @option("--out", type=PATH, default="scene.png", metavar="FILE", help="a .png (default: scene.png)")
 def scene(wanted: Sequence[str], instances: int | None, seed: int, out: Path) -> None:
     """Draw a generated scene."""

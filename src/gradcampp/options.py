@@ -32,31 +32,24 @@ TF32 = "relative performance by up to 1.9 percent and standard deviations by up 
 PATH, SHARE = click.Path(path_type=Path), click.FloatRange(0, 1, max_open=True)
 NUMBER = r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?"
 SCORE = ("softmax", "sigmoid", "logit")  # as networks.scores has them
-COUNT, WHOLE = click.IntRange(min=1), click.IntRange(0, 2**63 - 1)  # as large as torch takes a seed
+COUNT, WHOLE = click.IntRange(min=1), click.IntRange(min=0)
+SEED = click.IntRange(0, 2**63 - 1)  # as large as torch takes it
 
 
-class Size(click.ParamType):  # type: ignore[type-arg]  # click 8.1 has none
+def size(value: str) -> int | tuple[int, int]:
     """Pixels: the side of a square, or height and width as in ``224x320``."""
-
-    name = "size"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | tuple[int, int]:  # noqa: D102
-        found = re.fullmatch(r"([1-9]\d*)(?:[x×]([1-9]\d*))?", value)
-        if not found:
-            self.fail(f"{value!r} is neither a side, such as 224, nor height and width, such as 224x320", param, ctx)
-        height, width = int(found[1]), int(found[2] or found[1])
-        return height if height == width else (height, width)
+    found = re.fullmatch(r"([1-9]\d*)(?:[x×]([1-9]\d*))?", value)
+    if not found:
+        raise click.BadParameter(f"{value!r} is neither a side, such as 224, nor height and width, such as 224x320")
+    height, width = int(found[1]), int(found[2] or found[1])
+    return height if height == width else (height, width)
 
 
-class Device(click.ParamType):  # type: ignore[type-arg]
+def device(value: str) -> str:
     """A device as torch names it, without asking torch."""
-
-    name = "device"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: D102
-        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", value):
-            self.fail(f"{value!r} is not one of 'auto', 'cpu', 'cuda', 'cuda:1' (any number), 'mps'", param, ctx)
-        return str(value)
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", value):
+        raise click.BadParameter(f"{value!r} is not one of 'auto', 'cpu', 'cuda', 'cuda:1' (any number), 'mps'")
+    return value
 
 
 class Numbers(click.Option):
@@ -110,7 +103,7 @@ model_options = together(
     option("--output", metavar="KEY_OR_INDEX", help="the class logits in what the network returns (default: found)"),
     option("--classes", type=PATH, metavar="FILE", help="class names, one a line (default: ImageNet's for 1,000 classes)"),
     option("--resize", type=COUNT, metavar="N", help="shorter side of a photograph in pixels"),
-    option("--crop", type=Size(), metavar="N", help="what the network sees: side of a square, or 224x320, height first"),
+    option("--crop", type=size, metavar="N", help="what the network sees: side of a square, or 224x320, height first"),
     option("--fit", type=click.Choice(FITS), help="crop the middle (default), squash, or pad with the mean colour"),
     option("--interpolation", type=click.Choice(INTERPOLATIONS), help="of the resizing (default: that of the weights)"),
     option("--mean", cls=Numbers, metavar="R G B", help="subtracted on the scale 0 to 1; one number for a grey network"),
@@ -118,14 +111,8 @@ model_options = together(
     option(
         "--max-pixels", type=COUNT, metavar="N", callback=allow, expose_value=False, help="of a photograph (default: 179 million)"
     ),
-    option("--seed", type=WHOLE, metavar="N", help="of --weights random, of a sample of photographs and of scenes (default: 0)"),
-    option(
-        "--device",
-        type=Device(),
-        metavar="NAME",
-        default="auto",
-        help="auto, cpu, cuda, cuda:1 or mps (default: auto)",
-    ),
+    option("--seed", type=SEED, metavar="N", help="of --weights random, of a sample of photographs and of scenes (default: 0)"),
+    option("--device", type=device, metavar="NAME", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: auto)"),
 )
 
 run_options = together(
@@ -138,6 +125,14 @@ run_options = together(
     option("--batch-size", type=COUNT, metavar="N", help="images in the network together (default: 8 on a CPU, 128 on a GPU)"),
     option("--workers", type=WHOLE, metavar="N", help="processes that decode ahead (default: 0 on a CPU, up to 8 on a GPU)"),
     option("--skip-bad-images", is_flag=True, help="report and leave out unreadable photographs instead of stopping"),
+)
+
+
+folder_options = together(
+    option("--data", type=PATH, required=True, metavar="DIR", help="one folder a class, named by index, WordNet id or name"),
+    option("--out", type=PATH, required=True, metavar="RUN", help="folder of the run; an interrupted one in it goes on"),
+    model_options,
+    run_options,
 )
 
 

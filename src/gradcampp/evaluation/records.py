@@ -207,8 +207,8 @@ def _read(file: Path, columns: Sequence[str], whole: Sequence[str] = ()) -> pa.T
         there = pq.read_schema(source).names
         if lacking := [name for name in (*columns, *whole) if name not in there]:
             if any("/" in name for name in there):  # as in evidence/, where only those that an audit reports are kept
-                said = f"{file.parent.parent} holds an audit, without {listed(lacking)}"
-                raise InputError(f"{said}; gradcampp evaluate makes what compare, report and claims read")
+                said = f"holds an audit, without {listed(lacking)}; gradcampp evaluate makes what compare, report and claims read"
+                raise InputError(f"{file.parent.parent} {said}")
             raise ValueError(f"an older version wrote it, without {listed(lacking)}")
         source.seek(0)  # pyarrow takes a path with a colon for an address, and threads keep memory each
         return pq.read_table(source, columns=list(columns), use_threads=False)
@@ -329,8 +329,7 @@ class Run:
         Raises:
             InputError: if they cannot be read.
         """
-        with _readable(self.folder / "localisation.parquet"):
-            return pd.read_parquet(self.folder / "localisation.parquet")
+        return self._table("localisation")
 
     @cached_property
     def competition(self) -> pd.DataFrame | None:
@@ -339,11 +338,11 @@ class Run:
         Raises:
             InputError: if they cannot be read.
         """
-        path = self.folder / "competition.parquet"
-        if not path.exists():
-            return None
-        with _readable(path):
-            return pd.read_parquet(path)
+        return self._table("competition") if (self.folder / "competition.parquet").exists() else None
+
+    def _table(self, name: str) -> pd.DataFrame:
+        with _readable(self.folder / f"{name}.parquet"):
+            return pd.read_parquet(self.folder / f"{name}.parquet")
 
     def _check_finished(self) -> None:
         if not self.manifest["finished"]:

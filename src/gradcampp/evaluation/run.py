@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.metadata
 import itertools
 import platform
 import sys
@@ -30,7 +29,7 @@ from gradcampp.evaluation.measure import measure
 from gradcampp.evaluation.photographs import Batch, load
 from gradcampp.evaluation.processes import Processes
 from gradcampp.evaluation.records import Run
-from gradcampp.files import file_hash
+from gradcampp.files import file_hash, versions
 from gradcampp.networks.capture import Network, computing
 from gradcampp.networks.probe import move
 from gradcampp.networks.running import WITHOUT_FLOAT64
@@ -105,11 +104,6 @@ def evaluate(
     return Run(run)
 
 
-def _versions() -> dict[str, str]:
-    names = ("gradcampp", "torch", "torchvision", "numpy", "pillow")
-    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in names}}
-
-
 def _agree(
     photographs: list[Photograph], folder: Path, run: Path, experiment: Experiment, execution: Execution, processes: Processes
 ) -> int:
@@ -125,10 +119,12 @@ def _agree(
         manifest = records.read_manifest(run)
         _check_photographs(photographs, folder, run, manifest, settings["photographs and labels"])
         if not manifest["finished"]:  # a smaller batch goes on with the parts that there are
-            now, begun = _versions(), manifest.get("versions", {})
+            now, begun = versions(), manifest.get("versions", {})
             told = {"part": BATCHES * execution.batch_size, "versions": now, **manifest, "settings": settings}
             records.write_manifest(run, told)
-            if others := [f"{name} {version} (now {now[name]})" for name, version in begun.items() if now.get(name) != version]:
+            if others := [
+                f"{name} {version} (now {now[name]})" for name, version in begun.items() if now.get(name, version) != version
+            ]:
                 message = f"{run} was begun with {', '.join(others)}; what is computed now may differ by rounding"
                 warnings.warn(message, Notice, stacklevel=2)
     processes.barrier()
@@ -267,6 +263,6 @@ def _finish(run: Path, count: int, folder: Path, execution: Execution, processes
         "device": torch.cuda.get_device_name() if execution.device == "cuda" else platform.machine(),
         "threads": torch.get_num_threads(),
         "batch_size": execution.batch_size,
-        "versions": _versions(),
+        "versions": versions(),
     }
     records.write_manifest(run, {**manifest, "finished": True, **details})

@@ -8,7 +8,7 @@ that there is a gradient before the softmax (pre) and none behind it (post).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,6 @@ from gradcampp.cam import SCORES, Scores
 from gradcampp.errors import InputError
 
 Score = Literal["softmax", "sigmoid", "logit"]
-SCORES_OF_CLASSES: tuple[Score, ...] = get_args(Score)
 SUM_TOLERANCE = 1e-3  # of probabilities that a network rounds to bfloat16
 
 
