@@ -155,20 +155,16 @@ def of_paper(scores: Scores) -> Means:
     means += [(plus_end, end) for end in ends[2] for plus_end in _between(ends[1], ends[0], end)]
     spreads = product(*((cell.std - 0.005, cell.std + 0.005) for cell in (whole, plus, over)))
     corners = np.array([(b + d, d, *spread) for (b, d), spread in product(means, spreads)]).T
-    gain, difference, *deviations = corners
-    return _of_deviations(paper.IMAGES, gain, difference, *deviations)
+    gain, difference, of_whole, of_plus, of_over = corners
+    covariance = (of_whole**2 + of_over**2 - of_plus**2) / 2
+    n = paper.IMAGES
+    return Means(n, gain, difference, of_whole**2 / n, of_over**2 / n, covariance / n, n - 1)
 
 
 def _between(own: tuple[float, float], total: tuple[float, float], other: float) -> tuple[float, ...]:
     """The ends of what one summand can be, given the other and the ends of their sum; nothing where there is no such value."""
     low, high = max(own[0], total[0] - other), min(own[1], total[1] - other)
     return (low, high) if low <= high else ()
-
-
-def _of_deviations(n: int, gain: Floats, difference: Floats, whole: Floats, plus: Floats, over: Floats) -> Means:
-    """Means from the standard deviations of log(++/Grad-CAM), log(+/Grad-CAM) and log(++/+)."""
-    covariance = (whole**2 + over**2 - plus**2) / 2
-    return Means(n, gain, difference, whole**2 / n, over**2 / n, covariance / n, n - 1)
 
 
 def simulated(scores: Scores, n: int, share: float, repetitions: int = 20_000) -> Means:
