@@ -20,10 +20,9 @@ from gradcampp.algebra import counterexamples, derivation
 from gradcampp.cam import COLUMNS, SCORES, Scores, column
 from gradcampp.claims import alphas as alphas_claims
 from gradcampp.claims import derivation as derivation_claims
-from gradcampp.claims import ledger
+from gradcampp.claims import intervals, ledger
 from gradcampp.claims import results as results_claims
 from gradcampp.claims.claim import NOT_TESTED, Claim, Finding, UntestedError, claim, empirical, empirical_of_scores
-from gradcampp.claims.intervals import number
 from gradcampp.claims.ledger import MEASURED, PROVED
 from gradcampp.evaluation import records
 from gradcampp.evaluation.alphas import Histogram, histogram
@@ -738,7 +737,7 @@ def test_an_outlier_on_each_side_takes_one_image_that_has_both(tmp_path: Path) -
     ],
 )
 def test_a_number_of_evidence_hides_nothing_and_says_no_more_than_it_knows(value: float, sign: str, said: str) -> None:
-    assert number(value, sign) == said
+    assert intervals.number(value, sign) == said
 
 
 def test_a_single_sum_near_1_refutes_that_eq_6_is_unsolved(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ PAIRS: tuple[Pair, ...] = (("gradcam++", "gradcam"), ("gradcam+", "gradcam"), ("
 NAMES: dict[Method, str] = {"gradcam": "Grad-CAM", "gradcam+": "Grad-CAM+", "gradcam++": "Grad-CAM++"}
 
 
-COMMAND = "gradcampp reproduce --profile paper"  # the paper's own experiment
+COMMAND = "gradcampp reproduce --profile paper-keras"  # the paper's own experiment
 
 
 IMAGES = 4219  # of 10,000 in ImageNetV2 MatchedFrequency, score over 0.5

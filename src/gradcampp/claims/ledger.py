@@ -88,7 +88,7 @@ def in_words(rows: Mapping[str, Row]) -> str:
     """The verdicts of one claim on several runs, by title, as a phrase: ``holds on A and B; on C it cannot be told``."""
     verdicts = list(dict.fromkeys(row.finding.verdict for row in rows.values()))
     said = {CANNOT_TELL: "cannot be told", NOT_TESTED: "is not tested"}
-    phrases = []
+    phrases: list[str] = []
     for verdict in verdicts:
         titles = [title for title, row in rows.items() if row.finding.verdict == verdict]
         words, where = said.get(verdict, verdict), f"on {listed(titles)}"
