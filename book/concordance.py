@@ -19,6 +19,7 @@ from gradcampp import paper
 from gradcampp.cam import SCORES
 from gradcampp.claims import cards, ledger
 from gradcampp.claims.claim import Claim, is_paper, several
+from gradcampp.claims.claim import number as significant
 from gradcampp.claims.ledger import MATHEMATICS, Judged, claim_of
 from gradcampp.claims.results import CELLS
 from gradcampp.evaluation import gallery
@@ -38,6 +39,7 @@ DATA = {  # what an opener of gradcampp.notebook brings; the first that a figure
     "open_evidence": "all runs of this edition: {runs}",
     "open_run": "the run of this edition: {run}",
 }
+BESIDE = "In brackets the number less the paper's, and behind it the 95 % interval."
 ROLES = {"eq": "eq", "fig": "numref", "tab": "numref"}
 KINDS = {"proof": "none, exact algebra", "numeric": "none, made-up numbers in float64", "empirical": "all runs of this edition"}
 
@@ -250,22 +252,28 @@ def _numbers(values: Mapping[str, str], title: str, runs: Sequence[Run]) -> str:
 
 
 def _number(ours: paper.Cell | Summary, printed: paper.Cell, value: str) -> str:
-    """A number with the paper's two decimals, its distance from the paper's, and the 95 % interval where it has one."""
+    """A number, its distance from the paper's, and the 95 % interval where it has one; the paper's own as printed."""
     own, theirs = getattr(ours, value), getattr(printed, value)
     if isinstance(ours, paper.Cell):
-        return f"{own:.2f}"  # as printed
-    interval = f" [{ours.low:,.2f}, {ours.high:,.2f}]" if value == "relative_performance" else ""
-    return f"{own:z,.2f} ({own - theirs:+z,.2f}){interval}"
+        return f"{own:.2f}"
+    interval = f" [{_short(ours.low)}, {_short(ours.high)}]" if value == "relative_performance" else ""
+    return f"{_short(own)} ({_short(own - theirs, '+')}){interval}"
+
+
+def _short(value: float, sign: str = "") -> str:
+    """Three decimals, or three significant digits where these are fewer."""
+    return significant(value, sign) if abs(value) >= 1 else f"{value:{sign}z.3f}"
 
 
 def caveat(runs: Sequence[Run]) -> str:
-    """Whether one of the runs is the paper's own experiment: only its distances say how well that comes out again."""
+    """A sentence on the paper's own experiment, and which run it is: only its distances say how well that comes out again."""
     own = [run.title for run in runs if is_paper(run)]
     if own:
         return f"The paper's own experiment is here: {', '.join(own)}. Distances of the others are those of other networks."
     return (
         "No run of this edition is the paper's own experiment, so a distance says how another network on other pictures differs, "
-        f"not how well the paper's number comes out again. What would: `{paper.COMMAND}`."
+        f"not how well the paper's number comes out again. What would: `{paper.COMMAND}`. "
+        "The profile `paper` takes torchvision's VGG16 on the same photographs."
     )
 
 
@@ -290,7 +298,7 @@ def text(root: Path, pages: Iterable[str], runs: Mapping[str, Run], judged: Sequ
         "Equations": equations(found, judged, tests),
         "Figures": shown("figure", found, glued, judged, tests, listed),
         "Tables": shown("table", found, glued, judged, tests, listed),
-        "Table 1, number by number": f"{caveat(listed)}\n\n{table_1(listed)}",
+        "Table 1, number by number": f"{BESIDE}\n\n{table_1(listed)}",
         "Table 2, number by number": table_2(listed),
     }
     return "\n\n".join(f"## {title}\n\n{part}" for title, part in parts.items()) + "\n"
@@ -312,4 +320,5 @@ def write(root: Path, source: Path, pages: Sequence[str], folder: Path) -> None:
 
     if PAGE in pages:
         runs = open_evidence(Run(folder))
+        (source / "book" / "concordance_caveat.md").write_text(f"{caveat(list(runs.values()))}\n", "utf-8")
         (source / "book" / "concordance_tables.md").write_text(text(root, pages, runs, ledger.judge(runs)), "utf-8")

@@ -188,7 +188,7 @@ def test_the_table_has_every_empirical_claim_every_run_and_the_command_for_the_p
     assert set(rows) == {cards.name_anchor(one) for one in MEASURED if one not in CELLS} | {cards.NUMBERS_ANCHOR}
     assert rows["claim-4-better-pre"] == ["not run", "✘ fails", "✘ fails"]
     assert rows[cards.NUMBERS_ANCHOR] == ["not run", "✘ fails: 18", "✘ fails: 18"]
-    assert text.count("gradcampp reproduce --profile paper") == 1
+    assert text.count("gradcampp reproduce --profile paper-keras") == 1
     assert 'title="x = 2 | *y* &lt; 3"' in text
 
 

@@ -160,9 +160,13 @@ def test_explain_prints_the_best_classes_and_draws(tmp_path: Path, capsys: pytes
     assert "Alsatian (1)" in printed
     assert "kite (2)" in printed
     assert "post-softmax" in printed
-    for name in ("e.png", "e-alphas.png"):
+    for name in ("e-alphas.png", "e.png"):
         with Image.open(tmp_path / name) as picture:
             assert min(picture.size) > 400
+    assert main([*arguments, "--class", "Tabby_Cat", "--class", "2", "--class", "0", "--scores", "post"]) == 0
+    assert "--class names tabby cat (0) more than once; drawn once" in capsys.readouterr().err
+    with Image.open(tmp_path / "e.png") as again:
+        assert again.size == picture.size
 
 
 def test_explain_honours_the_exif_orientation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

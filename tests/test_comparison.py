@@ -99,7 +99,7 @@ def test_a_row_says_where_the_papers_own_experiment_is_missing_and_how_to_make_i
     for table in comparison.tables(runs(), repeated=False).values():
         (source, name), cells = table.index[-1], table.iloc[-1]
         assert source == "the paper, repeated"
-        assert name == "not run: `gradcampp reproduce --profile paper`"
+        assert name == "not run: `gradcampp reproduce --profile paper-keras`"
         assert set(cells) == {""}
 
 

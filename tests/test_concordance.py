@@ -103,13 +103,19 @@ def test_the_tables_have_the_paper_s_rows_and_columns_and_the_distance_of_each_n
                 number_shown, distance = re.findall(r"^(-?[\d.,]+) \(([+-][\d.,]+)\)", cell)[0]
                 assert abs(float(number_shown) - number) <= 0.005
                 assert abs(float(distance) - (number - of_paper)) <= 0.005
-    assert "not how well the paper's number comes out again" in text  # of this run nobody may think so
+    assert concordance.BESIDE in text
+    assert "{include} concordance_caveat.md" in (ROOT / "book" / "concordance.md").read_text("utf-8").partition("\n- ")[0]
+    assert "not how well the paper's number comes out again" in concordance.caveat([RUN])  # of this run nobody may think so
 
 
 def test_a_distance_of_nothing_has_no_sign_of_a_negative_zero() -> None:
     summary = Summary(10, 1.0, 0.9, 1.1, -0.001, 1.0)
-    assert concordance._number(summary, paper.Cell(1.0, 0.0, 0.4), "mean") == "0.00 (+0.00)"
-    assert concordance._number(summary, paper.Cell(1.24, 0.0, 0.4), "relative_performance") == "1.00 (-0.24) [0.90, 1.10]"
+    assert concordance._number(summary, paper.Cell(1.0, 0.0, 0.4), "mean") == "-0.001 (-0.001)"
+    assert concordance._number(summary, paper.Cell(1.24, 0.0, 0.4), "relative_performance") == "1.000 (-0.240) [0.900, 1.100]"
+    nothing = Summary(10, 951.401, 0.9936, 1_029.7, -0.0001, 1.0)
+    assert concordance._number(nothing, paper.Cell(1.0, 0.0, 0.4), "mean") == "0.000 (+0.000)"
+    large = concordance._number(nothing, paper.Cell(1.16, 0.0, 0.4), "relative_performance")
+    assert large == "951 (+950) [0.994, 1,030]"
 
 
 def notebook(*sources: str) -> Mapping[str, Any]:

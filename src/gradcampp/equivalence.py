@@ -5,9 +5,11 @@ by class it is wider, images of classes such as these; with few classes such an 
 
 Two margins stand side by side. The *share* compares the difference of Grad-CAM++ and Grad-CAM+ with the gain that Grad-CAM++
 has over Grad-CAM in the same images, for that gain is why the method is used: a quarter of it (``SHARE``) was fixed before
-any run was judged. Three quarters of an effect is most of it, while half is not; and where 25 % is certainly exceeded the
-alphas have a part in the gain, so the margin can fail. The *factor* is absolute. A fixed factor calls everything equivalent
-where nothing differs: in such a run it takes Grad-CAM for Grad-CAM++, and then it cannot decide.
+these runs were judged, when the ratios of SqueezeNet and of the paper were known. Three quarters of an effect is most of it,
+while half is not; and where 25 % is certainly exceeded the alphas have a part in the gain, so the margin can fail. The
+*factor* is absolute. A fixed factor calls everything equivalent where nothing differs: in such a run it takes Grad-CAM for
+Grad-CAM++, and then it cannot decide. Where the gain is so large that a quarter of it is more than the factor, both have to
+decide: the share alone could hardly be exceeded.
 """
 
 from __future__ import annotations
@@ -208,6 +210,17 @@ def decide_share(means: Means, share: float = SHARE) -> Decision:
 def decide_factor(means: Means, factor: float) -> Decision:
     """The decision by a factor, of Grad-CAM++ and Grad-CAM+."""
     return decide(means.ratio(), 1 / factor, factor)
+
+
+def is_large(means: Means, factor: float) -> bool:
+    """True where the gain is certain, and ``SHARE`` of it more than the factor."""
+    return bool(np.isfinite(means.share().low).all() and (SHARE * means.gain > np.log(factor)).all())
+
+
+def decide_both(means: Means, factor: float) -> Decision:
+    """The decision by the share of the gain, and where that is large by the factor, too."""
+    by_factor = decide_factor(means, factor)
+    return by_factor if by_factor != "equivalent" and is_large(means, factor) else decide_share(means)
 
 
 def control(means: Means, factor: float) -> Decision:

@@ -9,7 +9,7 @@ from gradcampp.cam import Method, Scores
 Pair = tuple[Method, Method]
 PAIRS: tuple[Pair, ...] = (("gradcam++", "gradcam"), ("gradcam+", "gradcam"), ("gradcam++", "gradcam+"))
 NAMES: dict[Method, str] = {"gradcam": "Grad-CAM", "gradcam+": "Grad-CAM+", "gradcam++": "Grad-CAM++"}
-COMMAND = "gradcampp reproduce --profile paper"  # the paper's own experiment
+COMMAND = "gradcampp reproduce --profile paper-keras"  # the paper's own experiment
 IMAGES = 4219  # of 10,000 in ImageNetV2 MatchedFrequency, score over 0.5
 EXTREMES = {-1398101.4: (-3, -22), 559240.56: (15, -23)}  # alphas printed in section 3.4: 1 / (n * 2**e) in float32
 

@@ -28,7 +28,7 @@ ASSUMPTIONS = {
     "exponential": "The score is the exponential of the logit, Y = exp(S).",
     "piecewise linear": "The logit is piecewise linear in the activations: its second and third derivatives vanish.",
     "gradient": "The derivative of the logit is not zero.",
-    "any rate": "Y = exp(lam S) is as good a choice as Y = exp(S), for every positive lam.",
+    "any rate": "Y = exp(λ S) is as good a choice as Y = exp(S), for every positive λ.",
     "post-softmax": "The softmax score p may take the place of the logit S, as if it too were piecewise linear.",
 }
 

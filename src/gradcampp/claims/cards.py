@@ -136,8 +136,8 @@ def place(claims: Iterable[Claim]) -> str:
 
 
 def plain(text: str) -> str:
-    """A sentence whose own signs are not taken for Markdown, without its full stop."""
-    return re.sub(r"([\\`*_{}\[\]<>$|^~])", r"\\\1", text.rstrip("."))
+    """A sentence whose own signs are not taken for Markdown, without its full stop; lambda is its letter, as in the chapters."""
+    return re.sub(r"([\\`*_{}\[\]<>$|^~])", r"\\\1", text.rstrip(".")).replace("lambda", "λ")
 
 
 def code(text: str) -> str:

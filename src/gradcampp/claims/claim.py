@@ -50,7 +50,7 @@ ROUNDING = 1e-12  # float64 against exact fractions, after a handful of operatio
 EQUIVALENCE_MARGIN = 1.1  # two methods whose relative performance is certainly within this factor count as equivalent
 
 ANY_RUN = "gradcampp claims --run RUN, after gradcampp reproduce or evaluate --out RUN"
-PAPER_RUN = f"{paper.COMMAND}, then gradcampp claims --run runs/paper"
+PAPER_RUN = f"{paper.COMMAND}, then gradcampp claims --run runs/paper-keras"
 
 
 @dataclass(frozen=True)

@@ -200,14 +200,14 @@ def eq_9_unsolved() -> Finding:
 
 @claim("eq-12", section="3.1.5", equation=12)
 def eq_12() -> Finding:
-    """Y = exp(lam S) gives eq. 12."""
+    """Y = exp(lambda S) gives eq. 12."""
     rates = counterexamples.other_rates()
-    return verdict(_step(12, "any rate").lost == 0, f"lam = 1 and 2 give {rates[0]} and {rates[1]} for g = s = 1")
+    return verdict(_step(12, "any rate").lost == 0, f"lambda = 1 and 2 give {rates[0]} and {rates[1]} for g = s = 1")
 
 
 @claim("3.1.5-other", section="3.1.5", expected="sharpened")
 def other_rates() -> Finding:
-    """Another lam gives other alphas."""
+    """Another lambda gives other alphas."""
     g, s = sp.symbols("g s")
     first, second = sp.symbols("lambda_1 lambda_2", positive=True)
     gap = sp.factor(derivation.equation_12(g, s, first) - derivation.equation_12(g, s, second))

@@ -94,8 +94,8 @@ def better_at_equal_heat(run: Run, scores: Scores) -> Finding:
 def worse_without_relu(run: Run) -> Finding:
     """Positive gradients are necessary: Grad-CAM++ does worse where the negative ones are kept."""
     compared(run.records, "pre")
-    relu, signed = _with_controls(run, "pre_gradcam_plusplus", "pre_signed")
-    found = summarise(relu, signed)
+    kept, signed = _with_controls(run, "pre_gradcam_plusplus", "pre_signed")
+    found = summarise(kept, signed)
     return above(found.low, found.high, 1, ratio(found), matters=EQUIVALENCE_MARGIN)
 
 
@@ -112,9 +112,9 @@ def positive_is_necessary(run: Run) -> Finding:
     compared(run.records, "pre")
     whole, signed, tame = map(np.log, _with_controls(run, "pre_gradcam_plusplus", "pre_signed", "pre_signed_tame"))
     lost, without_poles = whole - signed, whole - tame
-    told = "its score is that with the ReLU times: " + ", ".join(
+    told = "of its score with the ReLU are left: " + ", ".join(
         f"{name} {ratio(summarise(np.exp(values), np.exp(whole)))}"
-        for name, values in (("without the ReLU", signed), ("and without poles", tame))
+        for name, values in (("without it", signed), ("without it and without poles", tame))
     )
     drop, rest = _log_interval(lost), _log_interval(without_poles - lost / 2)
     if drop[0] <= 0:

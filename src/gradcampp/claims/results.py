@@ -36,7 +36,7 @@ from gradcampp.claims.claim import (
     sharpened,
     verdict,
 )
-from gradcampp.equivalence import SHARE, Decision, Means, control, decide_factor, decide_share, of_run
+from gradcampp.equivalence import SHARE, Means, control, decide_both, decide_factor, is_large, of_run
 from gradcampp.evaluation.records import Run
 from gradcampp.paper import PAIRS, Pair
 from gradcampp.performance import compared, interval, log_relative_performance, percent, relative_performance
@@ -202,29 +202,18 @@ def not_much_better(run: Run, scores: Scores) -> Finding:
 def equivalent(run: Run, scores: Scores) -> Finding:
     """Grad-CAM++ and Grad-CAM+ are practically equivalent."""
     found = of_run(run.records, scores)
-    decisions = {_decision(means) for means in found.values()}
+    decisions = {decide_both(means, EQUIVALENCE_MARGIN) for means in found.values()}
     told = "; ".join(f"{name} {_share(means)}" for name, means in found.items())
     means = found["by image"]
     factor = f"by a factor of {EQUIVALENCE_MARGIN} alone {decide_factor(means, EQUIVALENCE_MARGIN)}"
     if control(means, EQUIVALENCE_MARGIN) == "equivalent":
         factor += ", as it calls Grad-CAM and Grad-CAM++, so that it decides nothing"
-    elif _is_large(means):
+    elif is_large(means, EQUIVALENCE_MARGIN):
         factor += f", and {SHARE:.0%} of the gain is a factor of {number(math.exp(SHARE * float(means.gain)))}"
     told = f"share of the gain: {told}; {factor}"
     if len(decisions) > 1 or decisions == {"cannot tell"}:
         return cannot_tell(told)
     return verdict(decisions == {"equivalent"}, told)
-
-
-def _is_large(means: Means) -> bool:
-    """True where the share of a gain is a factor beyond the margin: by itself it could hardly be exceeded."""
-    return math.isfinite(means.share().hull()[0]) and float(SHARE * means.gain) > math.log(EQUIVALENCE_MARGIN)
-
-
-def _decision(means: Means) -> Decision:
-    """By the share of the gain, and of a large gain by the factor, too."""
-    by_factor = decide_factor(means, EQUIVALENCE_MARGIN)
-    return by_factor if by_factor != "equivalent" and _is_large(means) else decide_share(means)
 
 
 def _share(means: Means) -> str:

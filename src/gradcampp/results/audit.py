@@ -56,7 +56,7 @@ PACKAGES = {
     ),
     "captum 0.9": Package(
         "captum",
-        "has no Grad-CAM++, and its default map is that of Grad-CAM without the last ReLU",
+        "has no Grad-CAM++ and claims none; its default map is that of Grad-CAM without the last ReLU",
         "`relu_attributions=True` gives Grad-CAM; for the others take what `LayerGradCam` calls inside, as the recipe shows",
     ),
     "the authors' repository": Package(
@@ -198,10 +198,12 @@ def sentences(found: pd.DataFrame) -> dict[str, str]:
     for name, package in PACKAGES.items():
         own = [float(far[kind, package.formula]) for kind in SCORES]
         plus = [float(far[kind, "Grad-CAM+"]) for kind in SCORES]
-        compared = [_beside(one, other) for one, other in zip(own, plus, strict=True)]
+        compared = [f" ({_beside(one, other)})" for one, other in zip(own, plus, strict=True)]
+        if package.formula == "captum":  # it claims no Grad-CAM++, so that nobody would leave its alphas out
+            compared = ["", ""]
         told[name] = (
-            f"{package.does}; its map differs from eq. 13 by {_small(own[0])} before the softmax ({compared[0]}) and by "
-            f"{_small(own[1])} after it ({compared[1]}). The exact map: {package.exact}."
+            f"{package.does}; its map differs from eq. 13 by {_small(own[0])} before the softmax{compared[0]} and by "
+            f"{_small(own[1])} after it{compared[1]}. The exact map: {package.exact}."
         )
     return told
 

@@ -18,7 +18,7 @@ from gradcampp.performance import SAME, UndefinedError, compared, summaries
 TITLES = {
     "table1": "Table 1. Relative performance, paper (n = {paper}) beside this run (n = {run})",
     "table2": "Table 2. Log relative performance, paper (n = {paper}) beside this run (n = {run})",
-    "differences": "Largest difference of the min-max maps of Grad-CAM++ and Grad-CAM+, and its bound for all lam from 0 to 1",
+    "differences": "Largest difference of the min-max maps of Grad-CAM++ and Grad-CAM+, and its bound for all lambda from 0 to 1",
     "localisation_gain": "Scenes with several instances. Mean difference of two methods, 95 % bootstrap interval",
     "competition": "Scenes with two classes. Share of heat and of hottest pixels on either object, 95 % bootstrap interval",
 }
