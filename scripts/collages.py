@@ -21,10 +21,11 @@ import torch
 from gradcampp.errors import InputError
 from gradcampp.evaluation import localisation
 from gradcampp.evaluation.folders import Photograph, list_photographs
-from gradcampp.evaluation.photographs import Preprocessing, read_photograph
+from gradcampp.evaluation.photographs import read_photograph
 from gradcampp.evaluation.records import Run
 from gradcampp.files import atomic_write
 from gradcampp.networks.load import load
+from gradcampp.networks.preprocessing import Preprocessing
 from gradcampp.scenes import Scene
 from scripts.audits import commit, shortened
 from scripts.evidence import ROOT, RUNS
@@ -51,7 +52,7 @@ def collage(pair: Sequence[Photograph], data: Path, preprocessing: Preprocessing
 def kept(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows of explained classes among the network's two first, their numbers to three digits."""
     found = rows[rows["rank"] <= 2].reset_index(drop=True)
-    for column in found.select_dtypes("floating"):
+    for column in ("score", *localisation.RIVALRY):
         found[column] = shortened(found[column]).to_numpy(zero_copy_only=False).astype(np.float64)
     return found
 

@@ -142,7 +142,7 @@ def _scored(network: Network, maps: Tensor, pixels: Tensor, label: Tensor, limit
     """Scores of the maps (F, H, W) of one photograph, (F,) on the CPU; many formulas give one map."""
     apart = (maps[:, None] - maps).abs().amax((2, 3))
     first = (apart <= ROUNDING).int().argmax(1).where(apart.diagonal() == 0, torch.arange(len(maps), device=maps.device))
-    distinct, places = first.unique(return_inverse=True)
+    distinct, places = torch.unique(first, return_inverse=True)
     return score_explanation_maps(network, maps[None, distinct], pixels, label, limit)[0][0, places].cpu()
 
 
