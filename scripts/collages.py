@@ -52,7 +52,7 @@ def collage(pair: Sequence[Photograph], data: Path, preprocessing: Preprocessing
 def kept(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows of explained classes among the network's two first, their numbers to three digits."""
     found = rows[rows["rank"] <= 2].reset_index(drop=True)
-    for column in found.select_dtypes(np.floating):
+    for column in ("score", *localisation.RIVALRY):
         found[column] = shortened(found[column]).to_numpy(zero_copy_only=False).astype(np.float64)
     return found
 

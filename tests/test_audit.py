@@ -294,7 +294,8 @@ def test_some_photographs_give_the_committed_rows(shared: Path, tmp_path: Path, 
         pytest.skip(str(error))
     data, scored = shared / "imagenet-1000", committed["pre/eq. 13/score"].notna()
     every = list_photographs(data, own.classes)
-    some = [each for each in every if each.image in set(committed.index[scored][::60])]
+    images = committed.index[scored]
+    some = [each for each in every if each.image in set(images[:: len(images) // 2])]
     experiment = audit.experiment(experiment_of(own))
     evaluate(own, some, data, tmp_path, experiment, Execution(8, 0, "cpu"), measuring=audit.measure)
     beside = [each for each in every if each.image in set(committed.index[~scored & (committed["score"] > 0.5)][::200])]
@@ -320,7 +321,8 @@ def test_an_audit_says_where_it_comes_from(name: str) -> None:
     assert (folder / "README.md").read_text("utf-8") == table
     rows = audit.read(folder)
     assert len(rows) == manifest["images"] == 1000
-    assert rows["pre//zero"].notna().sum() == manifest["over_threshold"] == (rows["score"] > 0.5).sum()
+    assert rows["pre//zero"].notna().sum() == manifest["over_threshold"] > 400
+    assert (rows["pre//zero"].notna() == (rows["score"] > 0.5)).mean() > 0.99  # a score of three digits may be 0.5
 
 
 def test_a_compact_audit_reads_the_same_to_three_digits(rows: pd.DataFrame, tmp_path: Path) -> None:

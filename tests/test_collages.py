@@ -16,11 +16,12 @@ from gradcampp.evaluation.folders import Photograph, list_photographs
 from gradcampp.evaluation.photographs import read_photograph
 from gradcampp.evaluation.records import Run
 from gradcampp.networks.load import load
-from scripts import collages, evidence
+from scripts import collages
+from scripts.evidence import RUNS
 from tests.conftest import ROOT, photograph
 from tests.test_evaluate import SMALL
 
-NAMES = [f"{model}-{layer}" for model, layer in evidence.RUNS]
+NAMES = [f"{model}-{layer}" for model, layer in RUNS]
 
 
 def test_each_photograph_is_in_one_pair_of_two_classes() -> None:
