@@ -134,7 +134,7 @@ class Network:
 
 
 def _brought(values: Tensor, device: torch.device) -> Tensor:
-    """What is on the CPU, on the device; what is elsewhere, or no tensor at all, is for others to refuse."""
+    """Tensors of the CPU on the device; those of another device, and what is no tensor, are for others to refuse."""
     return values.to(device) if isinstance(values, Tensor) and values.device.type == "cpu" else values
 
 
