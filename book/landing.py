@@ -17,14 +17,13 @@ PAGE = """:::{{image}} photographs.png
 name: landing-photographs
 alt: >-
   Two photographs, a cat's face and a cup of espresso, with their heatmaps by Grad-CAM, Grad-CAM+ and Grad-CAM++ at two layers
-  of a network. At its last feature maps the three are alike; in its last block, behind the expansion, that of Grad-CAM is in
-  patches, while those of Grad-CAM+ and Grad-CAM++ are alike.
+  of a network. At its last feature maps the three are alike; inside its last block that of Grad-CAM is in patches,
+  while those of Grad-CAM+ and Grad-CAM++ are alike.
 ---
 :::
 
 What speaks for {first} and for {second}, by EfficientNet-Lite0: before the softmax, at its last feature maps
-(`{head}`) and in its last block behind the expansion, the first convolution there (`{inside}`).
-Largest difference of the Grad-CAM++ map from that of Grad-CAM+: {differences}.
+(`{head}`) and inside its last block (`{inside}`). Largest difference of the Grad-CAM++ map from that of Grad-CAM+: {differences}.
 The photographs, cropped: {credit}.
 """  # no figure of Sphinx's: that would have the number 1, which is the paper's
 
@@ -43,7 +42,7 @@ def write(folder: Path) -> None:
         for layer in (lite0.LAYER, lite0.EXPANSION_LAYER)
     }
     style.save(one_image.at_layers(rows, names), folder / "photographs", ["png"])
-    seen = [f"“{names[row.label]}” (score {float(row.probabilities[row.label]):.3g})" for row in rows[lite0.LAYER]]
+    seen = [f"“{names[row.label]}” (score {float(row.probabilities[row.label]):.2f})" for row in rows[lite0.LAYER]]
     differences = [
         f"{max(float((row.maps['gradcam++'] - row.maps['gradcam+']).abs().max()) for row in each):.2f} at `{layer}`"
         for layer, each in rows.items()
