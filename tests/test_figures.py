@@ -78,7 +78,7 @@ def rivals() -> pd.DataFrame:
     """The means of made-up pairs."""
     rng = np.random.default_rng(8)
     rows = pd.DataFrame([(pair, name) for pair in range(20) for name in COLUMNS], columns=["pair", "map"])
-    return localisation.rivalry(rows.assign(**{name: rng.random(len(rows)) for name in localisation.RIVALRY}))
+    return localisation.rivalry(rows.assign(explained=0, **{name: rng.random(len(rows)) for name in localisation.RIVALRY}))
 
 
 def alphas() -> torch.Tensor:
