@@ -177,8 +177,9 @@ def _gained(row: pd.Series[Any]) -> str:
     "beyond-other-class",
     section="2.1.2",
     chapter=BEYOND,
-    criterion="share of the heat on the other object, Grad-CAM+ less Grad-CAM, where the explained class is one of the network's "
-    f"two first: 95 % interval above 0, pair by pair; fails where it ends below {HUNDREDTH}",
+    criterion="share of the heat on the other object (in collages: on the other half), Grad-CAM+ less Grad-CAM, where the "
+    "explained class is one of the network's two first: 95 % interval above 0, pair by pair; fails where it ends below "
+    f"{HUNDREDTH}",
 )
 def heats_the_other_class(run: Run) -> Finding:
     """Dropping negative gradients puts more heat on an object of a competing class."""
@@ -196,6 +197,7 @@ def heats_the_other_class(run: Run) -> Finding:
         for pair, metric in ((PAIRS[1], "other"), (PAIRS[1], "points_at_other"), (PAIRS[0], "points_at_other"))
     )
     told = f"on the other object {on} of the heat (Grad-CAM, Grad-CAM+, Grad-CAM++), Grad-CAM+ less Grad-CAM {_gained(row)}, in "
-    told += f"{row['n']} drawn pairs; the hottest pixel in {at}, less Grad-CAM {_gained(hottest)} and {_gained(of_plusplus)}"
+    told += f"{row['n']} {'drawn pairs' if run.has_masks else 'collages of two photographs'}; the hottest pixel in {at}, less "
+    told += f"Grad-CAM {_gained(hottest)} and {_gained(of_plusplus)}"
     told += f"; {(every - len(seen)) // len(METHODS)} explanations with an empty map are left out" if every > len(seen) else ""
     return above(row["low"], row["high"], 0, told, matters=HUNDREDTH)
