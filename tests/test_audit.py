@@ -268,14 +268,14 @@ def test_sentences_compare_with_leaving_the_alphas_out() -> None:
     rows = made_up()
     told = said.sentences(said.table(rows))
     assert told.keys() == said.PACKAGES.keys()
-    assert "times as far as constant alphas are" in told["torchcam 0.5"]
-    assert "constant alphas" not in told["captum 0.9"]  # which claims no Grad-CAM++
+    assert "times as far as Grad-CAM+ is" in told["torchcam 0.5"]
+    assert "Grad-CAM+ is" not in told["captum 0.9"]  # which claims no Grad-CAM++
     assert "claims none" in told["captum 0.9"]
     rows.loc[rows["formula"] == "torchcam", "mean"] = 1e-5
     assert "the same map" in said.sentences(said.table(rows))["torchcam 0.5"]
     plus = rows[rows["formula"] == "Grad-CAM+"]["mean"].to_numpy()
     rows.loc[rows["formula"] == "torchcam", "mean"] = plus
-    assert "as far as constant alphas are" in said.sentences(said.table(rows))["torchcam 0.5"]
+    assert "as far as Grad-CAM+ is" in said.sentences(said.table(rows))["torchcam 0.5"]
 
 
 COMMITTED = [f"{model}-{layer}" for model, layer in audits.RUNS]

@@ -215,8 +215,8 @@ def _beside(own: float, plus: float) -> str:
         return "the same map"
     factor = own / plus
     if 0.9 < factor < 1.1:
-        return "as far as constant alphas are"
-    return f"{factor:.{0 if factor >= 10 else 2}f} times as far as constant alphas are"
+        return "as far as Grad-CAM+ is"
+    return f"{factor:.{0 if factor >= 10 else 2}f} times as far as Grad-CAM+ is"
 
 
 def figure(found: Mapping[str, pd.DataFrame]) -> Figure:
