@@ -1,4 +1,4 @@
-"""Every page of the book against the rules of WCAG 2.1, levels A and AA, by axe-core in a browser, light and dark."""
+"""Every page of the book against WCAG 2.1, levels A and AA, and for the order of headings, by axe-core, light and dark."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ from tests.conftest import ROOT
 
 AXE = ROOT / "book" / "web" / "node_modules" / "axe-core" / "axe.min.js"
 HTML = ROOT / "runs" / "mini" / "book" / "_build" / "html"
-RULES = "axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa'], resultTypes: ['violations']})"
+RULES = """axe.run(document, {
+    runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"],
+    rules: {"heading-order": {enabled: true}, "tabindex": {enabled: true}},
+    resultTypes: ["violations"],
+})"""
 ALIKE = ("book/library/", "genindex")  # generated pages of one making: one of a kind is read
 
 
@@ -51,9 +55,11 @@ def test_no_page_breaks_a_rule_of_accessibility(site: tuple[Browser, str], schem
 
 
 def test_axe_finds_what_is_wrong(site: tuple[Browser, str], tmp_path: Path) -> None:
-    (tmp_path / "bad.html").write_text("<html lang='en'><title>bad</title><p style='color: #ccc'>pale</p><button></button>")
+    (tmp_path / "bad.html").write_text(
+        "<html lang='en'><title>bad</title><p style='color: #ccc'>pale</p><button></button><h1>1</h1><h3>3</h3>"
+    )
     browser, _ = site
     with served(tmp_path) as host, visiting(browser, host, "bad.html") as visit:
         visit.page.evaluate(AXE.read_text("utf-8"))
         broken = {rule["id"] for rule in visit.page.evaluate(RULES)["violations"]}
-    assert {"color-contrast", "button-name"} <= broken
+    assert {"color-contrast", "button-name", "heading-order"} <= broken
