@@ -30,7 +30,7 @@ from gradcampp.claims.claim import (
     sharpened,
     verdict,
 )
-from gradcampp.evaluation.localisation import averages, gains, rivalry_gains, with_heat
+from gradcampp.evaluation.localisation import averages, gains, rivalry, rivalry_gains, with_heat
 from gradcampp.evaluation.records import Run
 from gradcampp.paper import PAIRS, Pair
 from gradcampp.performance import percent
@@ -190,8 +190,8 @@ def heats_the_other_class(run: Run) -> Finding:
     every, seen = len(seen), with_heat(seen)
     if seen.empty:
         raise UntestedError("in no scene with two classes is the explained class one of the network's two first, with maps of it")
-    means, gained = seen.groupby("map")[["other", "points_at_other"]].mean(), rivalry_gains(seen)
-    on, at = (", ".join(percent(means[name][column("pre", method)]) for method in METHODS) for name in means)
+    means, gained = rivalry(seen).set_index(["metric", "method"])["mean"], rivalry_gains(seen)
+    on, at = (", ".join(percent(means[metric, method]) for method in METHODS) for metric in ("other", "points_at_other"))
     row, hottest, of_plusplus = (
         gained[(gained["methods"] == paper.pair_name(pair)) & (gained["metric"] == metric)].iloc[0]
         for pair, metric in ((PAIRS[1], "other"), (PAIRS[1], "points_at_other"), (PAIRS[0], "points_at_other"))
