@@ -402,7 +402,7 @@ def test_a_run_without_scenes_of_two_classes_says_so(tmp_path: Path) -> None:
         BY_NAME["beyond-other-class"].check(run)
     rows = competition(0.1)
     evidence = BY_NAME["beyond-other-class"].check(in_memory(tmp_path, competition=rows)).evidence
-    assert "20 drawn pairs; the hottest pixel in 10.0%, 10.0%, 10.0%, less Grad-CAM +0.000 [+0.000, +0.000] and" in evidence
+    assert "20 collages of two photographs; the hottest pixel in 10.0%, 10.0%, 10.0%, less Grad-CAM +0.000 [+0.000, +0.000] and" in evidence
     with pytest.raises(UntestedError, match="two first"):
         BY_NAME["beyond-other-class"].check(in_memory(tmp_path, competition=rows[rows["rank"] > 2]))
     empty = (rows["map"] == "pre_gradcam") & (rows["pair"] < 3)
