@@ -316,7 +316,8 @@ def test_torchrun_with_a_bad_photograph_says_one_line_and_another_number_of_proc
         [*torchrun(3), *command(data, tmp_path / "run")], env=ENVIRONMENT, capture_output=True, text=True, check=False
     )
     assert done.returncode != 0
-    assert done.stderr.count("gradcampp: ") == 1
+    assert done.stderr.count("gradcampp: error: ") == 1
+    assert done.stderr.count("gradcampp: ") == 2  # and which network was taken, once for all processes
     assert f"{bad.parent.name}/{bad.name}: empty file" in done.stderr
     assert len(finished_images(tmp_path / "run")) >= 12
     more = "--skip-bad-images"
