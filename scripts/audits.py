@@ -43,7 +43,7 @@ KEPT = ("image", "label", "score", "sha256", *COLUMNS, *records.HEATS, *records.
 RUNS = {  # network and layer: how tables and sentences call them, how many are scored, and whether candidates meet all measures
     ("squeezenet1_0", "features.12"): ("SqueezeNet", None, True),
     (lite0.NAME, lite0.LAYER): ("Lite0 (last maps)", 160, False),
-    (lite0.NAME, lite0.INNER_LAYER): ("Lite0 (depthwise)", 32, False),
+    (lite0.NAME, lite0.INNER_LAYER): ("Lite0 (depthwise)", 160, False),
     (lite0.NAME, "blocks.15"): ("Lite0 (no ReLU)", 160, True),
 }
 
