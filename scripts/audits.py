@@ -8,7 +8,6 @@ each formula, and of Lite0 they are scored on a random sample. Only numbers are 
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -30,12 +29,11 @@ from gradcampp.evaluation.run import Execution, evaluate
 from gradcampp.files import atomic_write, file_hash
 from gradcampp.networks import lite0
 from gradcampp.networks.capture import Network
-from gradcampp.networks.load import load
 from gradcampp.networks.scores import probabilities
 from gradcampp.results import audit as said
 from gradcampp.results import tables
 from scripts import run
-from scripts.evidence import PHOTOGRAPHS, ROOT, WEIGHTS
+from scripts.evidence import PHOTOGRAPHS, ROOT, WEIGHTS, commit, load_network
 
 BATCH = 8
 BITS = 8  # of each number that are kept after the point: 1 in 500
@@ -46,11 +44,6 @@ RUNS = {  # network and layer: how tables and sentences call them, how many are 
     (lite0.NAME, lite0.INNER_LAYER): ("Lite0 (depthwise)", 160, False),
     (lite0.NAME, "blocks.15"): ("Lite0 (no ReLU)", 160, True),
 }
-
-
-def commit() -> str:
-    """The commit that is checked out."""
-    return subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def shortened(values: pa.ChunkedArray | pd.Series[float]) -> pa.Array:
@@ -128,11 +121,12 @@ def readme(folder: Path, name: str) -> str:
 @click.option("--only", help="One of them, as squeezenet1_0-features.12.")
 def main(data: Path, squeezenet: Path, out: Path, work: Path, only: str | None) -> None:
     """Make the audits in evidence/ again."""
+    at = commit()  # before the work, which may take long
     for (model, layer), (title, limit, controls) in RUNS.items():
         name = f"{model}-{layer}"
         if only not in (None, name):
             continue
-        network = load(model, layer, weights=squeezenet if model.startswith("squeezenet") else None)
+        network = load_network(model, layer, squeezenet)
         every = list_photographs(data, network.classes)
         sample = choose(every, limit, 0)
         experiment = audit.experiment(experiment_of(network, limit=limit, seed=0 if limit else None, controls=controls))
@@ -141,7 +135,7 @@ def main(data: Path, squeezenet: Path, out: Path, work: Path, only: str | None) 
         further = compared(network, others, data, experiment) if others else None
         made = {
             "title": title,
-            "commit": commit(),
+            "commit": at,
             "command": "python -m scripts.audits --data DIR --squeezenet FILE",
             "photographs": PHOTOGRAPHS,
             "weights": WEIGHTS[model],

@@ -23,12 +23,11 @@ from gradcampp.evaluation.folders import Photograph, list_photographs
 from gradcampp.evaluation.photographs import read_photograph
 from gradcampp.evaluation.records import Run
 from gradcampp.files import atomic_write
-from gradcampp.networks.load import load
 from gradcampp.networks.preprocessing import Preprocessing
 from gradcampp.scenes import Scene
 from scripts import run
-from scripts.audits import commit, shortened
-from scripts.evidence import ROOT, RUNS
+from scripts.audits import shortened
+from scripts.evidence import ROOT, RUNS, commit, load_network
 
 
 def pairs(photographs: Sequence[Photograph]) -> list[tuple[Photograph, Photograph]]:
@@ -64,15 +63,16 @@ def kept(rows: pd.DataFrame) -> pd.DataFrame:
 @click.option("--only", help="One of them, as squeezenet1_0-features.12.")
 def main(data: Path, squeezenet: Path, out: Path, only: str | None) -> None:
     """Measure again in evidence/ how warm a rival gets."""
+    at = commit()  # before the work, which may take long
     for model, layer in RUNS:
         name = f"{model}-{layer}"
         if only not in (None, name):
             continue
-        network = load(model, layer, weights=squeezenet if model.startswith("squeezenet") else None)
+        network = load_network(model, layer, squeezenet)
         chosen = pairs(list_photographs(data, network.classes))
         scenes = [collage(pair, data, network.preprocessing) for pair in chosen]
         rows = kept(localisation.compete(network, scenes, 4))
-        made = {"command": "python -m scripts.collages --data DIR --squeezenet FILE", "commit": commit()}
+        made = {"command": "python -m scripts.collages --data DIR --squeezenet FILE", "commit": at}
         told = made | {
             "pairs": len(chosen),
             "photographs": Run(out / name).manifest["data"]["sha256"],

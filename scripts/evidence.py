@@ -23,6 +23,7 @@ from gradcampp.evaluation.folders import list_photographs
 from gradcampp.evaluation.records import Run
 from gradcampp.evaluation.run import Execution, evaluate
 from gradcampp.networks import lite0
+from gradcampp.networks.capture import Network
 from gradcampp.networks.load import load
 from gradcampp.results import tables
 from scripts import run
@@ -78,6 +79,16 @@ def readme(run: Run, name: str) -> str:
     return text
 
 
+def commit() -> str:
+    """The commit that is checked out."""
+    return subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def load_network(model: str, layer: str, squeezenet: Path) -> Network:
+    """One of the two networks at a layer: SqueezeNet with the weights in a file, Lite0 with those of its package."""
+    return load(model, layer, weights=squeezenet if model.startswith("squeezenet") else None)
+
+
 @click.command()
 @click.option("--data", type=click.Path(path_type=Path), required=True, help="The photographs, in class folders 0 to 999.")
 @click.option("--squeezenet", type=click.Path(path_type=Path), required=True, help="Weights of SqueezeNet, .safetensors.")
@@ -87,10 +98,10 @@ def readme(run: Run, name: str) -> str:
 )
 def main(data: Path, squeezenet: Path, out: Path, work: Path) -> None:
     """Make the records in evidence/ again."""
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+    at = commit()  # before the work, which may take long
     for (model, layer), title in RUNS.items():
         name = f"{model}-{layer}"
-        network = load(model, layer, weights=squeezenet if model.startswith("squeezenet") else None)
+        network = load_network(model, layer, squeezenet)
         photographs = list_photographs(data, network.classes)
         if len(photographs) != 1000:
             raise InputError(f"{data} has {len(photographs)} photographs; expected the 1000 of scripts/photographs.py")
@@ -98,7 +109,7 @@ def main(data: Path, squeezenet: Path, out: Path, work: Path) -> None:
         run = evaluate(network, photographs, data, work / name, experiment, Execution(batch_size=8, workers=0, device="cpu"))
         made = {
             "title": title,
-            "commit": commit,
+            "commit": at,
             "command": "make evidence DATA=DIR SQUEEZENET=FILE",
             "photographs": PHOTOGRAPHS,
             "weights": WEIGHTS[model],
